@@ -1,0 +1,63 @@
+"""The frames that tell a network where a MAC address and its IP addresses now are. Pure: built before they are needed.
+
+RARP moves the switches' tables even for a guest whose addresses nobody knows; gratuitous ARP (RFC 5227, section 3) and the
+unsolicited neighbour advertisement (RFC 4861, section 7.2.6, override set) refresh neighbours as well.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
+
+_BROADCAST = b"\xff" * 6
+_MINIMUM_FRAME_BYTES = 60
+_ARP, _RARP, _IPV6 = 0x0806, 0x8035, 0x86DD
+_ICMPV6, _NEIGHBOUR_ADVERTISEMENT, _OVERRIDE = 58, 136, 0x20000000
+_ALL_NODES = IPv6Address("ff02::1")
+_ALL_NODES_MAC = bytes.fromhex("333300000001")
+
+
+def announcements(mac: bytes, addresses: Iterable[IPv4Address | IPv6Address]) -> list[bytes]:
+    """RARP for ``mac`` (6 bytes), then one gratuitous ARP or neighbour advertisement an address, in the order given."""
+    frames = [rarp(mac)]
+    for address in addresses:
+        frames.append(
+            gratuitous_arp(mac, address) if isinstance(address, IPv4Address) else advertisement(mac, address)
+        )
+    return frames
+
+
+def rarp(mac: bytes) -> bytes:
+    """A RARP "who am I" request (RFC 903), as QEMU sends it."""
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 3) + mac + bytes(4) + mac + bytes(4)
+    return _frame(_BROADCAST, mac, _RARP, body)
+
+
+def gratuitous_arp(mac: bytes, address: IPv4Address) -> bytes:
+    """An ARP request from ``address`` for ``address``: every neighbour that knows it updates its entry."""
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + address.packed + bytes(6) + address.packed
+    return _frame(_BROADCAST, mac, _ARP, body)
+
+
+def advertisement(mac: bytes, address: IPv6Address) -> bytes:
+    """An unsolicited neighbour advertisement to all nodes, target link-layer address option included."""
+    body = struct.pack("!I", _OVERRIDE) + address.packed + bytes((2, 1)) + mac
+    message = struct.pack("!BBH", _NEIGHBOUR_ADVERTISEMENT, 0, 0) + body
+    checksum = _icmpv6_checksum(address, _ALL_NODES, message)
+    message = message[:2] + struct.pack("!H", checksum) + message[4:]
+    header = struct.pack("!IHBB", 6 << 28, len(message), _ICMPV6, 255) + address.packed + _ALL_NODES.packed
+    return _frame(_ALL_NODES_MAC, mac, _IPV6, header + message)
+
+
+def _frame(destination: bytes, source: bytes, ethertype: int, body: bytes) -> bytes:
+    return (destination + source + struct.pack("!H", ethertype) + body).ljust(_MINIMUM_FRAME_BYTES, b"\0")
+
+
+def _icmpv6_checksum(source: IPv6Address, destination: IPv6Address, message: bytes) -> int:
+    """RFC 4443 section 2.3: one's complement sum over pseudo-header and message."""
+    data = source.packed + destination.packed + struct.pack("!II", len(message), _ICMPV6) + message
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF

@@ -1,0 +1,123 @@
+"""A guest's interface on the host it comes to: its tap is the hold queue; what arrives directly waits for what comes by the tunnel."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+
+from dom0.dataplane import bpf_syscall, classifier, names, netdev, pump, tunnel
+from dom0.dataplane.classifier import Direction
+from dom0.dataplane.gate import Gate, GateCounts
+from dom0.dataplane.gate_program import MARK, Mode, Word, wire_code
+from dom0.dataplane.listener import Listener, group_filter, source_filter
+from dom0.dataplane.park import Park
+from dom0.dataplane.sender import Sender
+from dom0.dataplane.source_port import PortSettings
+
+
+@dataclass(frozen=True)
+class Opened:
+    """``direct`` frames had waited for the tunnel to run empty; ``twice`` came both ways and were delivered once."""
+
+    direct: int
+    twice: int
+    missing: int
+
+
+class DestinationPort:
+    """``settings.tap`` is the incoming guest's tap on this host. ``stretched``: its LAN is not here, the tunnel is its only wire."""
+
+    def __init__(self, settings: PortSettings, stretched: bool) -> None:
+        self.settings = settings
+        self.stretched = stretched
+        mtu = netdev.get_mtu(settings.tap)
+        self.tunnel = names.tunnel_name(settings.vni)
+        self._queue_length = netdev.get_queue_length(settings.tap)
+        self._park = Park(names.park_name(settings.vni), settings.bounds.packets, mtu)
+        self._inject_through_park(netdev.index_of(settings.tap))
+        self.gate = Gate(settings.tap, self._park.ifindex, 0, settings.bounds, Mode.BLOCK)
+        self.gate.set(Word.BOUNDED, 1)
+        self._empty_tap()
+        tunnel_index = tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
+        self.gate.attach_exit(self.tunnel, netdev.index_of(settings.tap), settings.mac)
+        if stretched:
+            self._wire_guest_to(tunnel_index)
+        self.marker = Listener(self.tunnel, source_filter(settings.mac))
+        self._groups = Listener(self.tunnel, group_filter())
+        self._to_tap = Sender(settings.tap, MARK)
+
+    def _inject_through_park(self, tap_index: int) -> None:
+        """What we write to the park comes in at the guest's port, as if the guest had sent it."""
+        _attach_wire(self._park.name, tap_index, ingress=True)
+
+    def _wire_guest_to(self, tunnel_index: int) -> None:
+        _attach_wire(self.settings.tap, tunnel_index, ingress=False)
+
+    def _empty_tap(self) -> None:
+        """What was flooded here before the gate was up also reached the source: drop it (a ring of length 0 keeps nothing)."""
+        netdev.set_queue_length(self.settings.tap, 0)
+        netdev.set_queue_length(self.settings.tap, self.settings.bounds.packets)
+
+    def expect(self) -> None:
+        """The guest is about to run here: from now on what arrives directly waits. Call before it resumes."""
+        self._groups.drain()
+        if not self.stretched:
+            self.gate.mode = Mode.HOLD
+
+    def resumed(self) -> None:
+        """The guest reads its tap again: what comes by the tunnel no longer waits."""
+        self.gate.set(Word.BOUNDED, 0)
+
+    def announce(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            self._park.inject(frame)
+
+    def open(self) -> Opened:
+        """The old path is empty: let in what waited, in order, then everything that arrives directly."""
+        self.gate.set(Word.DROP_GROUP, 1)
+        by_tunnel = Counter(self._groups.drain())
+        skipped = _Once(by_tunnel)
+        self.gate.mode = Mode.CLOSE
+        pumped = pump.empty(self.gate, self._park, self._to_tap, skipped)
+        self.gate.mode = Mode.PASS
+        return Opened(pumped.sent, pumped.skipped, pumped.missing)
+
+    def counts(self) -> GateCounts:
+        return self.gate.counts()
+
+    def close(self, keep_wire: bool = False) -> None:
+        """Everything of ours goes, but for the tunnel that is a stretched guest's only wire (``keep_wire``)."""
+        if keep_wire:
+            self.gate.detach_tap()
+        else:
+            self.gate.close()
+            if self.stretched:
+                classifier.detach(self.settings.tap, Direction.INGRESS)
+        for part in (self.marker, self._groups, self._to_tap, self._park):
+            part.close()
+        if not keep_wire:
+            tunnel.delete(self.tunnel)
+        if netdev.exists(self.settings.tap):
+            netdev.set_queue_length(self.settings.tap, self._queue_length)
+
+
+class _Once:
+    """True for each frame of ``seen``, once: it has come by the tunnel already."""
+
+    def __init__(self, seen: Counter[bytes]) -> None:
+        self._seen = seen
+
+    def __call__(self, frame: bytes) -> bool:
+        if not frame[0] & 1 or self._seen[frame] <= 0:
+            return False
+        self._seen[frame] -= 1
+        return True
+
+
+def _attach_wire(device: str, ifindex: int, ingress: bool) -> None:
+    program = bpf_syscall.load_classifier(wire_code(ifindex, ingress), "vmnet_wire")
+    try:
+        classifier.attach(device, Direction.INGRESS, program, "vmnet")
+    finally:
+        os.close(program)

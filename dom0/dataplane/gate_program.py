@@ -1,0 +1,207 @@
+"""The gate: the eBPF program on a tap's egress that decides where a frame bound for the guest goes, and the memory it shares with us.
+
+Attached with traffic control (clsact, direct action), so it works alike under a Linux bridge, Open vSwitch or anything else that
+hands frames to the tap. Its mode is one word: a switchover is one store, not a call.
+
+====== ===== ==========================================================================================
+mode   name  what happens to a frame for the guest
+====== ===== ==========================================================================================
+0      PASS  goes on to the guest
+1      BLOCK dropped and counted (at the destination before the switchover: the source still gets a copy)
+2      HOLD  into the park, within its bounds
+3      CLOSE into the park until the park is empty, from then on to ``exit_ifindex`` (0: to the guest)
+4      DIVERT straight to ``exit_ifindex``
+====== ===== ==========================================================================================
+
+Frames that carry :data:`MARK` come from the tunnel or from the park itself and always go on to the guest; while ``bounded`` is set
+they are limited like the park is (they wait in the tap's ring for a guest that is not running yet).
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import Final
+
+from dom0.dataplane.bpf_asm import DW, R0, R1, R2, R3, R4, R5, R6, R7, R8, B, H, Program, W
+
+MARK: Final = 0x766D6E74
+"""skb->mark of frames that have been through the tunnel or the park (ASCII ``vmnt``)."""
+
+_TC_UNSPEC, _TC_SHOT = -1, 2
+_REDIRECT = 23  # BPF_FUNC_redirect
+# struct __sk_buff (linux/bpf.h)
+_SKB_LEN, _SKB_MARK, _SKB_DATA, _SKB_DATA_END = 0, 8, 76, 80
+_SKB_WIRE_LEN = 160
+
+
+class Mode(IntEnum):
+    PASS = 0
+    BLOCK = 1
+    HOLD = 2
+    CLOSE = 3
+    DIVERT = 4
+
+
+class Word(IntEnum):
+    """Byte offsets of the shared memory's 64-bit words."""
+
+    MODE = 0
+    PARK_IFINDEX = 8
+    EXIT_IFINDEX = 16
+    PARKED = 24
+    RELEASED = 32
+    PARKED_BYTES = 40
+    RELEASED_BYTES = 48
+    MAX_PACKETS = 56
+    MAX_BYTES = 64
+    OVERFLOW = 72
+    PASSED = 80
+    DIVERTED = 88
+    BLOCKED = 96
+    TUNNELLED = 104
+    TUNNELLED_BYTES = 112
+    BOUNDED = 120
+    REFLECTED = 128
+    DROP_GROUP = 136
+
+
+SHARED_BYTES: Final = 144
+
+
+def _increment(code: Program, word: Word) -> None:
+    code.mov(R3, 1)
+    code.atomic_add(R7, word, R3)
+
+
+def _finish(code: Program, verdict: int) -> None:
+    code.mov(R0, verdict)
+    code.exit()
+
+
+def _redirect(code: Program, word: Word) -> None:
+    code.load(DW, R1, R7, word)
+    code.mov(R2, 0)
+    code.call(_REDIRECT)
+    code.exit()
+
+
+def _over_limit(
+    code: Program, used: Word, given_back: Word | None, limit: Word, size_register: int | None
+) -> None:
+    """Jump to ``overflow`` if used - given_back + size > limit (size: a register, or one packet)."""
+    code.load(DW, R3, R7, used)
+    if given_back is not None:
+        code.load(DW, R4, R7, given_back)
+        code.alu_reg("sub", R3, R4)
+    if size_register is None:
+        code.alu("add", R3, 1)
+    else:
+        code.alu_reg("add", R3, size_register)
+    code.load(DW, R4, R7, limit)
+    code.jump_if_reg("gt", R3, R4, "overflow")
+
+
+def gate_code(map_fd: int) -> bytes:
+    """The program for a tap's egress; ``map_fd`` is the shared array of :data:`SHARED_BYTES`."""
+    code = Program()
+    code.mov_reg(R6, R1)
+    code.map_value(R7, map_fd)
+    code.load(W, R8, R6, _SKB_LEN)
+    code.load(W, R2, R6, _SKB_MARK)
+    code.jump_if("eq", R2, MARK, "marked")
+    code.load(DW, R5, R7, Word.MODE)
+    code.jump_if("eq", R5, Mode.HOLD, "hold")
+    code.jump_if("eq", R5, Mode.DIVERT, "divert")
+    code.jump_if("eq", R5, Mode.CLOSE, "close")
+    code.jump_if("eq", R5, Mode.BLOCK, "block")
+    code.label("pass")
+    _increment(code, Word.PASSED)
+    _finish(code, _TC_UNSPEC)
+    code.label("block")
+    _increment(code, Word.BLOCKED)
+    _finish(code, _TC_SHOT)
+    code.label("close")
+    code.load(DW, R3, R7, Word.RELEASED)
+    code.load(DW, R4, R7, Word.PARKED)
+    code.jump_if_reg("lt", R3, R4, "hold")
+    code.load(DW, R3, R7, Word.EXIT_IFINDEX)
+    code.jump_if("eq", R3, 0, "pass")
+    code.label("divert")
+    _increment(code, Word.DIVERTED)
+    _redirect(code, Word.EXIT_IFINDEX)
+    code.label("hold")
+    _over_limit(code, Word.PARKED, Word.RELEASED, Word.MAX_PACKETS, None)
+    _over_limit(code, Word.PARKED_BYTES, Word.RELEASED_BYTES, Word.MAX_BYTES, R8)
+    _increment(code, Word.PARKED)
+    code.atomic_add(R7, Word.PARKED_BYTES, R8)
+    _redirect(code, Word.PARK_IFINDEX)
+    code.label("overflow")
+    _increment(code, Word.OVERFLOW)
+    _finish(code, _TC_SHOT)
+    code.label("marked")
+    code.load(DW, R5, R7, Word.BOUNDED)
+    code.jump_if("eq", R5, 0, "tunnelled")
+    _over_limit(code, Word.TUNNELLED, None, Word.MAX_PACKETS, None)
+    _over_limit(code, Word.TUNNELLED_BYTES, None, Word.MAX_BYTES, R8)
+    code.label("tunnelled")
+    _increment(code, Word.TUNNELLED)
+    code.atomic_add(R7, Word.TUNNELLED_BYTES, R8)
+    _finish(code, _TC_UNSPEC)
+    return code.assemble()
+
+
+def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
+    """The program on the tunnel's ingress at the destination: mark the frame and hand it to the guest's tap.
+
+    Two kinds are dropped. A frame with the guest's own source address has gone round through the fabric and the old host: it is an
+    announcement come back (the end marker), and a guest that heard itself would take it for a duplicate of its address. And, once
+    ``DROP_GROUP`` is set, broadcast and multicast: those now arrive directly too.
+    """
+    code = Program()
+    code.mov_reg(R6, R1)
+    code.map_value(R7, map_fd)
+    code.load(W, R2, R6, _SKB_DATA)
+    code.load(W, R3, R6, _SKB_DATA_END)
+    code.mov_reg(R4, R2)
+    code.alu("add", R4, 14)
+    code.jump_if_reg("gt", R4, R3, "drop")
+    _compare_source(code, guest_mac, "reflected")
+    code.load(DW, R5, R7, Word.DROP_GROUP)
+    code.jump_if("eq", R5, 0, "deliver")
+    code.load(B, R5, R2, 0)
+    code.jump_if("set", R5, 1, "drop")
+    code.label("deliver")
+    code.mov(R3, MARK)
+    code.store(W, R6, _SKB_MARK, R3)
+    code.mov(R1, tap_ifindex)
+    code.mov(R2, 0)
+    code.call(_REDIRECT)
+    code.exit()
+    code.label("reflected")
+    _increment(code, Word.REFLECTED)
+    code.label("drop")
+    _finish(code, _TC_SHOT)
+    return code.assemble()
+
+
+def _compare_source(code: Program, mac: bytes, equal: str) -> None:
+    """Jump to ``equal`` if the Ethernet source address (bytes 6..11 of the frame in R2) is ``mac``."""
+    if len(mac) != 6:
+        raise ValueError(f"a MAC address has 6 bytes, not {len(mac)}")
+    for offset in (6, 8):
+        code.load(H, R5, R2, offset)
+        code.jump_if("ne", R5, struct.unpack_from("<H", mac, offset - 6)[0], "foreign")
+    code.load(H, R5, R2, 10)
+    code.jump_if("eq", R5, struct.unpack_from("<H", mac, 4)[0], equal)
+    code.label("foreign")
+
+
+def wire_code(port_ifindex: int, ingress: bool) -> bytes:
+    """Everything that arrives goes to ``port_ifindex``: out of it, or (``ingress``) as if it had come in there."""
+    code = Program()
+    code.mov(R1, port_ifindex)
+    code.mov(R2, 1 if ingress else 0)
+    code.call(_REDIRECT)
+    code.exit()
+    return code.assemble()

@@ -1,0 +1,63 @@
+"""Hears a chosen few frames that arrive on a device, without taking them from anybody."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+
+_ETH_P_ALL, _SO_ATTACH_FILTER = 3, 26
+_FRAME_BYTES = 9216
+_MOST_FRAMES = 4096
+
+Filter = tuple[tuple[int, int, int, int], ...]
+
+
+def source_filter(mac: bytes) -> Filter:
+    """Frames whose Ethernet source is ``mac`` (classic BPF: source bytes 6..9, then 10..11)."""
+    high, low = struct.unpack("!IH", mac)
+    return (
+        (0x20, 0, 0, 6),
+        (0x15, 0, 3, high),
+        (0x28, 0, 0, 10),
+        (0x15, 0, 1, low),
+        (0x06, 0, 0, 0x40000),
+        (0x06, 0, 0, 0),
+    )
+
+
+def group_filter() -> Filter:
+    """Broadcast and multicast: the group bit of the destination address."""
+    return ((0x30, 0, 0, 0), (0x45, 0, 1, 1), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0))
+
+
+class Listener:
+    def __init__(self, device: str, program: Filter) -> None:
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        code = b"".join(struct.pack("=HBBI", *one) for one in program)
+        buffer = ctypes.create_string_buffer(code, len(code))
+        self._socket.setsockopt(
+            socket.SOL_SOCKET,
+            _SO_ATTACH_FILTER,
+            struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer)),
+        )
+        self._socket.bind((device, _ETH_P_ALL))
+
+    @property
+    def fd(self) -> int:
+        return self._socket.fileno()
+
+    def drain(self) -> list[bytes]:
+        """What was heard since the last call, at most 4096 frames."""
+        heard: list[bytes] = []
+        while len(heard) < _MOST_FRAMES:
+            try:
+                heard.append(self._socket.recv(_FRAME_BYTES))
+            except BlockingIOError:
+                break
+            except OSError:  # the device has gone
+                break
+        return heard
+
+    def close(self) -> None:
+        self._socket.close()

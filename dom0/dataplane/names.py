@@ -1,0 +1,22 @@
+"""Names of the devices of one migrating interface: at most 15 bytes, recognisable as ours, the same on both hosts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PREFIXES: Final = ("vmt", "vmp")
+
+
+def tunnel_name(vni: int) -> str:
+    return f"vmt{vni:06x}"
+
+
+def park_name(vni: int) -> str:
+    return f"vmp{vni:06x}"
+
+
+def is_ours(device: str) -> bool:
+    """Whether a device's name is one that :func:`tunnel_name` or :func:`park_name` makes."""
+    return (
+        len(device) == 9 and device[:3] in PREFIXES and all(one in "0123456789abcdef" for one in device[3:])
+    )

@@ -1,0 +1,125 @@
+"""A guest's interface on the host it leaves: keeps everything passing, then holds, recovers what is stranded, and diverts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+
+from dom0.dataplane import names, netdev, pump, stranded, tunnel
+from dom0.dataplane.addresses import AddressWatch
+from dom0.dataplane.gate import Bounds, Gate, GateCounts
+from dom0.dataplane.gate_program import MARK, Mode, Word
+from dom0.dataplane.park import Park
+from dom0.dataplane.recorder import Recorder
+from dom0.dataplane.sender import Sender
+
+_COPY_WAIT_S = 0.1
+
+
+@dataclass(frozen=True)
+class PortSettings:
+    """One migrating interface: its tap, the guest's MAC (6 bytes), the tunnel's id and ends, and how much may wait."""
+
+    tap: str
+    mac: bytes
+    vni: int
+    local: str
+    remote: str
+    bounds: Bounds
+    recorder_bytes: int
+
+
+@dataclass(frozen=True)
+class Released:
+    """What followed the guest: ``stranded`` frames from the copy, ``parked`` from the park, ``missing`` lost in the park."""
+
+    stranded: int
+    possible_duplicates: int
+    parked: int
+    missing: int
+
+
+class SourcePort:
+    def __init__(self, settings: PortSettings) -> None:
+        self.settings = settings
+        mtu = netdev.get_mtu(settings.tap)
+        self.tunnel = names.tunnel_name(settings.vni)
+        tunnel_index = tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
+        self._park = Park(names.park_name(settings.vni), settings.bounds.packets, mtu)
+        self.recorder = Recorder(settings.tap, settings.recorder_bytes)
+        self.followed = Recorder(self.tunnel, settings.recorder_bytes)
+        self.addresses = AddressWatch(settings.tap, settings.mac)
+        self.counters = netdev.TapCounters(settings.tap)
+        self.gate = Gate(settings.tap, self._park.ifindex, tunnel_index, settings.bounds, Mode.PASS)
+        self._to_tunnel = Sender(self.tunnel)
+        self._offset: int | None = None
+        self._stranded_sent = 0
+
+    def sample(self) -> None:
+        """Learn what the counters show when the tap is empty: the least difference ever seen. Call often while the guest runs."""
+        taken = self.counters.taken()  # first: what arrives in between can only make the difference larger
+        difference = self.gate.entered() - self.counters.dropped() - taken
+        self._offset = difference if self._offset is None else min(self._offset, difference)
+
+    def unread(self) -> int:
+        """Frames in the tap that the guest's hypervisor has not read."""
+        difference = self.gate.entered() - self.counters.dropped() - self.counters.taken()
+        return max(0, difference - (self._offset or 0))
+
+    def hold(self) -> None:
+        """From now on frames wait in the park. One store."""
+        self.gate.mode = Mode.HOLD
+
+    def release(self, stop_ns: int | None) -> Released:
+        """Send what the guest never took, then what waits, into the tunnel; then the gate diverts by itself.
+
+        ``stop_ns``: when the guest stopped (CLOCK_REALTIME); None if the tap was seen empty after :meth:`hold`.
+        """
+        left = self._find_stranded(stop_ns)
+        for frame in left.frames:
+            self._to_tunnel.send(frame)
+        self._stranded_sent = len(left.frames)
+        self.gate.mode = Mode.CLOSE
+        pumped = pump.empty(self.gate, self._park, self._to_tunnel)
+        self.gate.mode = Mode.DIVERT
+        return Released(len(left.frames), left.possible_duplicates, pumped.sent, pumped.missing)
+
+    def _find_stranded(self, stop_ns: int | None) -> stranded.Stranded:
+        unread = self.unread()
+        if stop_ns is None and not unread:
+            return stranded.Stranded((), 0)
+        self._await_copy()
+        return stranded.select(self.recorder.newest(), unread, stop_ns)
+
+    def _await_copy(self) -> None:
+        """The copy is complete when it has at least every frame the gate let through (blocks come over within 4 ms)."""
+        deadline = time.monotonic() + _COPY_WAIT_S
+        while self.recorder.total < self.gate.entered() and time.monotonic() < deadline:
+            self.recorder.wait(0.01)
+
+    def reopen(self) -> int:
+        """The guest runs on here after all: what followed it comes back, in order, then everything passes. Frames brought back."""
+        self.hold()
+        self.gate.set(Word.EXIT_IFINDEX, 0)
+        self.followed.wait(0.02)
+        to_tap = Sender(self.settings.tap, MARK)
+        frames = [one.data for one in self.followed.newest()][::-1]
+        for frame in islice(frames, self._stranded_sent, None):
+            to_tap.send(frame)
+        self.gate.mode = Mode.CLOSE
+        pumped = pump.empty(self.gate, self._park, to_tap)
+        self.gate.mode = Mode.PASS
+        to_tap.close()
+        return max(0, len(frames) - self._stranded_sent) + pumped.sent
+
+    def counts(self) -> GateCounts:
+        return self.gate.counts()
+
+    def close(self) -> None:
+        """Everything of ours off this host; what still wanted to follow has no way any more."""
+        self.gate.close()
+        self.counters.close()
+        for part in (self.addresses, self.recorder, self.followed, self._to_tunnel, self._park):
+            part.close()
+        tunnel.delete(self.tunnel)

@@ -1,0 +1,48 @@
+"""Which frames did the guest never take? Pure: counters, a copy of what entered the tap, and the time the guest stopped.
+
+A tap's ring is first in, first out, so what is unread is the newest ``unread`` frames of the copy. Beyond them, QEMU may have read
+up to two more that the stopped guest never saw: one dropped while it stopped its devices and one it keeps for a guest that will not
+run here again (QEMU ``net/net.c``, ``net_vm_change_state_handler``). Those are sent too if they came when it was stopping: better
+twice than never. They are counted as possible duplicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from dom0.dataplane.recorder import RecordedFrame
+
+READ_AHEAD: Final = 2
+"""Frames QEMU may have read and not delivered."""
+GUARD_NS: Final = 5_000_000
+"""A frame that came this long before the stop may have been read while the guest stopped."""
+
+
+@dataclass(frozen=True)
+class Stranded:
+    """``frames`` in the order they arrived, offload headers included; ``possible_duplicates`` of them may have been delivered."""
+
+    frames: tuple[bytes, ...]
+    possible_duplicates: int
+
+
+def select(newest: Iterable[RecordedFrame], unread: int, stop_ns: int | None) -> Stranded:
+    """``newest``: recorded frames, newest first; ``unread``: frames in the tap's ring; ``stop_ns``: CLOCK_REALTIME of the stop.
+
+    ``stop_ns`` None: the guest is known to have taken everything before it stopped (the tap was empty and closed before).
+    """
+    source = iter(newest)
+    unread_frames = list(islice(source, max(0, unread)))
+    doubtful: list[RecordedFrame] = []
+    if stop_ns is not None:
+        stuck = bool(unread_frames) and unread_frames[-1].time_ns < stop_ns - GUARD_NS
+        for nth, frame in enumerate(islice(source, READ_AHEAD)):
+            if frame.time_ns < stop_ns - GUARD_NS and not (stuck and nth == 0):
+                break
+            doubtful.append(frame)
+    ordered = [frame.data for frame in reversed(unread_frames + doubtful)]
+    maybe_taken = sum(1 for frame in doubtful if stop_ns is not None and frame.time_ns <= stop_ns)
+    return Stranded(tuple(ordered), maybe_taken)

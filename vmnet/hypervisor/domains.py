@@ -1,0 +1,160 @@
+"""Questions to and orders for one hypervisor, each a libvirt call on a thread with errors in vmnet's words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import libvirt
+
+from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
+from vmnet.hypervisor.connection import Connection
+from vmnet.hypervisor.events import JobProgress
+
+_CALL_S = 20.0
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class DomainState:
+    """``xml`` is the live domain's; ``running`` false: paused, or an incoming migration not resumed yet."""
+
+    name: str
+    uuid: str
+    running: bool
+    xml: str
+
+
+def _translate(error: libvirt.libvirtError, what: str) -> VmnetError:
+    code = error.get_error_code()
+    text = f"{what}: {str(error).strip()}"
+    if code == libvirt.VIR_ERR_NO_DOMAIN:
+        return NotFoundError(text, "`virsh list --all` shows what there is")
+    if code in (
+        libvirt.VIR_ERR_SYSTEM_ERROR,
+        libvirt.VIR_ERR_RPC,
+        libvirt.VIR_ERR_NO_CONNECT,
+        libvirt.VIR_ERR_INTERNAL_ERROR,
+    ):
+        return UnavailableError(text, "libvirt's log on that host says more")
+    return RefusedError(text)
+
+
+class Domains:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def _call(self, what: str, function: Callable[[Any], Result], limit_s: float = _CALL_S) -> Result:
+        handle = self._connection.handle()
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(function, handle), limit_s)
+        except libvirt.libvirtError as error:
+            raise _translate(error, what) from None
+        except TimeoutError:
+            raise WaitTimeoutError(
+                f"{what}: libvirt did not answer within {limit_s:g} s", "is libvirtd stuck?"
+            ) from None
+
+    async def find(self, name_or_uuid: str) -> DomainState:
+        """A running domain; NotFoundError if it is unknown or not running."""
+
+        def look(handle: Any) -> DomainState:
+            domain = _lookup(handle, name_or_uuid)
+            if not domain.isActive():
+                raise NotFoundError(
+                    f"VM {domain.name()!r} is not running here", "start it first (`virsh start`)"
+                )
+            state, _reason = domain.state()
+            return DomainState(
+                domain.name(), domain.UUIDString(), state == libvirt.VIR_DOMAIN_RUNNING, domain.XMLDesc(0)
+            )
+
+        return await self._call(f"VM {name_or_uuid!r}", look)
+
+    async def names(self) -> list[tuple[str, str]]:
+        """(name, uuid) of every active domain."""
+        return await self._call(
+            "list of VMs", lambda handle: [(one.name(), one.UUIDString()) for one in handle.listAllDomains(1)]
+        )
+
+    async def migrate(self, uuid: str, uri: str, migrate_uri: str | None, limit_s: float) -> None:
+        """Live, peer to peer; returns when libvirt has finished. RefusedError with libvirt's reason if it failed."""
+
+        def run(handle: Any) -> None:
+            parameters: dict[str, Any] = {}
+            if migrate_uri:
+                parameters[libvirt.VIR_MIGRATE_PARAM_URI] = migrate_uri
+            flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+            _lookup(handle, uuid).migrateToURI3(uri, parameters, flags)
+
+        await self._call("migration", run, limit_s)
+
+    async def suspend(self, uuid: str) -> None:
+        await self._call("suspend", lambda handle: _lookup(handle, uuid).suspend())
+
+    async def resume(self, uuid: str) -> None:
+        await self._call("resume", lambda handle: _lookup(handle, uuid).resume())
+
+    async def abort_job(self, uuid: str) -> None:
+        await self._call("abort of the migration", lambda handle: _lookup(handle, uuid).abortJob())
+
+    async def set_max_downtime(self, uuid: str, milliseconds: int) -> None:
+        await self._call(
+            "max downtime", lambda handle: _lookup(handle, uuid).migrateSetMaxDowntime(milliseconds, 0)
+        )
+
+    async def set_speed(self, uuid: str, mebibytes_per_s: int) -> None:
+        """The migration's bandwidth limit, MiB/s (0 is no limit to QEMU but refused by some libvirt: use a large one)."""
+        await self._call(
+            "migration speed", lambda handle: _lookup(handle, uuid).migrateSetMaxSpeed(mebibytes_per_s, 0)
+        )
+
+    async def progress(self, uuid: str) -> JobProgress:
+        stats = await self._call("migration progress", lambda handle: _lookup(handle, uuid).jobStats(0))
+        return _progress(stats)
+
+    async def migratable_xml(self, uuid: str) -> str:
+        return await self._call(
+            "domain XML", lambda handle: str(_lookup(handle, uuid).XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE))
+        )
+
+    async def capabilities(self) -> str:
+        """Domain capabilities of the default emulator (machine types)."""
+        return await self._call("capabilities", lambda handle: str(handle.getCapabilities()))
+
+    async def version(self) -> str:
+        def ask(handle: Any) -> str:
+            number = handle.getLibVersion()
+            return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+
+        return await self._call("libvirt version", ask)
+
+
+def _lookup(handle: Any, name_or_uuid: str) -> Any:
+    if len(name_or_uuid) == 36:
+        try:
+            return handle.lookupByUUIDString(name_or_uuid)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
+                raise
+    return handle.lookupByName(name_or_uuid)
+
+
+def _progress(stats: dict[str, Any]) -> JobProgress:
+    if stats.get("type", 0) == libvirt.VIR_DOMAIN_JOB_NONE:
+        return JobProgress(active=False)
+    return JobProgress(
+        active=True,
+        elapsed_ms=int(stats.get("time_elapsed", 0)),
+        memory_total_bytes=int(stats.get("memory_total", 0)),
+        memory_processed_bytes=int(stats.get("memory_processed", 0)),
+        memory_remaining_bytes=int(stats.get("memory_remaining", 0)),
+        memory_bps=int(stats.get("memory_bps", 0)),
+        dirty_bps=int(stats.get("memory_dirty_rate", 0)) * int(stats.get("memory_page_size", 4096)),
+        page_size_bytes=int(stats.get("memory_page_size", 4096)),
+        passes=int(stats.get("memory_iteration", 0)),
+        downtime_ms=int(stats.get("downtime", 0)),
+        setup_ms=int(stats.get("setup_time", 0)),
+    )
