@@ -1,0 +1,138 @@
+"""What the store keeps, as plain frozen records. Pure: nothing here does I/O.
+
+Times are seconds since the epoch (``time.time()``). Every record turns into a JSON object (``to_json``) and
+back (``from_json``), which is also how peers and the control socket send it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+JsonObject = Mapping[str, Any]
+Role = Literal["source", "destination"]
+Mode = Literal["managed", "hooks"]
+JournalState = Literal["planned", "done", "undone"]
+
+ROLES = ("source", "destination")
+MODES = ("managed", "hooks")
+JOURNAL_STATES = ("planned", "done", "undone")
+
+
+class _Json:
+    """``to_json``/``from_json`` for a frozen dataclass; unknown keys are ignored, so an older reader can read
+    on."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that ``json.dumps`` takes; tuples become lists there."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_json(cls, value: JsonObject) -> Self:
+        """The record of a ``to_json`` dictionary. Raises TypeError or ValueError when it is none."""
+        known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{key: item for key, item in value.items() if key in known})
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationRecord(_Json):
+    """One migration as one host's daemon sees it; each of the two daemons keeps its own.
+
+    ``host`` is the host that owns the record; left empty, the store fills in its own. A record without
+    ``finished`` is open: a restarted daemon has to carry it to an end. ``verdict`` is the JSON object shown
+    to people at the end.
+    """
+
+    id: str
+    vm: str
+    name: str
+    source: str
+    destination: str
+    role: Role
+    mode: Mode = "managed"
+    state: str = ""
+    generation: int = 0
+    started: float | None = None
+    finished: float | None = None
+    verdict: JsonObject | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+    host: str = ""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.id), "a migration needs an id")
+        _require(self.role in ROLES, f"role {self.role!r} is none of {', '.join(ROLES)}")
+        _require(self.mode in MODES, f"mode {self.mode!r} is none of {', '.join(MODES)}")
+        _require(self.generation >= 0, "a generation is never negative")
+
+    @property
+    def open(self) -> bool:
+        return self.finished is None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry(_Json):
+    """One planned action and its inverse. ``seq`` orders the entries of one migration on one host.
+
+    ``time`` is when the entry last changed its state (0: the store fills it in). An action without an inverse
+    (``None``) changes nothing that has to be put back.
+    """
+
+    seq: int
+    action: JsonObject
+    inverse: JsonObject | None = None
+    state: JournalState = "planned"
+    time: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.seq >= 0, "seq counts from 0")
+        _require(self.state in JOURNAL_STATES, f"state {self.state!r} is none of {', '.join(JOURNAL_STATES)}")
+
+    def same_step(self, other: JournalEntry) -> bool:
+        """Whether both describe the same step, whatever became of it since."""
+        return (self.seq, self.action, self.inverse) == (other.seq, other.action, other.inverse)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding(_Json):
+    """Where a VM's traffic goes (VICTOR 2009: VM -> forwarding element, port, MAC). One a VM; its generation
+    only grows.
+
+    ``segment`` is the LAN that the bridge belongs to; ``home`` the host that keeps forwarding for a VM that
+    has moved to another segment. A binding that is not ``active`` was released; it stays, because its
+    generation must.
+    """
+
+    vm: str
+    name: str
+    host: str
+    bridge: str = ""
+    port: str = ""
+    macs: tuple[str, ...] = ()
+    generation: int = 0
+    segment: str = ""
+    home: str = ""
+    active: bool = True
+
+    def __post_init__(self) -> None:
+        _require(bool(self.vm), "a binding needs a VM's uuid")
+        _require(self.generation >= 0, "a generation is never negative")
+        # A set has no order in OVSDB, so two equal bindings must be equal here too.
+        object.__setattr__(self, "macs", tuple(sorted(self.macs)))
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecord(_Json):
+    """A host that has used this store: ``starts`` counts its daemon's starts, ``last_seen`` is its last sign
+    of life."""
+
+    name: str
+    starts: int = 0
+    last_seen: float = 0.0
+    info: Mapping[str, str] = field(default_factory=dict)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
