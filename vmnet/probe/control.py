@@ -16,7 +16,9 @@ from vmnet.probe.meter import Ranges
 RETRY_S = 0.1
 
 
-def resolve(target: str, port: int, kind: socket.SocketKind) -> tuple[socket.AddressFamily, tuple[object, ...]]:
+def resolve(
+    target: str, port: int, kind: socket.SocketKind
+) -> tuple[socket.AddressFamily, tuple[object, ...]]:
     """The first address of ``target`` as the system orders them."""
     try:
         family, _, _, _, address = socket.getaddrinfo(target, port, type=kind)[0]
@@ -52,10 +54,14 @@ class Control:
     def __enter__(self) -> Control:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._sock.close()
 
-    def ask(self, question: wire.Type, answer: wire.Type, *words: int, timeout_s: float | None = None) -> wire.Control:
+    def ask(
+        self, question: wire.Type, answer: wire.Type, *words: int, timeout_s: float | None = None
+    ) -> wire.Control:
         limit = self.timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + limit
         message = wire.control(question, self.session, *words)
@@ -132,4 +138,6 @@ class Control:
         reply = self.ask(wire.Type.DIRTY, wire.Type.DIRTY_ACK, mib, pages_per_second)
         status = wire.words(reply, 3)
         if status is None or status[0] != 0:
-            raise RefusedError(f"the guest at {self.target} will not dirty {mib} MiB at {pages_per_second} pages/s")
+            raise RefusedError(
+                f"the guest at {self.target} will not dirty {mib} MiB at {pages_per_second} pages/s"
+            )

@@ -56,7 +56,9 @@ class Arrivals:
     latencies: array[int]
 
 
-def decode(records: bytes | bytearray, times: Sequence[int], session: int, sent_ns: Sequence[int]) -> Arrivals:
+def decode(
+    records: bytes | bytearray, times: Sequence[int], session: int, sent_ns: Sequence[int]
+) -> Arrivals:
     """``records`` are packets cut to ``wire.DATA_LEN``, ``times`` their arrivals, ``sent_ns[seq]`` when the client sent them."""
     tag = session & wire.NONE
     best_received, best_highest = 0, -1

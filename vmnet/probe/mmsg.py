@@ -53,7 +53,9 @@ class _Mmsghdr(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _headers(slots: int, data: bytearray, length: int, control: bytearray | None) -> tuple[ctypes.Array[_Mmsghdr], object]:
+def _headers(
+    slots: int, data: bytearray, length: int, control: bytearray | None
+) -> tuple[ctypes.Array[_Mmsghdr], object]:
     """Message headers over slices of ``data`` (and of ``control``); the second value keeps their memory alive."""
     iovecs = (_Iovec * slots)()
     messages = (_Mmsghdr * slots)()

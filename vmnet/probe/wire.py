@@ -65,7 +65,7 @@ class Report:
     highest: int
     ignored: int
     longest_gap_us: int
-    sending: bool
+    sending: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,7 @@ def words(reply: Control, count: int) -> tuple[int, ...] | None:
 def decode_report(reply: Control) -> Report | None:
     if reply.type is not Type.REPORT or len(reply.body) < _REPORT.size:
         return None
-    *counts, sending = _REPORT.unpack_from(reply.body)
-    return Report(*counts, sending=bool(sending))
+    return Report(*_REPORT.unpack_from(reply.body))
 
 
 def decode_ranges(reply: Control) -> tuple[int, list[tuple[int, int]]] | None:
