@@ -1,0 +1,63 @@
+"""Whether the parts of a topology fit together."""
+
+from __future__ import annotations
+
+from vmnet.errors import ConfigError
+from vmnet.lab.topology import Node, Topology, Vm
+
+_SECTION = {"host": "hosts", "client": "clients", "switch": "switches", "router": "routers"}
+
+
+def check(topology: Topology) -> None:
+    """Raises ConfigError naming the path of the first key that does not fit the rest."""
+    _links(topology)
+    for node in topology.nodes.values():
+        _node(topology, node)
+    for vm in topology.vms.values():
+        _vm(topology, vm)
+
+
+def _bad(path: str, complaint: str) -> ConfigError:
+    return ConfigError(f"topology: {path} {complaint}")
+
+
+def _links(topology: Topology) -> None:
+    seen = set()
+    for n, link in enumerate(topology.links):
+        for m, end in enumerate(link.ends):
+            path = f"links[{n}].ends[{m}]"
+            if end.node not in topology.nodes:
+                raise _bad(path, f"names no node: '{end.node}'")
+            if end in seen:
+                raise _bad(path, f"is used twice: {end.node}:{end.port}")
+            seen.add(end)
+
+
+def _node(topology: Topology, node: Node) -> None:
+    path = f"{_SECTION[node.kind]}.{node.name}"
+    ports = topology.ports(node.name)
+    bridges = {b.name for b in node.bridges}
+    if clash := bridges & set(ports):
+        raise _bad(f"{path}.bridges.{min(clash)}", "is also the name of a link's end")
+    taken: set[str] = set()
+    for bridge in node.bridges:
+        for n, port in enumerate(bridge.ports):
+            if port not in ports or port in taken:
+                why = "is in two bridges" if port in taken else f"is the end of no link: '{port}'"
+                raise _bad(f"{path}.bridges.{bridge.name}.ports[{n}]", why)
+            taken.add(port)
+    for key, names in (("addresses", node.addresses), ("macs", node.macs), ("plain_checksums", node.plain_checksums)):
+        for name in names:
+            if name not in (*ports, *bridges):
+                raise _bad(f"{path}.{key}", f"names no port or bridge: '{name}'")
+    if node.kind == "host" and not node.underlay:
+        raise _bad(f"{path}.addresses", "has no IPv4 address; libvirt needs one")
+
+
+def _vm(topology: Topology, vm: Vm) -> None:
+    host = topology.nodes.get(vm.host)
+    if host is None or host.kind != "host":
+        raise _bad(f"vms.{vm.name}.host", f"names no host: '{vm.host}'")
+    for n, interface in enumerate(vm.interfaces):
+        if interface.bridge not in {b.name for b in host.bridges}:
+            raise _bad(f"vms.{vm.name}.interfaces[{n}].bridge", f"is no bridge of {vm.host}: '{interface.bridge}'")

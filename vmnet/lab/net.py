@@ -1,0 +1,50 @@
+"""Making the namespaces and the wires between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vmnet.lab import offload, wiring
+from vmnet.lab.command import run
+from vmnet.lab.node import Node
+from vmnet.lab.paths import LabPaths
+from vmnet.lab.topology import Topology
+
+
+def make_namespaces(nodes: Iterable[Node]) -> None:
+    """Namespaces with their settings, each kept by a holder process."""
+    nodes = list(nodes)
+    _batch([], [f"netns add {node.netns_name}" for node in nodes])
+    for node in nodes:
+        node.hold()
+    for node in nodes:
+        node.wait_held()
+        _settings(node)
+
+
+def wire(paths: LabPaths, topology: Topology, nodes: Iterable[Node]) -> None:
+    """Links and Linux bridges."""
+    _batch([], wiring.link_lines(paths, topology))
+    for node in nodes:
+        _batch(["-n", node.netns_name], wiring.node_lines(topology, node.spec))
+        for port in node.spec.plain_checksums:
+            offload.turn_off(node.netns_path, port)
+
+
+def address(nodes: Iterable[Node]) -> None:
+    """Addresses and routes; for after every bridge exists."""
+    for node in nodes:
+        _batch(["-n", node.netns_name], wiring.address_lines(node.spec))
+        _batch(["-n", node.netns_name, "-6"], wiring.address_lines_v6(node.spec))
+
+
+def _batch(options: list[str], lines: list[str]) -> None:
+    if lines:
+        run(["ip", *options, "-batch", "-"], text="\n".join(lines) + "\n")
+
+
+def _settings(node: Node) -> None:
+    script = [f"echo {value} > /proc/sys/net/{key}" for key, value in wiring.sysctls(node.spec).items()]
+    # only where the kernel has br_netfilter: bridged packets are no business of the packet filter
+    quiet = "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ -e $f ] && echo 0 > $f; done; true"
+    node.run(["/bin/sh", "-e"], text="\n".join([*script, quiet]) + "\n")

@@ -1,0 +1,68 @@
+"""Open vSwitch of one node: a database and a switch of its own, userspace datapath, at the default socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vmnet.errors import LabError
+from vmnet.lab.node import Node
+from vmnet.lab.spawn import last_line
+from vmnet.lab.topology import Bridge
+from vmnet.lab.wait import wait_for
+
+_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+_RUN = "/run/openvswitch"
+_SOCKET = f"{_RUN}/db.sock"
+_VSCTL = ("ovs-vsctl", "--timeout=10")  # without it ovs-vsctl waits for ever for a dead switch
+
+
+def start(node: Node) -> None:
+    """Start the daemons and make the node's OVS bridges, if it has any.
+
+    Raises LabError when Open vSwitch is missing or does not start.
+    """
+    bridges = [bridge for bridge in node.spec.bridges if bridge.kind == "ovs"]
+    if not bridges:
+        return
+    if not Path(_SCHEMA).exists():
+        raise LabError("Open vSwitch is not installed", "apt-get install openvswitch-switch")
+    _start_daemons(node)
+    for bridge in bridges:
+        _make_bridge(node, bridge)
+
+
+def _start_daemons(node: Node) -> None:
+    node.run(["ovsdb-tool", "create", f"{_RUN}/conf.db", _SCHEMA])
+    common = ["-vconsole:off", "-vfile:info"]
+    node.spawn("ovsdb", [
+        "ovsdb-server", f"{_RUN}/conf.db", f"--remote=punix:{_SOCKET}",
+        "--remote=db:Open_vSwitch,Open_vSwitch,manager_options", f"--unixctl={_RUN}/ovsdb-server.ctl",
+        f"--log-file={_RUN}/ovsdb-server.log", *common,
+    ])  # fmt: skip
+    _wait_socket(node, "ovsdb", "db.sock")
+    node.run([*_VSCTL, "--no-wait", "init"])
+    node.run([*_VSCTL, "--no-wait", "set", "Open_vSwitch", ".", f"external_ids:system-id={node.name}"])
+    node.spawn("vswitchd", [
+        "ovs-vswitchd", f"unix:{_SOCKET}", f"--unixctl={_RUN}/ovs-vswitchd.ctl",
+        f"--pidfile={_RUN}/ovs-vswitchd.pid", f"--log-file={_RUN}/ovs-vswitchd.log", *common,
+    ])  # fmt: skip
+    _wait_socket(node, "vswitchd", "ovs-vswitchd.ctl")
+
+
+def _wait_socket(node: Node, role: str, name: str) -> None:
+    def there() -> bool:
+        if node.service(role) is None:
+            raise LabError(f"{role} on {node.name} ended: {last_line(node.log_file(role))}")
+        return (node.run_dir / "openvswitch" / name).exists()
+
+    wait_for(f"{role} on {node.name} to open {name}", there, 10, 0.005)
+
+
+def _make_bridge(node: Node, bridge: Bridge) -> None:
+    mac = f'other_config:hwaddr="{bridge.mac}"'
+    words = ["add-br", bridge.name, "--", "set", "bridge", bridge.name, "datapath_type=netdev", mac]
+    words += ["--", "set", "interface", bridge.name, f"mtu_request={bridge.mtu}"]
+    for port in bridge.ports:
+        words += ["--", "add-port", bridge.name, port]
+    node.run([*_VSCTL, *words], timeout=15)
+    node.run(["ip", "link", "set", "dev", bridge.name, "up"])

@@ -1,0 +1,180 @@
+"""From a YAML document to a Topology. Keys are documented in docs/lab.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+
+from vmnet.errors import ConfigError
+from vmnet.lab.check import check
+from vmnet.lab.reader import Reader
+from vmnet.lab.topology import (
+    GUEST_MTU,
+    LINK_MTU,
+    Bridge,
+    BridgeKind,
+    End,
+    Link,
+    Node,
+    NodeKind,
+    Topology,
+    Vm,
+    VmInterface,
+    stable_mac,
+)
+
+BUILT_IN = Path(__file__).parent / "topologies"
+NODE_NAME = r"[a-z][a-z0-9_]{0,14}"
+PORT_NAME = r"[A-Za-z0-9_.-]{1,15}"
+
+_SECTIONS: dict[str, NodeKind] = {"hosts": "host", "clients": "client", "switches": "switch", "routers": "router"}
+_COMMON = ("addresses", "gateways", "macs", "plain_checksums")
+_KEYS: dict[NodeKind, tuple[str, ...]] = {
+    "host": (*_COMMON, "bridges", "daemon", "hooks", "config"),
+    "client": _COMMON,
+    "router": (*_COMMON, "proxy_arp"),
+    "switch": ("kind", "mtu"),
+}
+
+
+def built_in_names() -> list[str]:
+    return sorted(p.stem for p in BUILT_IN.glob("*.yaml"))
+
+
+def find(name_or_file: str) -> tuple[str, Path]:
+    """Default lab name and file of a built-in topology or of a file.
+
+    Raises ConfigError when there is neither.
+    """
+    for path in (BUILT_IN / f"{name_or_file}.yaml", Path(name_or_file)):
+        if path.is_file():
+            return path.stem.lower(), path
+    raise ConfigError(f"no topology '{name_or_file}'", f"give a file or one of: {', '.join(built_in_names())}")
+
+
+def load_document(path: Path) -> Any:
+    """The YAML document in a file. Raises ConfigError when it is none."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path} is not YAML{where}: {getattr(error, 'problem', error)}") from error
+
+
+def parse(document: Any) -> Topology:
+    """Build a topology. Raises ConfigError naming the path of the first bad key."""
+    root = Reader(document, "")
+    root.mapping((*_SECTIONS, "links", "vms"))
+    links = tuple(_link(reader) for reader in root.at("links").each())
+    nodes: dict[str, Node] = {}
+    for section, kind in _SECTIONS.items():
+        for name, reader in root.at(section).items():
+            _named(reader, name, NODE_NAME)
+            if name in nodes:
+                raise reader.fail("is the second node of that name")
+            nodes[name] = _node(reader, name, kind, links)
+    vms = {name: _vm(reader, name) for name, reader in root.at("vms").items()}
+    topology = Topology(nodes, links, vms)
+    check(topology)
+    return topology
+
+
+def _named(reader: Reader, name: str, pattern: str) -> None:
+    Reader(name, f"the name of {reader.path}").text(pattern)
+
+
+def _node(reader: Reader, name: str, kind: NodeKind, links: tuple[Link, ...]) -> Node:
+    reader.mapping(_KEYS[kind])
+    if kind == "switch":
+        return Node(name, kind, bridges=(_switch(reader, name, links),))
+    return Node(
+        name,
+        kind,
+        addresses={p: tuple(a.interface() for a in r.each()) for p, r in reader.at("addresses").items()},
+        gateways=_gateways(reader),
+        macs={p: r.mac("") for p, r in reader.at("macs").items()},
+        plain_checksums=tuple(r.text(PORT_NAME) for r in reader.at("plain_checksums").each()),
+        bridges=tuple(_bridge(r, name, bridge) for bridge, r in reader.at("bridges").items()),
+        proxy_arp=reader.at("proxy_arp").flag(False),
+        daemon=reader.at("daemon").flag(kind == "host"),
+        hooks=reader.at("hooks").flag(kind == "host"),
+        config=reader.at("config").mapping(),
+    )
+
+
+def _switch(reader: Reader, name: str, links: tuple[Link, ...]) -> Bridge:
+    ports = tuple(e.port for link in links for e in link.ends if e.node == name)
+    kind = cast(BridgeKind, reader.at("kind").choice(("linux", "ovs"), "linux"))
+    mtu = reader.at("mtu").integer(1280, 65535, LINK_MTU)
+    return Bridge("switch", kind, "", ports, mtu, stable_mac(name, "switch", prefix="02:76:6d"))
+
+
+def _bridge(reader: Reader, node: str, name: str) -> Bridge:
+    _named(reader, name, PORT_NAME)
+    reader.mapping(("kind", "segment", "ports", "mtu", "mac"))
+    return Bridge(
+        name,
+        cast(BridgeKind, reader.at("kind").choice(("linux", "ovs"), "linux")),
+        reader.at("segment").text(default="lan"),
+        tuple(r.text(PORT_NAME) for r in reader.at("ports").each()),
+        reader.at("mtu").integer(1280, 65535, LINK_MTU),
+        reader.at("mac").mac(stable_mac(node, name, prefix="02:76:6d")),
+    )
+
+
+def _link(reader: Reader) -> Link:
+    reader.mapping(("ends", "mtu"))
+    ends = [_end(r) for r in reader.at("ends").each()]
+    if len(ends) != 2:
+        raise reader.at("ends").fail("must be two ends, each node:port")
+    return Link((ends[0], ends[1]), reader.at("mtu").integer(1280, 65535, LINK_MTU))
+
+
+def _end(reader: Reader) -> End:
+    node, _, port = reader.text(f"{NODE_NAME}:{PORT_NAME}").partition(":")
+    return End(node, port)
+
+
+def _vm(reader: Reader, name: str) -> Vm:
+    _named(reader, name, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+    reader.mapping(("host", "memory", "image", "machine", "gateways", "interfaces"))
+    machine = reader.at("machine")
+    image = cast(Literal["small", "router"], reader.at("image").choice(("small", "router"), "small"))
+    return Vm(
+        name,
+        reader.at("host").text(),
+        reader.at("memory").integer(64, 65536, 128 if image == "small" else 192),
+        image,
+        None if machine.value is None else machine.text(r"[A-Za-z0-9_.-]+"),
+        tuple(_vm_interface(r, name, n) for n, r in enumerate(reader.at("interfaces").each())),
+        _gateways(reader),
+    )
+
+
+def _vm_interface(reader: Reader, vm: str, number: int) -> VmInterface:
+    reader.mapping(("bridge", "mac", "addresses", "mtu"))
+    return VmInterface(
+        reader.at("bridge").text(PORT_NAME, default="br0"),
+        reader.at("mac").mac(stable_mac(vm, str(number))),
+        tuple(r.interface() for r in reader.at("addresses").each()),
+        reader.at("mtu").integer(576, 65535, GUEST_MTU),
+    )
+
+
+def _gateways(reader: Reader) -> tuple[str, ...]:
+    return tuple(r.address() for r in reader.at("gateways").each())
+
+
+def with_defaults(document: Any, *, hooks: bool | None = None, daemon: bool | None = None) -> Any:
+    """The document with hooks or the daemon switched for every host."""
+    changes = {k: v for k, v in (("hooks", hooks), ("daemon", daemon)) if v is not None}
+    hosts = document.get("hosts") if isinstance(document, Mapping) else None
+    if not changes or not isinstance(hosts, Mapping):
+        return document
+    return {**document, "hosts": {n: {**(h or {}), **changes} for n, h in hosts.items()}}

@@ -1,0 +1,73 @@
+"""What is known about a lab on disk. Written before anything is made, so that a half-made lab can be taken down."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vmnet.errors import LabError, NotFoundError
+from vmnet.lab.paths import RUN_ROOT, LabPaths
+
+
+@dataclass(frozen=True)
+class State:
+    name: str
+    source: str
+    """Topology name or file, as given."""
+    document: Any
+    """The topology as read, with the command line's changes."""
+    boot_id: str
+    namespaces: tuple[str, ...]
+    complete: bool = False
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def save(paths: LabPaths, state: State) -> None:
+    paths.run.mkdir(parents=True, exist_ok=True)
+    new = paths.state.with_suffix(".new")
+    new.write_text(json.dumps(asdict(state), indent=1) + "\n")
+    new.replace(paths.state)
+
+
+def load(paths: LabPaths) -> State:
+    """Raises NotFoundError when there is no such lab, LabError when its record is damaged."""
+    try:
+        raw = json.loads(paths.state.read_text())
+        return State(**{**raw, "namespaces": tuple(raw["namespaces"])})
+    except FileNotFoundError:
+        raise NotFoundError(f"no lab '{paths.name}' is up", f"try 'vmnet lab up {paths.name}'") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise LabError(f"{paths.state} is damaged: {error}", f"try 'vmnet lab down {paths.name}'") from None
+
+
+@contextmanager
+def locked(file: Path, what: str) -> Iterator[None]:
+    """Hold a lock file that its holder may delete.
+
+    Raises LabError when somebody else holds it.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        fd = os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if file.exists() and os.fstat(fd).st_ino == file.stat().st_ino:
+                yield
+                return
+        except BlockingIOError:
+            raise LabError(f"{what} is busy: another command is working on it") from None
+        finally:
+            os.close(fd)
+
+
+def lab_lock(paths: LabPaths) -> Path:
+    return RUN_ROOT / f".{paths.name}.lock"

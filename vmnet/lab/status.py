@@ -1,0 +1,52 @@
+"""What of a lab is alive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmnet.lab.host import Host
+from vmnet.lab.lab import Lab
+from vmnet.lab.node import Node
+
+
+def roles(node: Node) -> list[str]:
+    """The processes that a healthy node has."""
+    wanted = ["holder"]
+    if any(bridge.kind == "ovs" for bridge in node.spec.bridges):
+        wanted += ["ovsdb", "vswitchd"]
+    if isinstance(node, Host):
+        wanted += ["virtlogd", "libvirtd", *(["dom0d"] if node.runs_daemon else [])]
+    return wanted
+
+
+def dead_parts(lab: Lab) -> list[str]:
+    """What should live and does not, as ``node: role``."""
+    dead = [f"{node.name}: namespace" for node in lab.nodes.values() if node.netns_inode is None]
+    for node in lab.nodes.values():
+        dead += [f"{node.name}: {role}" for role in roles(node) if node.service(role) is None]
+    return dead
+
+
+def report(lab: Lab) -> dict[str, Any]:
+    """Everything ``vmnet lab status --json`` prints."""
+    dead = dead_parts(lab)
+    running = lab.running_vms()
+    return {
+        "name": lab.name,
+        "topology": lab.state.source,
+        "state": "up" if lab.state.complete and not dead else "damaged",
+        "dead": dead,
+        "nodes": {name: _node(node) for name, node in lab.nodes.items()},
+        "vms": {
+            name: {"hosts": [r.host for r in running if r.vm == name], "pids": [r.pid for r in running if r.vm == name]}
+            for name in sorted({*lab.topology.vms, *(r.vm for r in running)})
+        },
+    }
+
+
+def _node(node: Node) -> dict[str, Any]:
+    services = {role: found.pid if (found := node.service(role)) else None for role in roles(node)}
+    facts: dict[str, Any] = {"kind": node.spec.kind, "netns": node.netns_name, "pids": services}
+    if isinstance(node, Host):
+        facts |= {"libvirt_uri": node.libvirt_uri, "daemon_socket": str(node.daemon_socket)}
+    return facts

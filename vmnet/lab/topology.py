@@ -1,0 +1,102 @@
+"""What a lab consists of. Frozen, complete and valid once it exists; see schema.py for how files are read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_interface
+from typing import Any, Literal
+
+NodeKind = Literal["host", "client", "switch", "router"]
+BridgeKind = Literal["linux", "ovs"]
+
+LINK_MTU = 9000
+"""Room for a tunnelled 1500-byte frame, so that nothing is fragmented."""
+GUEST_MTU = 1500
+
+
+@dataclass(frozen=True)
+class Bridge:
+    name: str
+    kind: BridgeKind
+    segment: str
+    ports: tuple[str, ...]
+    mtu: int
+    mac: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One network namespace."""
+
+    name: str
+    kind: NodeKind
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gateways: tuple[str, ...] = ()
+    macs: Mapping[str, str] = field(default_factory=dict)
+    plain_checksums: tuple[str, ...] = ()
+    bridges: tuple[Bridge, ...] = ()
+    proxy_arp: bool = False
+    daemon: bool = False
+    hooks: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def underlay(self) -> str:
+        """The first IPv4 address: libvirt, peers and tunnels use it. Empty when there is none."""
+        every = (ip_interface(a) for group in self.addresses.values() for a in group)
+        return next((str(i.ip) for i in every if i.version == 4), "")
+
+
+@dataclass(frozen=True)
+class End:
+    node: str
+    port: str
+
+
+@dataclass(frozen=True)
+class Link:
+    ends: tuple[End, End]
+    mtu: int
+
+
+@dataclass(frozen=True)
+class VmInterface:
+    bridge: str
+    mac: str
+    addresses: tuple[str, ...]
+    mtu: int
+
+
+@dataclass(frozen=True)
+class Vm:
+    name: str
+    host: str
+    memory: int
+    """MiB."""
+    image: Literal["small", "router"]
+    machine: str | None
+    interfaces: tuple[VmInterface, ...]
+    gateways: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Topology:
+    nodes: Mapping[str, Node]
+    links: tuple[Link, ...]
+    vms: Mapping[str, Vm]
+
+    @property
+    def hosts(self) -> tuple[Node, ...]:
+        return tuple(n for n in self.nodes.values() if n.kind == "host")
+
+    def ports(self, node: str) -> tuple[str, ...]:
+        """Names of the link ends on a node, in the order of the file."""
+        return tuple(e.port for link in self.links for e in link.ends if e.node == node)
+
+
+def stable_mac(*what: str, prefix: str = "52:54:00") -> str:
+    """A MAC address that is the same in every run."""
+    digest = hashlib.sha256("/".join(what).encode()).hexdigest()
+    return f"{prefix}:{digest[0:2]}:{digest[2:4]}:{digest[4:6]}"

@@ -1,0 +1,77 @@
+"""From a topology to batches for ip(8). Pure text; net.py runs them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface
+
+from vmnet.lab.paths import LabPaths
+from vmnet.lab.topology import Bridge, End, Node, Topology
+
+
+def link_lines(paths: LabPaths, topology: Topology) -> list[str]:
+    """Veth pairs, made straight in their namespaces: the namespace of the caller never sees them."""
+
+    def end(e: End, mtu: int) -> str:
+        mac = topology.nodes[e.node].macs.get(e.port)
+        address = f" address {mac}" if mac else ""
+        return f"name {e.port} mtu {mtu}{address} netns {paths.netns_name(e.node)}"
+
+    return [
+        f"link add {end(link.ends[0], link.mtu)} type veth peer {end(link.ends[1], link.mtu)}"
+        for link in topology.links
+    ]
+
+
+def node_lines(topology: Topology, node: Node) -> list[str]:
+    """Everything inside a node except what Open vSwitch makes."""
+    lines = ["link set dev lo up"]
+    for bridge in node.bridges:
+        if bridge.kind == "linux":
+            lines += _linux_bridge(bridge)
+    lines += [f"link set dev {port} up" for port in topology.ports(node.name)]
+    return lines
+
+
+def _linux_bridge(bridge: Bridge) -> list[str]:
+    # An explicit MTU keeps the bridge from following its smallest port.
+    return [
+        f"link add name {bridge.name} address {bridge.mac} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+        f"link set dev {bridge.name} mtu {bridge.mtu} up",
+        *(f"link set dev {port} master {bridge.name}" for port in bridge.ports),
+    ]
+
+
+def address_lines(node: Node) -> list[str]:
+    """Addresses and default routes; for after every bridge exists."""
+    lines = [f"link set dev {name} up" for name in node.addresses]
+    for port, addresses in node.addresses.items():
+        for address in addresses:
+            nodad = " nodad" if ip_interface(address).version == 6 else ""
+            lines.append(f"addr add {address} dev {port}{nodad}")
+    lines += [f"route add default via {gateway}" for gateway in node.gateways if ip_address(gateway).version == 4]
+    return lines
+
+
+def address_lines_v6(node: Node) -> list[str]:
+    """Default routes of IPv6, which ip(8) wants in a batch of their own."""
+    return [f"route add default via {gateway}" for gateway in node.gateways if ip_address(gateway).version == 6]
+
+
+def sysctls(node: Node) -> dict[str, str]:
+    """Settings below /proc/sys/net, for before any interface exists."""
+    settings: dict[str, str] = {}
+    for scope in ("all", "default"):
+        settings |= {
+            f"ipv6/conf/{scope}/accept_dad": "0",
+            f"ipv6/conf/{scope}/dad_transmits": "0",
+            f"ipv6/conf/{scope}/accept_ra": "0",
+            f"ipv4/conf/{scope}/rp_filter": "0",
+        }
+    if node.kind == "switch":
+        settings["ipv6/conf/default/disable_ipv6"] = "1"
+    if node.kind == "router":
+        settings |= {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
+        settings |= {f"ipv4/conf/{scope}/send_redirects": "0" for scope in ("all", "default")}
+    if node.proxy_arp:
+        settings |= {"ipv4/conf/default/proxy_arp": "1", "ipv4/neigh/default/proxy_delay": "0"}
+    return settings
