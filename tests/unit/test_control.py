@@ -50,7 +50,7 @@ class Daemon:
             case "bug":
                 raise ZeroDivisionError
             case "silent":
-                await asyncio.sleep(1)
+                await asyncio.sleep(0.3)
             case "flood":
                 for n in range(200):
                     await emit({"n": n, "pad": "x" * 100_000})

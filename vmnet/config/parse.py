@@ -41,7 +41,7 @@ def parse(text: str, source: str) -> Config:
     """Turn the text of a configuration into a Config; ``source`` names it in errors. Raises ConfigError."""
     try:
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: a number of 5000 digits
         cause = "nested too deeply" if isinstance(error, RecursionError) else f"not TOML: {error}"
         raise ConfigError(f"{source}: {cause}", "correct the file") from None
     problems: list[str] = []
@@ -116,7 +116,7 @@ def _unknown(where: str, key: str, known: Iterable[str]) -> str:
 
 def _join(where: str, key: str) -> str:
     """A dotted name on one line, whatever a quoted key of the file holds."""
-    shown = key if key.isprintable() else repr(key)
+    shown = key if key.isprintable() and len(key) <= 80 else repr(key[:80])
     return f"{where}.{shown}" if where else shown
 
 
