@@ -129,13 +129,13 @@ class Job(Generic[T]):
             except BaseException:
                 db.txn.abort()
                 raise
-            if self._commit(db):
+            if self._commit(db, seqno):
                 return result
             attempt += 1
             self._pump(lambda seen=seqno: self._idl.change_seqno != seen, "is busy")  # type: ignore[misc]
 
-    def _commit(self, db: Db) -> bool:
-        """True: committed, on disk. False: try again on newer contents."""
+    def _commit(self, db: Db, seqno: int) -> bool:
+        """True: committed, on disk. False: try again on contents newer than ``seqno``."""
         txn = db.txn
         if not db.changed:
             txn.abort()
@@ -152,6 +152,9 @@ class Job(Generic[T]):
         if status in (txn.SUCCESS, txn.UNCHANGED):
             return True
         if status == txn.TRY_AGAIN:
+            return False
+        if "constraint violation" in txn.get_error() and self._idl.change_seqno != seqno:
+            # An earlier call ran out of time, yet its rows have come in since we looked.
             return False
         raise refusal(txn.get_error(), self._remote)
 

@@ -22,6 +22,7 @@ def put(db: Db, record: MigrationRecord) -> None:
     if row is None:
         db.insert("Migration", **columns)
     else:
+        row.verify("state")  # so that a write delayed on a broken connection cannot undo this one
         db.set(row, **columns)
 
 
@@ -61,6 +62,7 @@ def journal_mark(db: Db, migration_id: str, seqs: Iterable[int], state: JournalS
         if (row := present.get(seq)) is None:
             raise NotFoundError(f"the journal of migration {migration_id} has no entry {seq}")
         if row.state != state:
+            row.verify("state")
             db.set(row, state=state, time=now)
 
 

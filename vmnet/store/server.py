@@ -27,7 +27,10 @@ from vmnet.store.settings import StoreSettings
 LOG = logging.getLogger(__name__)
 LOG_MAX = 1 << 20  # bytes; a longer log of the server is put aside at start
 QUICK_S = 5.0  # a server that ends within this time of its start counts as failed
-QUICK_MAX = 5  # so many in a row, and we give up
+QUICK_MAX = 5  # so many in a row, and calls fail at once instead of waiting for the next start
+PAUSE_MAX_S = 5.0  # between two starts
+LOCK_WAIT_S = 0.5  # a process that was just killed may need a moment to let go of its lock
+LOCK_STEP_S = 0.01
 READY_STEP_MS = 5  # the server says nothing when it is ready, so its socket is tried this often
 
 
@@ -78,26 +81,32 @@ class EmbeddedServer:
             self._lock.close()
 
     def _main(self) -> None:
+        quick = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self._attempt()
+            if not self._ready.done():
+                self._ready.set_exception(self.failure or UnavailableError("ovsdb-server was stopped"))
+                return
+            quick = quick + 1 if time.monotonic() - began < QUICK_S else 0
+            if quick >= QUICK_MAX and self.failure is None:
+                self._fail(UnavailableError(f"ovsdb-server has ended {quick} times in a row", self._hint()))
+            self._stopping.wait(min(PAUSE_MAX_S, 0.05 * 2 ** min(quick, 10)))
+
+    def _attempt(self) -> None:
         try:
             _end_leftover(self.settings)
-            quick = 0
-            while not self._stopping.is_set() and quick < QUICK_MAX:
-                began = time.monotonic()
-                self._serve()
-                quick = quick + 1 if time.monotonic() - began < QUICK_S else 0
-                self._stopping.wait(0.1 * quick)
-            if not self._stopping.is_set():
-                self._fail(UnavailableError(f"ovsdb-server ended {quick} times in a row", self._hint()))
+            self._serve()
         except VmnetError as failure:
             self._fail(failure)
         except OSError as failure:
             self._fail(UnavailableError(f"cannot run ovsdb-server: {failure}", self._hint()))
 
     def _fail(self, failure: VmnetError) -> None:
-        LOG.error("%s", failure)
+        """Calls fail with this until the server runs again; somebody may repair the cause meanwhile."""
+        if not self._stopping.is_set():
+            LOG.error("%s", failure)
         self.failure = failure
-        if not self._ready.done():
-            self._ready.set_exception(failure)
 
     def _serve(self) -> None:
         """One life of the server."""
@@ -109,7 +118,8 @@ class EmbeddedServer:
             child = self._child = _spawn(self.settings)
         try:
             process.write_identity(self.settings.pidfile, child.pid)
-            _wait_ready(child, self.settings)
+            wait_ready(child, self.settings)
+            self.failure = None
             if not self._ready.done():
                 self._ready.set_result(None)
             status = child.wait()
@@ -133,20 +143,35 @@ def _lock(settings: StoreSettings) -> IO[str]:
     try:
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        handle = settings.lock.open("a")
+        handle = settings.lock.open("a+")
     except OSError as failure:
         raise UnavailableError(
             f"cannot use {failure.filename}: {failure.strerror}",
             "choose another [daemon] state_dir, or run as root",
         ) from failure
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while not _flock(handle):
+        if time.monotonic() > deadline:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            handle.close()
+            raise UnavailableError(
+                f"another vmnet process ({holder}) already serves {settings.state_dir}",
+                "stop it first, or ask it",
+            )
+        time.sleep(LOCK_STEP_S)  # flock(2) knows no time limit
+    handle.truncate(0)
+    handle.write(f"{os.getpid()}\n")
+    handle.flush()
+    return handle
+
+
+def _flock(handle: IO[str]) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        handle.close()
-        raise UnavailableError(
-            f"another vmnet process already serves {settings.state_dir}", "stop it first, or ask it"
-        ) from None
-    return handle
+        return False
+    return True
 
 
 def _end_leftover(settings: StoreSettings) -> None:
@@ -183,7 +208,8 @@ def _spawn(settings: StoreSettings) -> subprocess.Popen[bytes]:
         raise UnavailableError("ovsdb-server is not installed", dbfile.INSTALL_HINT) from None
 
 
-def _wait_ready(child: subprocess.Popen[bytes], settings: StoreSettings) -> None:
+def wait_ready(child: subprocess.Popen[bytes], settings: StoreSettings) -> None:
+    """Return when ``child`` serves ``settings.socket``. Raises UnavailableError when it ends, WaitTimeoutError."""
     deadline = time.monotonic() + settings.timeout_s
     poller = select.poll()
     ended = os.pidfd_open(child.pid)

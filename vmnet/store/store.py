@@ -44,12 +44,16 @@ class Store:
         connection).
         """
         server = EmbeddedServer(settings) if settings.embedded else None
+        link: Link | None = None
         try:
             if server is not None:
                 await asyncio.to_thread(server.start)
-            store = cls(settings, await Link.open(settings), server)
+            link = await Link.open(settings)
+            store = cls(settings, link, server)
             await store.host_touch(start=True)
         except BaseException:
+            if link is not None:
+                await link.close()
             if server is not None:
                 await asyncio.to_thread(server.stop)
             raise
