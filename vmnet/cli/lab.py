@@ -87,7 +87,10 @@ def exec_(name: str | None, node: str, command: tuple[str, ...]) -> None:
     """Run a command in a node: `vmnet lab exec a -- virsh list`."""
     from vmnet.lab.lab import Lab
 
-    argv = Lab.load(name or _only_lab()).node(node).argv(command)
+    words = command[1:] if command[0] == "--" else command
+    if not words:
+        raise click.UsageError("which command?")
+    argv = Lab.load(name or _only_lab()).node(node).argv(words)
     os.execvp(argv[0], argv)
 
 

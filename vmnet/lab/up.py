@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vmnet.errors import LabError, NotFoundError, VmnetError
-from vmnet.lab import accel, down, image, mountpoints, net, ovs, schema, status
+from vmnet.lab import accel, capabilities, down, image, mountpoints, net, ovs, schema, status
 from vmnet.lab.lab import Lab
 from vmnet.lab.paths import LabPaths, check_name
 from vmnet.lab.state import State, boot_id, lab_lock, load, locked, save
@@ -118,6 +118,7 @@ def _steps(lab: Lab, options: Options, tell: Tell) -> None:
         tell(f"booting {', '.join(lab.topology.vms)} ({accel.choose(image.ensure('small'))})")
         for vm in lab.start_vms():
             tell(f"{vm} is up")
+        capabilities.keep(lab.host(next(iter(lab.topology.vms.values())).host).var_dir / "cache-libvirt")
 
 
 def _start_hosts(lab: Lab, tell: Tell) -> None:
