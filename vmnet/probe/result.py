@@ -10,13 +10,18 @@ from vmnet.probe.meter import Counts, Gap, Ranges
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """When packets went and came, nanoseconds of the Unix clock. "out" is client to guest, "back" guest to client."""
+    """When packets went and came, nanoseconds of the Unix clock. "out" is client to guest, "back" guest to client.
+
+    ``out_acked``, ``out_acked_count``: when the guest had how many of the client's packets (vmnet.probe.meter.Arrivals).
+    """
 
     out_sent: array[int] = field(default_factory=lambda: array("q"))
     out_missing: Ranges = ()
     back_seqs: array[int] = field(default_factory=lambda: array("I"))
     back_times: array[int] = field(default_factory=lambda: array("q"))
     back_missing: Ranges = ()
+    out_acked: array[int] = field(default_factory=lambda: array("q"))
+    out_acked_count: array[int] = field(default_factory=lambda: array("I"))
 
     def to_json(self) -> dict[str, object]:
         """Microseconds from ``t0`` (Unix seconds)."""
@@ -27,6 +32,8 @@ class Timeline:
             "t0": t0 / 1e9,
             "out_us": [(t - t0) // 1000 for t in self.out_sent],
             "out_missing": self.out_missing,
+            "acked_us": [(t - t0) // 1000 for t in self.out_acked],
+            "acked_count": list(self.out_acked_count),
             "back_seq": list(self.back_seqs),
             "back_us": [(t - t0) // 1000 for t in self.back_times],
             "back_missing": self.back_missing,

@@ -181,7 +181,15 @@ class Meter:
         arrivals = meter.decode(self._in.records, self._in.times(), self._session, self._sent_ns)
         back = meter.count(arrivals.seqs, report.sent)
         firsts = meter.first_arrivals(arrivals.seqs, arrivals.times)
-        timeline = Timeline(self._sent_ns, missing, arrivals.seqs, arrivals.times, back.missing)
+        timeline = Timeline(
+            self._sent_ns,
+            missing,
+            arrivals.seqs,
+            arrivals.times,
+            back.missing,
+            arrivals.progress,
+            arrivals.received,
+        )
         return ProbeResult(
             settings=(self.settings.target, self.settings.rate_pps, self.settings.size_bytes),
             out=meter.outgoing(report, len(self._sent_ns), missing),

@@ -7,7 +7,7 @@ from typing import Any
 
 from vmnet.errors import UnavailableError
 
-ARRIVED, LOST = "#2b6cb0", "#d1242f"
+ARRIVED, SENT, LOST = "#2b6cb0", "#a9bfd6", "#d1242f"
 PHASE = {"pass": "#8c9bab", "diverting": "#b7791f", "stopped": "#c05621", "draining": "#2f855a"}
 MARK = {"divert": "#b7791f", "stop": "#c05621", "resume": "#c05621", "marker": "#2f855a"}
 SCHEMES = {

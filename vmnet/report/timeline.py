@@ -43,7 +43,7 @@ def draw(
         _marks(axis, events, origin)
     column[0].set_xlim(*window)
     if title:
-        column[0].set_title(title, loc="left", pad=22, fontweight="bold")
+        column[0].set_title(title, loc="left", pad=8, fontweight="bold")
     column[-1].set_xlabel("milliseconds, guest stops at 0" if first(events, "stop") else "milliseconds")
     style.save(figure, file)
 
@@ -110,7 +110,21 @@ def _out(axis: Any, packets: Mapping[str, Any], origin: float, window: tuple[flo
     sent = [(us / 1e3 + shift, seq) for seq, us in enumerate(packets["out_us"])]
     arrived = [p for p in sent if p[1] not in lost]
     gone = [p for p in sent if p[1] in lost]
-    _scatter(axis, arrived, gone, window, "client → guest\nseq, when sent")
+    base = _scatter(axis, arrived, gone, window, "client → guest\nseq, when sent", style.SENT)
+    taken = [
+        (us / 1e3 + shift, count - base)
+        for us, count in zip(packets.get("acked_us", ()), packets.get("acked_count", ()), strict=True)
+    ]
+    if taken:
+        axis.step(*zip(*taken, strict=True), where="post", color=style.ARRIVED, lw=1.4, zorder=2.5)
+        axis.text(
+            0.99,
+            0.06,
+            "dots: sent; line: how many the guest has",
+            transform=axis.transAxes,
+            ha="right",
+            color="0.35",
+        )
 
 
 def _back(axis: Any, packets: Mapping[str, Any], origin: float, window: tuple[float, float]) -> None:
@@ -139,19 +153,22 @@ def _scatter(
     gone: Sequence[tuple[float, int]],
     window: tuple[float, float],
     name: str,
-) -> None:
+    colour: str = style.ARRIVED,
+) -> int:
+    """Draws what is in the window; the seq that is drawn at zero."""
     good = [p for p in arrived if window[0] <= p[0] <= window[1]]
     bad = [p for p in gone if window[0] <= p[0] <= window[1]]
     base = min((seq for _, seq in chain(good, bad)), default=0)
     size = 10 if len(good) < 400 else 5 if len(good) < 4000 else 2
-    axis.scatter(
-        [t for t, _ in good], [s - base for _, s in good], s=size, color=style.ARRIVED, lw=0, zorder=3
-    )
+    axis.scatter([t for t, _ in good], [s - base for _, s in good], s=size, color=colour, lw=0, zorder=3)
     axis.scatter(
         [t for t, _ in bad], [s - base for _, s in bad], s=size * 1.6, color=style.LOST, lw=0, zorder=4
     )
     axis.set_ylabel(name)
-    colour = style.LOST if gone else style.ARRIVED
+    words = style.LOST if gone else style.ARRIVED
     axis.text(
-        0.01, 0.93, f"{len(gone)} lost", transform=axis.transAxes, va="top", color=colour, fontweight="bold"
+        0.01, 0.93, f"{len(gone)} lost", transform=axis.transAxes, va="top", color=words, fontweight="bold"
     )
+    top = max((s - base for _, s in chain(good, bad)), default=1)
+    axis.set_ylim(-0.04 * top, 1.05 * top)
+    return base

@@ -1,0 +1,108 @@
+"""The labs of a bench. All are up all the time, but only the VM under test runs; the others are suspended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from vmnet.bench.child import PIPES, Child
+from vmnet.bench.schemes import Scheme
+from vmnet.errors import LabError, UnavailableError
+from vmnet.lab import Host, Lab, Options, lab_up, up
+
+VM = "vm1"
+CLIENT = "client"
+EVENTS_READY_S = 10.0
+SETTLE_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A lab with a stream of QEMU's events from each of its hosts."""
+
+    lab: Lab
+    events: dict[str, Child]
+
+    def where(self) -> Host | None:
+        """The one host on which the VM runs, ``None`` when it runs nowhere or (during a migration) on two."""
+        found = [r.host for r in self.lab.running_vms() if r.vm == VM]
+        return self.lab.host(found[0]) if len(found) == 1 else None
+
+    def other(self, host: Host) -> Host:
+        return next(h for h in self.lab.hosts if h.name != host.name)
+
+    def settled(self) -> Host:
+        """Where the VM runs once no migration is under way; boots it if it is gone. Raises LabError."""
+        deadline = time.monotonic() + SETTLE_S
+        while time.monotonic() < deadline:
+            host = self.where()
+            if host:
+                return host
+            if not any(r.vm == VM for r in self.lab.running_vms()):
+                list(self.lab.start_vms())
+            time.sleep(0.05)
+        raise LabError(f"{VM} of lab {self.lab.name} still runs on two hosts after {SETTLE_S:g} s")
+
+    def address(self) -> str:
+        """The VM's first IPv4 address."""
+        every = (a for i in self.lab.vm(VM).interfaces for a in i.addresses)
+        found = next((a.partition("/")[0] for a in every if ":" not in a), None)
+        if found is None:
+            raise LabError(f"{VM} of lab {self.lab.name} has no IPv4 address")
+        return found
+
+
+class Stage:
+    """``focus`` on one lab: its VM runs and all others are suspended."""
+
+    def __init__(self, places: dict[str, Place]) -> None:
+        self._places = places
+        self._awake = set(places)
+
+    def focus(self, name: str) -> Place:
+        for other in self._awake - {name}:
+            self._virsh(other, "suspend")
+        if name not in self._awake:
+            self._virsh(name, "resume")
+        self._awake = {name}
+        return self._places[name]
+
+    def _virsh(self, name: str, verb: str) -> None:
+        self._places[name].settled().run(["virsh", "--quiet", verb, VM])
+
+
+@contextmanager
+def stage(name: str, schemes: Iterable[Scheme], keep: bool) -> Iterator[Stage]:
+    """Labs ``NAME-plain``, ``NAME-ovs`` and ``NAME-vmnet``, as far as the schemes need them; ``keep`` leaves them up."""
+    with ExitStack() as stack:
+        places: dict[str, Place] = {}
+        for scheme in schemes:
+            if scheme.lab not in places:
+                lab = _lab(stack, f"{name}-{scheme.lab}", scheme, keep)
+                places[scheme.lab] = Place(lab, {h.name: stack.enter_context(_listen(h)) for h in lab.hosts})
+                _has_daemons(lab, scheme)
+        yield Stage(places)
+
+
+def _lab(stack: ExitStack, name: str, scheme: Scheme, keep: bool) -> Lab:
+    if keep:
+        return up(scheme.topology, Options(name, hooks=scheme.managed, daemon=scheme.managed))[0]
+    return stack.enter_context(lab_up(scheme.topology, name, hooks=scheme.managed, daemon=scheme.managed))
+
+
+def _has_daemons(lab: Lab, scheme: Scheme) -> None:
+    for host in lab.hosts:
+        if scheme.managed and host.ping() is None:
+            raise UnavailableError(
+                f"scheme {scheme.name} needs the daemon, and none answers on host {host.name}"
+            )
+
+
+def _listen(host: Host) -> Child:
+    argv = [sys.executable, "-m", "vmnet.bench.qemu_events", "qemu:///system"]
+    child = Child(f"the QEMU event listener on {host.name}", host.popen(argv, **PIPES))
+    child.expect("ready", lambda line: "ready" in line, EVENTS_READY_S)
+    return child
