@@ -15,8 +15,9 @@ def make_namespaces(nodes: Iterable[Node]) -> None:
     """Namespaces with their settings, each kept by a holder process."""
     nodes = list(nodes)
     _batch([], [f"netns add {node.netns_name}" for node in nodes])
+    names = wiring.hosts_file(node.spec for node in nodes)
     for node in nodes:
-        node.hold()
+        node.hold(names)
     for node in nodes:
         node.wait_held()
         _settings(node)

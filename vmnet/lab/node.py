@@ -27,6 +27,9 @@ PRIVATE = {
 }
 _RUN_FOLDERS = ("lock", "libvirt", "vmnet", "openvswitch", "netns")
 
+# Names of the lab's nodes resolve; nothing else does, at once (a name server that is out of reach costs half a minute).
+NAMES = {"hosts": "/etc/hosts", "resolv.conf": "/etc/resolv.conf"}
+
 # Arguments: host name, source of /run, then pairs of source and mount point. /sys shows its own namespace's interfaces
 # only when mounted anew (as ip-netns(8) does); eBPF objects can be pinned again.
 _HOLDER = """
@@ -34,7 +37,7 @@ set -e
 hostname "$1"; run=$2; shift 2
 umount --lazy /sys; mount -t sysfs sysfs /sys
 mount -t bpf bpf /sys/fs/bpf 2>/dev/null || true
-while [ $# -gt 0 ]; do mount --bind "$1" "$2"; shift 2; done
+while [ $# -gt 0 ]; do [ ! -e "$2" ] || mount --bind "$1" "$2"; shift 2; done
 mount --bind "$run" /run
 : > /run/.ready
 exec sleep infinity
@@ -124,9 +127,11 @@ class Node:
         """Start a daemon in the node that outlives this program."""
         return spawn.spawn(self.argv(argv, "/"), self.pid_file(role), self.log_file(role))
 
-    def hold(self) -> None:
+    def hold(self, hosts_file: str) -> None:
         """Start the holder. The network namespace must exist."""
         folders = self._make_folders()
+        (self.var_dir / "hosts").write_text(hosts_file)
+        (self.var_dir / "resolv.conf").write_text("")
         options = [f"--net={self.netns_path}", "--", "unshare", "--mount", "--uts", "--propagation", "private", "--"]
         arguments = [self.name, str(self.run_dir), *folders]
         argv = ["nsenter", *options, "/bin/sh", "-c", _HOLDER, "holder", *arguments]
@@ -145,13 +150,11 @@ class Node:
     def _make_folders(self) -> list[str]:
         for name in _RUN_FOLDERS:
             (self.run_dir / name).mkdir(parents=True, exist_ok=True)
-        if self.spec.kind != "host":
-            return []
-        pairs = []
-        for name, mount_point in PRIVATE.items():
+        for name in PRIVATE:
             (self.var_dir / name).mkdir(parents=True, exist_ok=True)
-            pairs += [str(self.var_dir / name), mount_point]
-        return pairs
+        private = PRIVATE if self.spec.kind == "host" else {}
+        pairs = [(str(self.var_dir / name), mount_point) for name, mount_point in {**NAMES, **private}.items()]
+        return [word for pair in pairs for word in pair]
 
 
 def _without_entering(message: str) -> str:

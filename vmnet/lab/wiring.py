@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_interface
 
 from vmnet.lab.paths import LabPaths
@@ -28,7 +29,10 @@ def node_lines(topology: Topology, node: Node) -> list[str]:
     for bridge in node.bridges:
         if bridge.kind == "linux":
             lines += _linux_bridge(bridge)
-    lines += [f"link set dev {port} up" for port in topology.ports(node.name)]
+    for port in topology.ports(node.name):
+        lines.append(f"link set dev {port} up")
+        if node.proxy_arp:  # the kernel would wait up to 0.8 s before it answers for others
+            lines.append(f"ntable change name arp_cache dev {port} proxy_delay 0")
     return lines
 
 
@@ -57,6 +61,14 @@ def address_lines_v6(node: Node) -> list[str]:
     return [f"route add default via {gateway}" for gateway in node.gateways if ip_address(gateway).version == 6]
 
 
+def hosts_file(nodes: Iterable[Node]) -> str:
+    """Text of /etc/hosts for every node."""
+    lines = ["127.0.0.1 localhost", "::1 localhost"]
+    for node in nodes:
+        lines += [f"{ip_interface(a).ip} {node.name}" for group in node.addresses.values() for a in group]
+    return "\n".join(lines) + "\n"
+
+
 def sysctls(node: Node) -> dict[str, str]:
     """Settings below /proc/sys/net, for before any interface exists."""
     settings: dict[str, str] = {}
@@ -73,5 +85,5 @@ def sysctls(node: Node) -> dict[str, str]:
         settings |= {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
         settings |= {f"ipv4/conf/{scope}/send_redirects": "0" for scope in ("all", "default")}
     if node.proxy_arp:
-        settings |= {"ipv4/conf/default/proxy_arp": "1", "ipv4/neigh/default/proxy_delay": "0"}
+        settings["ipv4/conf/default/proxy_arp"] = "1"
     return settings
