@@ -81,7 +81,8 @@ def install(
 
 def uninstall(etc_libvirt: Path, drivers: Iterable[str] = DRIVERS) -> list[HookChange]:
     """Remove our hooks, and the folders made for them if they are empty; keeps what is not ours or was changed."""
-    return [_uninstall_one(one) for one in status(etc_libvirt, drivers)]
+    found = status(etc_libvirt, drivers)
+    return [_uninstall_one(one) for one in reversed(found)][::-1]  # the first made the folder that all lie in
 
 
 def status(etc_libvirt: Path, drivers: Iterable[str] = DRIVERS) -> list[HookStatus]:
