@@ -120,6 +120,7 @@ def gate_code(map_fd: int) -> bytes:
     _finish(code, _TC_UNSPEC)
     code.label("block")
     _increment(code, Word.BLOCKED)
+    code.label("drop")
     _finish(code, _TC_SHOT)
     code.label("close")
     code.load(DW, R3, R7, Word.RELEASED)
@@ -128,6 +129,7 @@ def gate_code(map_fd: int) -> bytes:
     code.load(DW, R3, R7, Word.EXIT_IFINDEX)
     code.jump_if("eq", R3, 0, "pass")
     code.label("divert")
+    _drop_group_if_told(code)
     _increment(code, Word.DIVERTED)
     _redirect(code, Word.EXIT_IFINDEX)
     code.label("hold")
@@ -161,17 +163,9 @@ def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
     code = Program()
     code.mov_reg(R6, R1)
     code.map_value(R7, map_fd)
-    code.load(W, R2, R6, _SKB_DATA)
-    code.load(W, R3, R6, _SKB_DATA_END)
-    code.mov_reg(R4, R2)
-    code.alu("add", R4, 14)
-    code.jump_if_reg("gt", R4, R3, "drop")
+    _header_in_r2(code)
     _compare_source(code, guest_mac, "reflected")
-    code.load(DW, R5, R7, Word.DROP_GROUP)
-    code.jump_if("eq", R5, 0, "deliver")
-    code.load(B, R5, R2, 0)
-    code.jump_if("set", R5, 1, "drop")
-    code.label("deliver")
+    _drop_group_if_told(code)
     code.mov(R3, MARK)
     code.store(W, R6, _SKB_MARK, R3)
     code.mov(R1, tap_ifindex)
@@ -183,6 +177,25 @@ def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
     code.label("drop")
     _finish(code, _TC_SHOT)
     return code.assemble()
+
+
+def _header_in_r2(code: Program) -> None:
+    """R2: the Ethernet header; a frame too short to have one goes to ``drop``."""
+    code.load(W, R2, R6, _SKB_DATA)
+    code.load(W, R3, R6, _SKB_DATA_END)
+    code.mov_reg(R4, R2)
+    code.alu("add", R4, 14)
+    code.jump_if_reg("gt", R4, R3, "drop")
+
+
+def _drop_group_if_told(code: Program) -> None:
+    """Broadcast and multicast go to ``drop`` once ``DROP_GROUP`` is set: they go another way now."""
+    code.load(DW, R5, R7, Word.DROP_GROUP)
+    code.jump_if("eq", R5, 0, "any destination")
+    _header_in_r2(code)
+    code.load(B, R5, R2, 0)
+    code.jump_if("set", R5, 1, "drop")
+    code.label("any destination")
 
 
 def _compare_source(code: Program, mac: bytes, equal: str) -> None:

@@ -28,6 +28,11 @@ def exists(name: str) -> bool:
     return True
 
 
+def all_names() -> list[str]:
+    """Every device of this network namespace."""
+    return [name for _index, name in socket.if_nameindex()]
+
+
 def _ioctl(name: str, request: int, payload: bytes) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         return bytes(

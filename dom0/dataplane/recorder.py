@@ -42,7 +42,7 @@ class RecordedFrame:
 
 
 class Recorder:
-    """Copies what enters ``device`` into a ring of ``ring_bytes``; call :meth:`turn` whenever :attr:`fd` is readable."""
+    """Copies what enters ``device`` into a ring of ``ring_bytes``; call :meth:`turn` every few milliseconds."""
 
     def __init__(self, device: str, ring_bytes: int) -> None:
         self._blocks = max(8, ring_bytes // _BLOCK_BYTES)
@@ -67,6 +67,9 @@ class Recorder:
         self.total = 0
         """Frames copied so far, in blocks the kernel has handed over."""
         self._socket.bind((device, _ETH_P_ALL))
+        # edge-triggered: the socket counts as readable for as long as we keep the newest block
+        self._handed_over = select.epoll()
+        self._handed_over.register(self._socket.fileno(), select.EPOLLIN | select.EPOLLET)
 
     def _attach_filter(self) -> None:
         code = b"".join(struct.pack("=HBBI", *one) for one in _OUTGOING)
@@ -76,10 +79,6 @@ class Recorder:
             _SO_ATTACH_FILTER,
             struct.pack("HxxxxxxP", len(_OUTGOING), ctypes.addressof(buffer)),
         )
-
-    @property
-    def fd(self) -> int:
-        return self._socket.fileno()
 
     def turn(self) -> None:
         """Take the blocks the kernel has filled; give back the oldest, so that a quarter of the ring is always free."""
@@ -92,7 +91,7 @@ class Recorder:
 
     def wait(self, seconds: float) -> None:
         """Until the kernel hands a block over, at most ``seconds``."""
-        select.select([self.fd], [], [], seconds)
+        self._handed_over.poll(seconds)
         self.turn()
 
     def _status(self, block: int) -> int:
@@ -133,5 +132,6 @@ class Recorder:
         return int(struct.unpack("=III", raw)[1])
 
     def close(self) -> None:
+        self._handed_over.close()
         self._ring.close()
         self._socket.close()

@@ -56,6 +56,14 @@ class SourcePort:
         self._offset: int | None = None
         self._stranded_sent = 0
 
+    def turn(self, sampling: bool) -> None:
+        """Call every few milliseconds: takes over what was copied and, while the guest runs, samples the counters."""
+        self.recorder.turn()
+        self.followed.turn()
+        self.addresses.turn()
+        if sampling:
+            self.sample()
+
     def sample(self) -> None:
         """Learn what the counters show when the tap is empty: the least difference ever seen. Call often while the guest runs."""
         taken = self.counters.taken()  # first: what arrives in between can only make the difference larger
@@ -113,13 +121,18 @@ class SourcePort:
         to_tap.close()
         return max(0, len(frames) - self._stranded_sent) + pumped.sent
 
+    def stop_groups(self) -> None:
+        """Broadcast and multicast go into the tunnel another way now (the old bridge's port)."""
+        self.gate.set(Word.DROP_GROUP, 1)
+
     def counts(self) -> GateCounts:
         return self.gate.counts()
 
-    def close(self) -> None:
-        """Everything of ours off this host; what still wanted to follow has no way any more."""
+    def close(self, keep_tunnel: bool = False) -> None:
+        """Everything of ours off this host, but for the tunnel where the old host's bridge goes on forwarding into it."""
         self.gate.close()
         self.counters.close()
         for part in (self.addresses, self.recorder, self.followed, self._to_tunnel, self._park):
             part.close()
-        tunnel.delete(self.tunnel)
+        if not keep_tunnel:
+            tunnel.delete(self.tunnel)

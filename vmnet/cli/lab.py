@@ -11,7 +11,9 @@ import click
 
 from vmnet.errors import NotFoundError, VmnetError
 
-_LAB_OPTION = click.option("--lab", "name", envvar="VMNET_LAB", help="Which lab; not needed when there is only one.")
+_LAB_OPTION = click.option(
+    "--lab", "name", envvar="VMNET_LAB", help="Which lab; not needed when there is only one."
+)
 
 
 @click.group()
@@ -23,12 +25,20 @@ def lab() -> None:
 @click.argument("source", metavar="[NAME|FILE]", default="pair")
 @click.option("--name", help="Name of the lab; default: the topology's.")
 @click.option("--no-vm", is_flag=True, help="Boot no VM.")
-@click.option("--hooks/--no-hooks", default=None, help="Install our libvirt hooks; default: as the topology says.")
+@click.option(
+    "--hooks/--no-hooks", default=None, help="Install our libvirt hooks; default: as the topology says."
+)
 @click.option("--daemon/--no-daemon", default=None, help="Start vmnet-dom0d; default: as the topology says.")
 @click.option("--keep-failed", is_flag=True, help="Leave a lab that failed to come up, for a look at it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the state as JSON.")
 def up(
-    source: str, name: str | None, no_vm: bool, hooks: bool | None, daemon: bool | None, keep_failed: bool, as_json: bool
+    source: str,
+    name: str | None,
+    no_vm: bool,
+    hooks: bool | None,
+    daemon: bool | None,
+    keep_failed: bool,
+    as_json: bool,
 ) -> None:
     """Bring up a built-in topology or one from a file. Heals a dead lab; leaves a healthy one alone."""
     from vmnet.lab import status
@@ -112,7 +122,9 @@ def _as_text(facts: dict[str, Any]) -> str:
         pids = ", ".join(f"{role} {pid or 'dead'}" for role, pid in node["pids"].items())
         lines.append(f"  {name:10} {node['kind']:7} {node['netns']}  {pids}")
     for name, vm in facts["vms"].items():
-        lines.append(f"  {name:10} VM      {'on ' + ', '.join(vm['hosts']) if vm['hosts'] else 'does not run'}")
+        lines.append(
+            f"  {name:10} VM      {'on ' + ', '.join(vm['hosts']) if vm['hosts'] else 'does not run'}"
+        )
     return "\n".join(lines)
 
 

@@ -111,6 +111,22 @@ class Domains:
             "migration speed", lambda handle: _lookup(handle, uuid).migrateSetMaxSpeed(mebibytes_per_s, 0)
         )
 
+    async def start_dirty_rate(self, uuid: str) -> None:
+        """Ask the hypervisor to find out, within a second, how fast the guest dirties memory. It sets to work and returns."""
+        await self._call("dirty rate", lambda handle: _lookup(handle, uuid).startDirtyRateCalc(1, 0))
+
+    async def dirty_rate(self, uuid: str) -> int | None:
+        """Bytes a second, once :meth:`start_dirty_rate` has its answer; None before."""
+
+        def ask(handle: Any) -> int | None:
+            domain = _lookup(handle, uuid)
+            (_domain, stats), *_ = handle.domainListGetStats([domain], libvirt.VIR_DOMAIN_STATS_DIRTYRATE)
+            if stats.get("dirtyrate.calc_status") != libvirt.VIR_DOMAIN_DIRTYRATE_MEASURED:
+                return None
+            return int(stats.get("dirtyrate.megabytes_per_second", 0)) << 20
+
+        return await self._call("dirty rate", ask)
+
     async def progress(self, uuid: str) -> JobProgress:
         stats = await self._call("migration progress", lambda handle: _lookup(handle, uuid).jobStats(0))
         return _progress(stats)

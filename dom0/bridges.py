@@ -1,0 +1,87 @@
+"""Which bridge is what, and joining a device to one: Linux bridge by netlink, Open vSwitch by its own tool."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from dom0.dataplane import netdev
+from vmnet.errors import UnavailableError, WaitTimeoutError
+
+_OVS_S = 5
+
+
+def is_linux_bridge(name: str) -> bool:
+    return Path(f"/sys/class/net/{name}/bridge").is_dir()
+
+
+async def _ovs_vsctl(*words: str) -> str:
+    """``ovs-vsctl`` without a limit waits for ever when vswitchd is dead, so it always gets one."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "ovs-vsctl",
+            f"--timeout={_OVS_S}",
+            *words,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError:
+        raise UnavailableError("ovs-vsctl is not installed here", "install openvswitch-switch") from None
+    try:
+        out, complaint = await asyncio.wait_for(process.communicate(), _OVS_S + 2)
+    except TimeoutError:
+        process.kill()
+        raise WaitTimeoutError(f"ovs-vsctl {words[0]} did not end within {_OVS_S} s") from None
+    if process.returncode:
+        raise UnavailableError(f"ovs-vsctl {' '.join(words)}: {complaint.decode().strip().splitlines()[-1:]}")
+    return out.decode()
+
+
+async def exists(name: str) -> bool:
+    """Whether ``name`` is a bridge of either kind on this host."""
+    if is_linux_bridge(name):
+        return True
+    try:
+        await _ovs_vsctl("br-exists", name)
+    except UnavailableError:
+        return False
+    return True
+
+
+async def is_ovs(name: str) -> bool:
+    return not is_linux_bridge(name) and await exists(name)
+
+
+async def join(device: str, bridge: str) -> None:
+    """``device`` becomes a port of ``bridge``; on a Linux bridge it floods only broadcast and multicast, and those not yet."""
+    if is_linux_bridge(bridge):
+        await asyncio.to_thread(_join_linux, device, bridge)
+    else:
+        await _ovs_vsctl("--may-exist", "add-port", bridge, device)
+
+
+def _join_linux(device: str, bridge: str) -> None:
+    index, master = netdev.index_of(device), netdev.index_of(bridge)
+    with IPRoute() as netlink:
+        netlink.link("set", index=index, master=master)
+        _flood(netlink, index, False)
+
+
+def flood(device: str, on: bool) -> None:
+    """Whether a Linux bridge floods broadcast and multicast out of this port. Nothing happens for other ports."""
+    if not Path(f"/sys/class/net/{device}/brport").is_dir():
+        return
+    with IPRoute() as netlink:
+        _flood(netlink, netdev.index_of(device), on)
+
+
+def _flood(netlink: IPRoute, index: int, on: bool) -> None:
+    netlink.brport("set", index=index, unicast_flood=0, multicast_flood=int(on), broadcast_flood=int(on))
+
+
+async def leave(device: str, bridge: str) -> None:
+    if is_linux_bridge(bridge):
+        return  # a deleted device leaves by itself
+    await _ovs_vsctl("--if-exists", "del-port", bridge, device)

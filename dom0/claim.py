@@ -1,0 +1,119 @@
+"""What the two daemons say to each other about one migration, checked as it comes in: a peer is authenticated, not infallible."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, TypeVar
+
+from vmnet.errors import PeerError
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+_ID = re.compile(r"[0-9a-f-]{36}\Z")
+_MOST_INTERFACES, _MOST_ADDRESSES = 64, 64
+Kind = TypeVar("Kind", str, int)
+
+
+@dataclass(frozen=True)
+class Wire:
+    """One interface as both hosts agree on it. ``vni``: the tunnel's id; ``stretched``: the VM's LAN is not at the destination."""
+
+    mac: str
+    vni: int
+    stretched: bool
+
+    @property
+    def mac_bytes(self) -> bytes:
+        return bytes.fromhex(self.mac.replace(":", ""))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The source's answer to a claim: this migration, its wires, and what the destination has to know."""
+
+    id: str
+    mode: str
+    wires: tuple[Wire, ...]
+    tunnel_address: str
+    generation: int
+    segment: str
+    home: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "wires": [asdict(one) for one in self.wires]}
+
+
+def field(message: Mapping[str, Any], name: str, kind: type[Kind], low: int = 0, high: int = 1 << 62) -> Kind:
+    """PeerError unless ``name`` is there, is a ``kind``, and (a number) is within its bounds."""
+    value = message.get(name)
+    if type(value) is not kind:
+        raise PeerError(
+            f"the peer's message has no usable '{name}'", "do both daemons have the same version?"
+        )
+    if isinstance(value, int) and not low <= value <= high:
+        raise PeerError(f"the peer's '{name}' is {value}, not {low} to {high}")
+    if isinstance(value, str) and len(value) > 255:
+        raise PeerError(f"the peer's '{name}' is too long")
+    return value
+
+
+def uuid_field(message: Mapping[str, Any], name: str) -> str:
+    value = field(message, name, str)
+    if not _ID.match(value):
+        raise PeerError(f"the peer's '{name}' is no UUID")
+    return value
+
+
+def mac_field(message: Mapping[str, Any]) -> str:
+    value = field(message, "mac", str)
+    if not _MAC.match(value):
+        raise PeerError("the peer's 'mac' is no MAC address")
+    return value
+
+
+def address_field(message: Mapping[str, Any], name: str) -> str:
+    try:
+        return str(ip_address(field(message, name, str)))
+    except ValueError:
+        raise PeerError(f"the peer's '{name}' is no IP address") from None
+
+
+def agreement(message: Mapping[str, Any]) -> Agreement:
+    """PeerError if any part is missing or out of bounds."""
+    raw = message.get("wires")
+    if (
+        not isinstance(raw, list)
+        or not 0 < len(raw) <= _MOST_INTERFACES
+        or not all(isinstance(one, dict) for one in raw)
+    ):
+        raise PeerError("the peer's 'wires' are no list of interfaces")
+    wires = tuple(
+        Wire(mac_field(one), field(one, "vni", int, 1, 0xFFFFFF), bool(one.get("stretched"))) for one in raw
+    )
+    mode = field(message, "mode", str)
+    if mode not in ("managed", "hooks"):
+        raise PeerError("the peer's 'mode' is neither 'managed' nor 'hooks'")
+    return Agreement(
+        uuid_field(message, "id"),
+        mode,
+        wires,
+        address_field(message, "tunnel_address"),
+        field(message, "generation", int),
+        field(message, "segment", str),
+        field(message, "home", str),
+    )
+
+
+def addresses(raw: object) -> list[IPv4Address | IPv6Address]:
+    """The usable addresses of a list the peer sent, at most 64; what is none is left out."""
+    found: list[IPv4Address | IPv6Address] = []
+    for one in raw[:_MOST_ADDRESSES] if isinstance(raw, list) else []:
+        try:
+            address = ip_address(one) if isinstance(one, str) else None
+        except ValueError:
+            continue
+        if address is not None and not address.is_multicast and not address.is_unspecified:
+            found.append(address)
+    return found

@@ -1,0 +1,32 @@
+"""What every migration on this host shares: configuration, store, hypervisor, peers, and who wants to hear of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vmnet.config import Config
+from vmnet.hypervisor.connection import Connection
+from vmnet.hypervisor.domains import Domains
+from vmnet.peer import PeerClient
+from vmnet.store import Store
+
+
+@dataclass
+class Context:
+    config: Config
+    store: Store
+    connection: Connection
+    domains: Domains
+    peers: dict[str, PeerClient] = field(default_factory=dict)
+    publish: Callable[[str, dict[str, Any]], None] = lambda migration_id, event: None
+
+    @property
+    def host(self) -> str:
+        return self.config.host.name
+
+    def segment_of(self, bridge: str) -> str:
+        """The LAN a bridge of this host belongs to; bridges nobody configured are all of one LAN."""
+        known = self.config.bridges.get(bridge)
+        return known.segment if known is not None else "lan"

@@ -1,0 +1,178 @@
+"""``vmnet-dom0d``: opens what it needs, recovers what was under way, and serves until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from dom0 import doctor, recovery
+from dom0.context import Context
+from dom0.control_server import ControlServer
+from dom0.desk import Desk
+from dom0.source import SourceMigration
+from vmnet.config import Config
+from vmnet.errors import ExitCode, NotFoundError, RefusedError, VmnetError
+from vmnet.hypervisor.connection import Connection
+from vmnet.hypervisor.domains import Domains
+from vmnet.machine import State
+from vmnet.peer import PeerClient, PeerServer
+from vmnet.plan import plan_lines
+from vmnet.store import Store, StoreSettings
+
+log = logging.getLogger(__name__)
+_LIBVIRT_S = 10.0
+_EVENTS_KEPT = 1000
+Emit = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Daemon:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._watchers: dict[str, set[asyncio.Queue[dict[str, Any]]]] = {}
+        self._past: dict[str, deque[dict[str, Any]]] = {}
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. VmnetError if something it needs is not there at the start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        async with contextlib.AsyncExitStack() as stack:
+            await self._open(stack)
+            log.info("host %s is ready", self.config.host.name)
+            await self._stop.wait()
+            log.info("stopping")
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        store = await Store.open(self._store_settings())
+        stack.push_async_callback(store.close)
+        connection = Connection(
+            config.libvirt.uri, lambda event: self.desk.hypervisor_event(event), self._link
+        )
+        peers = {name: PeerClient(config, name) for name in config.peers}
+        for peer in peers.values():
+            stack.push_async_callback(peer.close)
+        self.context = Context(config, store, connection, Domains(connection), peers, self._publish)
+        self.desk = Desk(self.context)
+        await connection.start(_LIBVIRT_S)
+        stack.push_async_callback(connection.close)
+        await recovery.recover_all(self.context)
+        server = PeerServer()
+        if config.peers:
+            await server.start(config, self.desk.peer)
+            stack.push_async_callback(server.stop)
+        control = ControlServer(config.daemon.socket, self.desk.hook, self._request)
+        await control.start()
+        stack.push_async_callback(control.stop)
+
+    def _store_settings(self) -> StoreSettings:
+        config = self.config
+        return StoreSettings(
+            host=config.host.name,
+            state_dir=config.daemon.state_dir,
+            run_dir=config.daemon.socket.parent,
+            remotes=config.store.remotes,
+            tls_ca=config.tls.ca,
+            tls_certificate=config.tls.certificate,
+            tls_key=config.tls.key,
+        )
+
+    def _link(self, up: bool) -> None:
+        log.info("libvirt at %s %s", self.config.libvirt.uri, "answers" if up else "is away: waiting for it")
+
+    # -- what happens, told to whoever watches -----------------------------------------------------------------------
+
+    def _publish(self, migration_id: str, event: dict[str, Any]) -> None:
+        self._past.setdefault(migration_id, deque(maxlen=_EVENTS_KEPT)).append(event)
+        for queue in self._watchers.get(migration_id, ()):
+            queue.put_nowait(event)
+        while len(self._past) > 32:
+            self._past.pop(next(iter(self._past)))
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    async def _request(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+        op = request.get("op")
+        if op == "ping":
+            return {"host": self.config.host.name, "libvirt": self.context.connection.up}
+        if op == "status":
+            return await self._status()
+        if op == "plan":
+            return await self._plan(request)
+        if op == "migrate":
+            return await self._migrate(request, emit)
+        if op == "abort":
+            record = self.desk.abort(_text(request, "vm"))
+            return {"vm": record.name, "id": record.id}
+        if op == "doctor":
+            return {"checks": await doctor.examine(self.context)}
+        raise RefusedError(
+            f"the daemon knows no request {op!r}", "is it older than this command?", ExitCode.USAGE
+        )
+
+    async def _status(self) -> dict[str, Any]:
+        store = self.context.store
+        return {
+            "host": self.config.host.name,
+            "libvirt": self.context.connection.up,
+            "migrations": [one.record.to_json() for one in self.desk.migrations.values()],
+            "history": [one.to_json() for one in await store.migration_history(20)],
+            "bindings": [one.to_json() for one in await store.bindings()],
+        }
+
+    async def _plan(self, request: dict[str, Any]) -> dict[str, Any]:
+        name, destination = _text(request, "vm"), _text(request, "destination")
+        info, notes = await self.desk.plan(name, destination)
+        return {
+            "vm": info.name,
+            "uuid": info.uuid,
+            "steps": plan_lines(info, self.config.host.name, destination),
+            "notes": notes,
+        }
+
+    async def _migrate(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+        downtime = request.get("max_downtime_ms")
+        limit = downtime if isinstance(downtime, int) and 0 < downtime <= 60_000 else None
+        migration = await self.desk.migrate(_text(request, "vm"), _text(request, "destination"), limit)
+        await self._follow(migration, emit)
+        verdict = dict(migration.record.verdict or {})
+        if migration.state is not State.DONE:
+            cause = migration.error.message if migration.error is not None else "cancelled"
+            hint = migration.error.hint if migration.error is not None else ""
+            raise VmnetError(
+                f"VM {migration.record.name!r} stays on {self.config.host.name}: {cause}",
+                hint,
+                ExitCode.ABORTED if "aborted by the operator" in cause else ExitCode.ROLLED_BACK,
+            )
+        return {"id": migration.record.id, "verdict": verdict}
+
+    async def _follow(self, migration: SourceMigration, emit: Emit) -> None:
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        watchers = self._watchers.setdefault(migration.record.id, set())
+        watchers.add(queue)
+        for event in self._past.get(migration.record.id, ()):
+            queue.put_nowait(event)
+        ended = asyncio.ensure_future(migration.finished())
+        try:
+            while not (ended.done() and queue.empty()):
+                following = asyncio.ensure_future(queue.get())
+                await asyncio.wait({following, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    await emit({"id": migration.record.id, **following.result()})
+                else:
+                    following.cancel()
+        finally:
+            watchers.discard(queue)
+
+
+def _text(request: dict[str, Any], name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= 255 or not value.isprintable():
+        raise NotFoundError(f"the request names no usable '{name}'", code=ExitCode.USAGE)
+    return value

@@ -1,0 +1,307 @@
+"""All migrations of this host: starts them, and hands them what hooks, peers, the hypervisor and people say."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from typing import Any
+
+from dom0 import bridges, preflight, stretch
+from dom0.claim import address_field, agreement, field, uuid_field
+from dom0.context import Context
+from dom0.control_server import HookAnswer, HookCall
+from dom0.destination import DestinationMigration
+from dom0.migration import Migration
+from dom0.source import ClaimRequest, SourceMigration
+from vmnet import domain_xml
+from vmnet.errors import NotFoundError, PeerError, RefusedError, VmnetError
+from vmnet.hypervisor.events import DomainEvent
+from vmnet.machine import Event, State, can_roll_back
+from vmnet.store import Binding, MigrationRecord
+
+log = logging.getLogger(__name__)
+_CLAIM_S = 5.0
+_BARRIER_S = 15.0
+
+
+class Desk:
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.migrations: dict[str, Migration] = {}
+        self._claims: set[asyncio.Task[None]] = set()
+
+    def of_vm(self, vm: str) -> Migration | None:
+        return next((one for one in self.migrations.values() if one.record.vm == vm and not one.final), None)
+
+    def _begin(self, migration: Migration) -> None:
+        self.migrations[migration.record.id] = migration
+        migration.start()
+        migration.spawn(self._forget(migration))
+
+    async def _forget(self, migration: Migration) -> None:
+        await asyncio.shield(migration.finished())
+        self.migrations.pop(migration.record.id, None)
+
+    # -- the hypervisor ----------------------------------------------------------------------------------------------
+
+    def hypervisor_event(self, event: DomainEvent) -> None:
+        migration = self.of_vm(event.uuid)
+        if isinstance(migration, SourceMigration | DestinationMigration):
+            migration.hypervisor_event(event)
+
+    # -- people --------------------------------------------------------------------------------------------------------
+
+    async def plan(self, name: str, destination: str) -> tuple[domain_xml.DomainInfo, list[str]]:
+        """Preflight. RefusedError with every reason against it; else the VM and what is worth knowing."""
+        if destination != self.context.host and destination not in self.context.config.peers:
+            known = ", ".join(self.context.config.peers) or "none"
+            raise NotFoundError(
+                f"unknown host {destination!r} (known: {known})", f"configure [peers.{destination}]"
+            )
+        state = await self.context.domains.find(name)
+        info = domain_xml.parse(state.xml.encode())
+        if not state.running:
+            raise RefusedError(f"VM {info.name!r} is paused", "resume it first (`virsh resume`)")
+        if self.of_vm(info.uuid) is not None:
+            raise RefusedError(f"VM {info.name!r} is being migrated already", "see `vmnet status`")
+        said = await preflight.ask(self.context, info, destination)
+        notes = said.get("notes")
+        return info, [str(one) for one in notes] if isinstance(notes, list) else []
+
+    async def migrate(self, name: str, destination: str, max_downtime_ms: int | None) -> SourceMigration:
+        info, notes = await self.plan(name, destination)
+        migration = await self._source(info, destination, "managed", max_downtime_ms)
+        migration.notes += notes
+        migration.post(Event.ACCEPTED)
+        return migration
+
+    async def _source(
+        self, info: domain_xml.DomainInfo, destination: str, mode: str, max_downtime_ms: int | None = None
+    ) -> SourceMigration:
+        binding = await self._binding(info)
+        record = self._record(info, self.context.host, destination, "source", mode, str(uuid.uuid4()))
+        limit = max_downtime_ms or self.context.config.switchover.max_downtime_ms
+        migration = SourceMigration(self.context, record, info, binding, limit)
+        self._begin(migration)
+        return migration
+
+    def _record(
+        self, info: domain_xml.DomainInfo, source: str, destination: str, role: str, mode: str, identity: str
+    ) -> MigrationRecord:
+        return MigrationRecord(
+            id=identity,
+            vm=info.uuid,
+            name=info.name,
+            source=source,
+            destination=destination,
+            role="source" if role == "source" else "destination",
+            mode="managed" if mode == "managed" else "hooks",
+            started=time.time(),
+        )
+
+    async def _binding(self, info: domain_xml.DomainInfo) -> Binding:
+        """This host's binding of the VM; a VM nobody has bound yet is bound here with generation 1."""
+        store, host = self.context.store, self.context.host
+        known = await store.binding_get(info.uuid)
+        if known is not None and known.active and known.host == host:
+            return known
+        bridge = next((one.bridge for one in info.interfaces if one.bridge), "") or ""
+        mine = Binding(
+            vm=info.uuid,
+            name=info.name,
+            host=host,
+            bridge=bridge,
+            port=",".join(str(one.target_dev) for one in info.interfaces if one.target_dev),
+            macs=tuple(one.mac for one in info.interfaces),
+            segment=self.context.segment_of(bridge),
+        )
+        return await store.binding_claim(mine, known.generation if known is not None else None)
+
+    # -- hooks ---------------------------------------------------------------------------------------------------------
+
+    async def hook(self, call: HookCall) -> HookAnswer:
+        """Only an incoming migration concerns us; everything else is answered at once."""
+        if call.op == "migrate" and call.subop == "begin" and call.xml:
+            return await self._incoming(call)
+        if call.op in ("prepare", "started") and call.subop == "begin" and call.xml:
+            await self._tap_ready(call)
+        elif call.op in ("stopped", "release") and call.subop == "end" and call.xml:
+            migration = self.of_vm(domain_xml.parse(call.xml).uuid)
+            if isinstance(migration, DestinationMigration):
+                migration.post(Event.GONE)
+        return HookAnswer()
+
+    async def _incoming(self, call: HookCall) -> HookAnswer:
+        info = domain_xml.parse(call.xml)
+        mapping = self.context.config.binding
+        kinds = {new: await bridges.is_ovs(new) for new in set(mapping.values())}
+        rebound = domain_xml.rebind(call.xml, mapping, kinds)
+        if rebound is not None:
+            info = domain_xml.parse(rebound)
+        claim = asyncio.create_task(self._claim(info))  # the hypervisor need not wait for it yet
+        self._claims.add(claim)
+        claim.add_done_callback(self._claims.discard)
+        return HookAnswer(xml=rebound or b"")
+
+    async def _claim(self, info: domain_xml.DomainInfo) -> None:
+        """Ask every peer whose VM this is. Nobody's: the migration goes on without us."""
+        pending = self.of_vm(info.uuid)
+        if pending is not None:
+            log.warning(
+                "VM %s comes again while %s: the earlier one is ended", info.name, pending.state.value
+            )
+            pending.post(Event.CANCEL)
+            await pending.settled((), _CLAIM_S)
+        record = self._record(info, "", self.context.host, "destination", "hooks", str(uuid.uuid4()))
+        question = {
+            "vm": info.uuid,
+            "tunnel_address": "",
+            "segments": {one.mac: self.context.segment_of(one.bridge or "") for one in info.interfaces},
+        }
+        waiting = DestinationMigration(self.context, record, info)
+        self.migrations[record.id] = waiting
+        answers = await asyncio.gather(*(self._ask_claim(name, question) for name in self.context.peers))
+        found = next((one for one in answers if one is not None), None)
+        self.migrations.pop(record.id, None)
+        if found is None:
+            log.warning("no peer has VM %s: its migration goes on without vmnet", info.name)
+            waiting.agreed.cancel()
+            return
+        name, agreed = found
+        waiting.record = self._record(info, name, self.context.host, "destination", agreed.mode, agreed.id)
+        waiting.agreed.set_result(agreed)
+        self._begin(waiting)
+
+    async def _ask_claim(self, peer: str, question: dict[str, Any]) -> Any:
+        config = self.context.config
+        try:
+            local = stretch.local_address(config.listen.tunnel_address, config.peers[peer].address)
+            said = await self.context.peers[peer].request(
+                "claim", {**question, "tunnel_address": local}, _CLAIM_S
+            )
+            return (peer, agreement(said))
+        except NotFoundError:
+            return None
+        except VmnetError as error:
+            log.warning("claim at %s: %s", peer, error)
+            return None
+
+    async def _tap_ready(self, call: HookCall) -> None:
+        """The barrier: the hypervisor goes on when the port is ready, before it copies memory."""
+        if call.op != "started":
+            return
+        info = domain_xml.parse(call.xml)
+        migration = self.of_vm(info.uuid)
+        if not isinstance(migration, DestinationMigration):
+            return
+        migration.taps = {one.mac: one.target_dev for one in info.interfaces if one.target_dev is not None}
+        try:
+            await asyncio.wait_for(asyncio.shield(migration.agreed), _BARRIER_S)
+        except (TimeoutError, asyncio.CancelledError):
+            return
+        migration.post(Event.TAP_READY)
+        state = await migration.settled((State.READY,), _BARRIER_S)
+        if state is not State.READY:
+            log.warning("VM %s comes without vmnet: %s", info.name, migration.error)
+
+    # -- peers -----------------------------------------------------------------------------------------------------------
+
+    async def peer(self, peer: str, op: str, message: dict[str, Any]) -> dict[str, Any]:
+        if op == "preflight":
+            return {"problems": await preflight.answer(self.context, preflight.Question.from_json(message))}
+        if op == "claim":
+            return await self._claimed(peer, message)
+        migration = self.migrations.get(uuid_field(message, "id"))
+        if migration is None:
+            raise NotFoundError(f"{self.context.host} knows no migration {message['id']}")
+        other = (
+            migration.record.source
+            if isinstance(migration, DestinationMigration)
+            else migration.record.destination
+        )
+        if peer != other:
+            raise PeerError(f"{peer} has no part in this migration")
+        if isinstance(migration, DestinationMigration):
+            return await self._to_destination(migration, op, message)
+        assert isinstance(migration, SourceMigration)
+        return await self._to_source(migration, op, message)
+
+    async def _claimed(self, peer: str, message: dict[str, Any]) -> dict[str, Any]:
+        vm = uuid_field(message, "vm")
+        migration = self.of_vm(vm)
+        if migration is None:
+            state = await self.context.domains.find(vm)  # NotFoundError: not ours
+            migration = await self._source(domain_xml.parse(state.xml.encode()), peer, "hooks")
+        if not isinstance(migration, SourceMigration) or migration.record.destination != peer:
+            raise NotFoundError(f"VM {vm} does not go from {self.context.host} to {peer}")
+        raw = message.get("segments")
+        segments = {str(mac): str(segment) for mac, segment in raw.items()} if isinstance(raw, dict) else {}
+        migration.claim = ClaimRequest(peer, address_field(message, "tunnel_address"), segments)
+        migration.post(Event.CLAIMED)
+        state_now = await migration.settled((State.PRECOPY,), _BARRIER_S)
+        if state_now is not State.PRECOPY:
+            raise RefusedError(f"{self.context.host} does not let the VM go: {migration.error}")
+        return migration.agreement().to_json()
+
+    async def _to_destination(
+        self, one: DestinationMigration, op: str, message: dict[str, Any]
+    ) -> dict[str, Any]:
+        if op == "expect":
+            raw = message.get("addresses")
+            one.known_addresses = (
+                {str(k): v for k, v in raw.items() if isinstance(v, list)} if isinstance(raw, dict) else {}
+            )
+            one.post(Event.EXPECT)
+            state = await one.settled((State.EXPECTING, State.RESUMED, State.OPEN, State.DONE), _CLAIM_S)
+            if state is State.ROLLED_BACK:
+                raise RefusedError(f"{self.context.host} is not ready: {one.error}")
+            return {}
+        if op == "cancel":
+            one.post(Event.CANCEL, RefusedError(field(message, "reason", str)[:200]))
+            return {}
+        if op == "finish":
+            one.post(Event.FINISH)
+            await one.settled((State.DONE,), _CLAIM_S)
+            return one.final_counts
+        raise PeerError(f"unknown request {op!r}")
+
+    async def _to_source(self, one: SourceMigration, op: str, message: dict[str, Any]) -> dict[str, Any]:
+        if op == "resumed":
+            one.resume_ns = field(message, "resume_ns", int) - one.clock_offset_ns
+            one.tell("resume", at=one.resume_ns / 1e9)
+            one.post(Event.PEER_RESUMED)
+            return {}
+        if op == "bound":
+            raw = message.get("binding")
+            if isinstance(raw, dict):
+                await self.context.store.binding_learn(Binding.from_json(raw))
+            return {}
+        if op == "open":
+            counts = message.get("counts")
+            one.opened = counts if isinstance(counts, dict) else {}
+            one.tell("marker", ordered=one.opened.get("ordered"))
+            one.post(Event.PEER_OPEN)
+            return {}
+        if op == "failed":
+            one.post(
+                Event.FAILED,
+                RefusedError(f"at {one.record.destination}: {field(message, 'reason', str)[:200]}"),
+            )
+            return {}
+        raise PeerError(f"unknown request {op!r}")
+
+    # -- ending ----------------------------------------------------------------------------------------------------------
+
+    def abort(self, name: str) -> MigrationRecord:
+        """Put everything back. RefusedError if it is too late, NotFoundError if there is nothing to abort."""
+        for one in self.migrations.values():
+            if name in (one.record.name, one.record.vm, one.record.id) and isinstance(one, SourceMigration):
+                if not can_roll_back(one.state):
+                    raise RefusedError(
+                        f"VM {one.record.name!r} runs at {one.record.destination} already", "migrate it back"
+                    )
+                one.post(Event.CANCEL, RefusedError("aborted by the operator"))
+                return one.record
+        raise NotFoundError(f"no migration of {name!r} leaves this host", "see `vmnet status`")

@@ -1,0 +1,253 @@
+"""The host a VM comes to: how each step of the machine's destination side is done."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from dom0 import stretch
+from dom0.claim import Agreement, addresses
+from dom0.context import Context
+from dom0.dataplane import names, netdev
+from dom0.dataplane.announce import announcements
+from dom0.dataplane.destination_port import DestinationPort, Opened
+from dom0.dataplane.gate import Bounds
+from dom0.dataplane.source_port import PortSettings
+from dom0.migration import Migration
+from vmnet.actions import Action, Kind
+from vmnet.domain_xml import DomainInfo
+from vmnet.errors import RefusedError, StaleGenerationError, VmnetError
+from vmnet.hypervisor.events import DomainEvent, Happening
+from vmnet.machine import Event, Role, State, Step
+from vmnet.store import Binding, MigrationRecord
+
+_PEER_S = 5.0
+_AGREEMENT_S = 10.0
+_REPEAT_S = (0.0, 0.05, 0.15, 0.25, 0.35)
+_FINISH_S = 60.0
+_PREPARE_S = 120.0
+
+
+class DestinationMigration(Migration):
+    role = Role.DESTINATION
+
+    def __init__(self, context: Context, record: MigrationRecord, info: DomainInfo) -> None:
+        super().__init__(context, record, State.PREPARING)
+        self.info = info
+        self.agreed: asyncio.Future[Agreement] = asyncio.get_running_loop().create_future()
+        self.ports: list[DestinationPort] = []
+        self.taps: dict[str, str] = {}
+        self.known_addresses: dict[str, list[str]] = {}
+        self.resume_ns: int | None = None
+        self.opened: list[Opened] = []
+        self.ordered = True
+        self.binding: Binding | None = None
+        self.final_counts: dict[str, Any] = {}
+        self._announced: dict[str, list[bytes]] = {}
+        self.steps = {
+            Step.ATTACH_DESTINATION: self._attach,
+            Step.EXPECT: self._expect,
+            Step.LET_IN: self._let_in,
+            Step.BIND: self._bind,
+            Step.ANNOUNCE: self._announce,
+            Step.TELL_RESUMED: self._tell_resumed,
+            Step.OPEN: self._open,
+            Step.TELL_OPEN: self._tell_open,
+            Step.DETACH_DESTINATION: self._detach,
+            Step.VERDICT: self._verdict,
+        }
+
+    def start(self) -> None:
+        super().start()
+        self.expect_within(_PREPARE_S, Event.FAILED, "the hypervisor did not make the incoming VM")
+
+    # -- what happens to the domain ----------------------------------------------------------------------------------
+
+    def hypervisor_event(self, event: DomainEvent) -> None:
+        happening = event.happening
+        if happening in (Happening.GUEST_RESUME, Happening.RESUMED):
+            if self.resume_ns is None and self.state in (State.READY, State.EXPECTING):
+                self.resume_ns = event.time_ns
+                self.tell("resume", at=event.time_ns / 1e9)
+            self.post(Event.GUEST_RUNNING)
+        elif happening is Happening.STOPPED:
+            self.post(Event.GONE)
+
+    def after(self, event: Event) -> None:
+        if self.state is State.OPEN:
+            self.expect_within(
+                _FINISH_S, Event.FINISH, "the source's daemon did not say that it has finished"
+            )
+        if self.state is State.ROLLING_BACK and event is not Event.CANCEL:
+            self.spawn(self._report_failure())
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    async def _attach(self) -> None:
+        agreement = await asyncio.wait_for(asyncio.shield(self.agreed), _AGREEMENT_S)
+        settings = [self._settings(agreement, nth) for nth in range(len(agreement.wires))]
+        await self.journal([action for one in settings for action in self._changes(one)])
+        for wire, one in zip(agreement.wires, settings, strict=True):
+            self.ports.append(await asyncio.to_thread(DestinationPort, one, wire.stretched))
+
+    def _settings(self, agreement: Agreement, nth: int) -> PortSettings:
+        wire = agreement.wires[nth]
+        tap = self.taps.get(wire.mac)
+        if tap is None:
+            raise RefusedError(
+                f"the incoming VM has no interface with MAC {wire.mac}", "its XML was changed on the way"
+            )
+        config = self.context.config
+        return PortSettings(
+            tap=tap,
+            mac=wire.mac_bytes,
+            vni=wire.vni,
+            local=stretch.local_address(config.listen.tunnel_address, agreement.tunnel_address),
+            remote=agreement.tunnel_address,
+            bounds=Bounds(config.hold.max_packets, config.hold.max_bytes),
+            recorder_bytes=config.recorder.bytes,
+        )
+
+    def _changes(self, one: PortSettings) -> list[Action]:
+        before = str(netdev.get_queue_length(one.tap))
+        return [
+            Action(Kind.QUEUE, one.tap, str(one.bounds.packets), before),
+            Action(Kind.GATE, one.tap),
+            Action(Kind.WIRE, one.tap),
+            Action(Kind.TUNNEL, names.tunnel_name(one.vni)),
+        ]
+
+    async def _expect(self) -> None:
+        for port in self.ports:
+            port.expect()
+        self._build_announcements()
+
+    def _build_announcements(self) -> None:
+        """Before they are needed: nothing is computed between resume and the first announcement."""
+        for port in self.ports:
+            mac = port.settings.mac
+            self._announced[port.settings.tap] = announcements(
+                mac, addresses(self.known_addresses.get(mac.hex(":"), []))
+            )
+
+    async def _let_in(self) -> None:
+        for port in self.ports:
+            port.resumed()
+
+    async def _announce(self) -> None:
+        self.spawn(self._announce_until_marked())
+
+    async def _announce_until_marked(self) -> None:
+        """Announce, and wait for the announcement to come back by the old path: then that path is empty."""
+        waiting = [port for port in self.ports if not port.stretched]
+        limit_s = self.context.config.switchover.marker_timeout_ms / 1000
+        deadline = time.monotonic() + limit_s
+        for pause_s in (*_REPEAT_S, limit_s):
+            waiting = await self._unmarked(waiting, min(pause_s, deadline - time.monotonic()))
+            if not waiting or time.monotonic() >= deadline:
+                break
+            for port in waiting:
+                port.announce(self._announced[port.settings.tap])
+        if waiting:
+            self.ordered = False
+            self.notes.append(f"no announcement came back by the old path within {limit_s:g} s")
+        self.tell("marker", ordered=self.ordered)
+        self.post(Event.MARKER)
+
+    async def _unmarked(self, ports: list[DestinationPort], limit_s: float) -> list[DestinationPort]:
+        """Those of ``ports`` whose marker has not come after at most ``limit_s`` seconds."""
+        loop = asyncio.get_running_loop()
+        left = [port for port in ports if not port.marker.drain()]
+        deadline = loop.time() + max(0.0, limit_s)
+        while left and loop.time() < deadline:
+            heard = asyncio.Event()
+            for port in left:
+                loop.add_reader(port.marker.fd, heard.set)
+            try:
+                await asyncio.wait_for(heard.wait(), max(0.0, deadline - loop.time()))
+            except TimeoutError:
+                break
+            finally:
+                for port in left:
+                    loop.remove_reader(port.marker.fd)
+            left = [port for port in left if not port.marker.drain()]
+        return left
+
+    async def _bind(self) -> None:
+        agreement = self.agreed.result()
+        stretched = any(wire.stretched for wire in agreement.wires)
+        first = self.info.interfaces[0] if self.info.interfaces else None
+        binding = Binding(
+            vm=self.record.vm,
+            name=self.record.name,
+            host=self.context.host,
+            bridge=(first.bridge or "") if first else "",
+            port=",".join(self.taps.values()),
+            macs=tuple(wire.mac for wire in agreement.wires),
+            segment=agreement.segment,
+            home=agreement.home if stretched else "",
+            generation=agreement.generation,
+        )
+        store = self.context.store
+        known = await store.binding_get(self.record.vm)
+        if known is not None and known.generation > agreement.generation:
+            raise StaleGenerationError(
+                f"VM {self.record.name!r} was bound with generation {agreement.generation}, but {known.generation} is known here"
+            )
+        if known is None or known.generation < agreement.generation:
+            await store.binding_learn(binding)
+        self.binding = await store.binding_claim(binding, agreement.generation)
+        await self._ask("bound", binding=self.binding.to_json())
+
+    async def _tell_resumed(self) -> None:
+        await self._ask("resumed", resume_ns=self.resume_ns or time.time_ns())
+
+    async def _open(self) -> None:
+        for port in self.ports:
+            self.opened.append(await asyncio.to_thread(port.open))
+
+    async def _tell_open(self) -> None:
+        await self._ask("open", counts=self.counts())
+
+    def counts(self) -> dict[str, Any]:
+        gates = [port.counts() for port in self.ports]
+        return {
+            "direct": sum(one.direct for one in self.opened),
+            "twice": sum(one.twice for one in self.opened),
+            "missing": sum(one.missing for one in self.opened),
+            "overflow": sum(one.overflow for one in gates),
+            "tunnelled": sum(one.tunnelled for one in gates),
+            "ordered": self.ordered,
+            "generation": self.binding.generation if self.binding is not None else 0,
+        }
+
+    async def _detach(self) -> None:
+        self.final_counts = self.counts()
+        done = self.state is State.DONE
+        kept: list[Action] = []
+        for port in self.ports:
+            keep = done and port.stretched
+            if keep:
+                kept += [Action(Kind.TUNNEL, port.tunnel), Action(Kind.WIRE, port.settings.tap)]
+        if kept:
+            await stretch.keep(self.context.store, self.record.vm, kept)
+        elif done:
+            await stretch.end(self.context.store, self.record.vm)
+        for port in self.ports:
+            await asyncio.to_thread(port.close, done and port.stretched)
+
+    async def _verdict(self) -> None:
+        self.tell("counts", **self.final_counts)
+
+    # -- the other side -------------------------------------------------------------------------------------------------
+
+    async def _report_failure(self) -> None:
+        try:
+            await self._ask("failed", reason=str(self.error or "the incoming VM ended")[:200])
+        except VmnetError as error:
+            self.log.info("the source was not told: %s", error)
+
+    async def _ask(self, op: str, **payload: Any) -> dict[str, Any]:
+        peer = self.context.peers[self.record.source]
+        return await peer.request(op, {"id": self.record.id, **payload}, _PEER_S)

@@ -1,0 +1,54 @@
+"""Makes and undoes journaled changes. Undoing what was never made, or has gone by itself, does nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+
+from dom0 import bridges
+from dom0.dataplane import classifier, netdev, tunnel
+from dom0.dataplane.classifier import Direction
+from vmnet.actions import Action, Kind
+from vmnet.errors import NotFoundError, VmnetError
+from vmnet.hypervisor.domains import Domains
+from vmnet.store import JournalEntry
+
+log = logging.getLogger(__name__)
+
+
+async def undo(entries: Sequence[JournalEntry], domains: Domains | None) -> list[str]:
+    """Put back, newest first, what the journal says may have been changed. Returns what was done, in words."""
+    done = []
+    for entry in sorted(entries, key=lambda one: one.seq, reverse=True):
+        if entry.inverse is None or entry.state == "undone":
+            continue
+        action = Action.from_json(entry.inverse)
+        try:
+            await perform(action, domains)
+        except (VmnetError, OSError) as error:
+            log.warning("cannot %s: %s", action.describe(), error)
+            continue
+        done.append(action.describe())
+    return done
+
+
+async def perform(action: Action, domains: Domains | None) -> None:
+    """One undoing action. OSError or VmnetError if it is needed and fails."""
+    kind, target = action.kind, action.target
+    if kind is Kind.NO_TUNNEL:
+        await asyncio.to_thread(tunnel.delete, target)
+    elif kind is Kind.NO_GATE:
+        await asyncio.to_thread(classifier.detach, target, Direction.EGRESS)
+    elif kind is Kind.NO_WIRE:
+        await asyncio.to_thread(classifier.detach, target, Direction.INGRESS)
+    elif kind is Kind.QUEUE:
+        if netdev.exists(target):
+            netdev.set_queue_length(target, int(action.value))
+    elif kind is Kind.LEAVE:
+        await bridges.leave(target, action.value)
+    elif kind is Kind.RESUME and domains is not None:
+        with contextlib.suppress(NotFoundError):
+            if not (await domains.find(target)).running:
+                await domains.resume(target)

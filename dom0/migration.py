@@ -1,0 +1,210 @@
+"""Drives one side of one migration: events in, the table's steps performed, every state written down. Shared by both sides.
+
+The subclasses say how each step is done; which steps, and when, is :mod:`vmnet.machine`'s alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dom0.context import Context
+from vmnet.actions import Action
+from vmnet.errors import VmnetError, WaitTimeoutError
+from vmnet.machine import FINAL, Event, IllegalTransition, Role, State, Step, step
+from vmnet.store import JournalEntry, MigrationRecord
+
+CRASH_AT = "VMNET_CRASH_AT"
+"""For the tests of recovery: ``ROLE:STATE`` at which the daemon kills itself, as ``kill -9`` would."""
+
+
+class Migration:
+    """One side of one migration. ``post`` events; they are worked off one after the other."""
+
+    role: Role
+
+    def __init__(self, context: Context, record: MigrationRecord, state: State) -> None:
+        self.context = context
+        self.record = record
+        self.state = state
+        self.error: VmnetError | None = None
+        self.notes: list[str] = []
+        self.log = logging.getLogger(f"dom0.{self.role.value}.{record.name}")
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._writes: asyncio.Queue[MigrationRecord | None] = asyncio.Queue()
+        self._changed = asyncio.Condition()
+        self._working = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._deadline: asyncio.TimerHandle | None = None
+        self.steps: dict[Step, Callable[[], Awaitable[None]]] = {}
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.spawn(self._write_states())
+        self._runner = asyncio.create_task(self._run())
+        self._note_state()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def post(self, event: Event, error: VmnetError | None = None) -> None:
+        if error is not None and self.error is None:
+            self.error = error
+        self._events.put_nowait(event)
+
+    async def finished(self) -> None:
+        await self._runner
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL
+
+    async def settled(self, states: Sequence[State], limit_s: float) -> State:
+        """Until one of ``states``, or a final state, is reached and its steps are done. WaitTimeoutError after ``limit_s``."""
+
+        def there() -> bool:
+            return (self.state in states or self.final) and not self._working
+
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait_for(there), limit_s)
+            except TimeoutError:
+                wanted = " or ".join(one.value for one in states)
+                raise WaitTimeoutError(
+                    f"{self.record.name} did not get to '{wanted}' within {limit_s:g} s (it is in '{self.state.value}')"
+                ) from None
+        return self.state
+
+    # -- events and steps ---------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while not self.final:
+            await self._handle(await self._events.get())
+        self.close()
+        await self._flush()
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def _handle(self, event: Event) -> None:
+        try:
+            row = step(self.role, self.state, event)
+        except IllegalTransition as error:
+            self.log.error("%s", error)
+            return
+        if row is None:
+            return
+        self.log.info("%s: %s -> %s", event.value, row.state.value, row.next.value)
+        self._working = True
+        entered = row.next is not self.state
+        self.state = row.next
+        if entered:
+            self._note_state()
+        await self._perform(row.steps)
+        self._working = False
+        if entered:
+            await self._crash_if_told()
+        if self.state is State.ROLLING_BACK:
+            self.post(Event.UNDONE)
+        self.after(event)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _perform(self, steps: Sequence[Step]) -> None:
+        """Going forward, a step that fails ends the row and the migration; going back, every step is tried."""
+        for one in steps:
+            began = time.monotonic()
+            try:
+                await self.steps[one]()
+            except (VmnetError, OSError, ValueError) as error:
+                self.log.warning("cannot %s: %s", one.value, error)
+                if self.state is State.ROLLING_BACK or self.state in FINAL:
+                    continue
+                failure = (
+                    error if isinstance(error, VmnetError) else VmnetError(f"cannot {one.value}: {error}")
+                )
+                self.post(Event.FAILED, failure)
+                return
+            self.tell("step", step=one.name.lower(), took_ms=round((time.monotonic() - began) * 1000, 3))
+
+    def after(self, event: Event) -> None:
+        """For subclasses: called when a transition's steps are done."""
+
+    def close(self) -> None:
+        """For subclasses: give back what the migration holds."""
+
+    def expect_within(self, seconds: float, event: Event, why: str) -> None:
+        """Unless the state has changed by then, ``event`` is posted."""
+        state = self.state
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+        def late() -> None:
+            if self.state is state:
+                self.log.warning("%s within %g s: going on as if '%s'", why, seconds, event.value)
+                self.notes.append(f"{why} within {seconds:g} s")
+                self.post(event)
+
+        self._deadline = asyncio.get_running_loop().call_later(seconds, late)
+
+    # -- what is told and written ---------------------------------------------------------------------------------
+
+    def tell(self, event: str, **fields: Any) -> None:
+        """An event for whoever watches this migration; ``t`` is seconds since the epoch."""
+        self.context.publish(
+            self.record.id,
+            {"event": event, "t": time.time(), "host": self.context.host, "role": self.role.value, **fields},
+        )
+
+    def _note_state(self) -> None:
+        finished = time.time() if self.final else None
+        self.record = replace(
+            self.record,
+            state=self.state.value,
+            finished=finished,
+            error=str(self.error) if self.error else "",
+        )
+        self._writes.put_nowait(self.record)
+        self.tell("state", state=self.state.value)
+
+    async def _write_states(self) -> None:
+        """In order, and not in the switchover's way: what a restart needs is in the journal already."""
+        while True:
+            record = await self._writes.get()
+            if record is not None:
+                try:
+                    await self.context.store.migration_put(record)
+                except VmnetError as error:
+                    self.log.error("cannot write state %s: %s", record.state, error)
+            self._writes.task_done()
+
+    async def _flush(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._writes.join(), 10)
+        if self.final:
+            with contextlib.suppress(VmnetError):
+                await self.context.store.migration_put(self.record)
+                await self.context.store.journal_clear(self.record.id)
+
+    async def journal(self, actions: Sequence[Action]) -> None:
+        """Write down what is about to be changed, and how it is put back. Returns when it is on disk."""
+        entries = []
+        for seq, action in enumerate(actions):
+            inverse = action.inverse()
+            entries.append(JournalEntry(seq, action.to_json(), inverse.to_json() if inverse else None))
+        await self.context.store.journal_plan(self.record.id, entries)
+
+    async def _crash_if_told(self) -> None:
+        if os.environ.get(CRASH_AT) == f"{self.role.value}:{self.state.value}":
+            await self._flush()
+            os.kill(os.getpid(), signal.SIGKILL)

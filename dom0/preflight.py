@@ -1,0 +1,179 @@
+"""May this VM go there? Every check names what is wrong and what to do; nothing is touched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+from dom0 import bridges, stretch
+from dom0.claim import address_field, field, uuid_field
+from dom0.context import Context
+from dom0.dataplane import netdev, tunnel
+from vmnet.domain_xml import DomainInfo
+from vmnet.errors import RefusedError, VmnetError
+
+_MOST_INTERFACES = 64
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the source asks the destination before anything moves."""
+
+    vm: str
+    name: str
+    machine: str
+    arch: str
+    driver: str
+    memory_kib: int
+    tunnel_address: str
+    bridges: tuple[str, ...]
+    mtu: int
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> Question:
+        """PeerError if it is malformed."""
+        raw = message.get("bridges")
+        names = tuple(one for one in raw if isinstance(one, str)) if isinstance(raw, list) else ()
+        return cls(
+            uuid_field(message, "vm"),
+            field(message, "name", str),
+            field(message, "machine", str),
+            field(message, "arch", str),
+            field(message, "driver", str),
+            field(message, "memory_kib", int),
+            address_field(message, "tunnel_address"),
+            names[:_MOST_INTERFACES],
+            field(message, "mtu", int, 0, 65535),
+        )
+
+
+def local_problems(info: DomainInfo) -> list[str]:
+    """What at the source speaks against it. Pure but for looking whether the taps are there."""
+    usable = [one for one in info.interfaces if one.target_dev is not None and netdev.exists(one.target_dev)]
+    problems = [
+        f"interface {one.mac} is of kind '{one.kind}' and has no tap: connect it to a bridge"
+        for one in info.interfaces
+        if one not in usable
+    ]
+    if not usable:
+        problems.append("the VM has no interface on a bridge: vmnet has nothing to do, use `virsh migrate`")
+    return problems
+
+
+async def answer(context: Context, question: Question) -> list[str]:
+    """At the destination: what speaks against this VM's coming. An empty list: nothing does."""
+    checks = (_domain, _capabilities, _bridges, _route, _journal)
+    problems: list[str] = []
+    for check in checks:
+        try:
+            problems += await check(context, question)
+        except VmnetError as error:
+            problems.append(str(error))
+    return problems
+
+
+async def _domain(context: Context, question: Question) -> list[str]:
+    for name, uuid in await context.domains.names():
+        if uuid == question.vm:
+            return [f"VM {question.name!r} runs on {context.host} already"]
+        if name == question.name:
+            return [f"another VM on {context.host} is called {question.name!r}: rename one of them"]
+    return []
+
+
+async def _capabilities(context: Context, question: Question) -> list[str]:
+    root = ElementTree.fromstring(await context.domains.capabilities())
+    guests = [
+        one for one in root.iter("guest") if one.find(f"arch[@name='{_plain(question.arch)}']") is not None
+    ]
+    if not guests:
+        return [f"{context.host} cannot run {question.arch} guests"]
+    machines = {one.text for guest in guests for one in guest.iter("machine")}
+    machines |= {one.get("canonical") for guest in guests for one in guest.iter("machine")}
+    if question.machine not in machines:
+        return [f"{context.host} does not know machine type {question.machine}: upgrade QEMU there"]
+    domains = {one.get("type") for guest in guests for one in guest.iter("domain")}
+    if question.driver not in domains:
+        return [
+            f"{context.host} cannot run '{question.driver}' guests (it has {', '.join(sorted(map(str, domains)))})"
+        ]
+    return []
+
+
+def _plain(text: str) -> str:
+    return "".join(one for one in text if one.isalnum() or one == "_")
+
+
+async def _bridges(context: Context, question: Question) -> list[str]:
+    problems = []
+    for source in dict.fromkeys(question.bridges):
+        bridge = context.config.binding.get(source, source)
+        if not await bridges.exists(bridge):
+            problems.append(
+                f"{context.host} has no bridge {bridge!r}: make it, or map {source!r} in [binding] there"
+            )
+        elif netdev.exists(bridge) and netdev.get_mtu(bridge) < question.mtu:
+            problems.append(
+                f"bridge {bridge!r} on {context.host} has MTU {netdev.get_mtu(bridge)}, the VM {question.mtu}"
+            )
+    return problems
+
+
+async def _route(context: Context, question: Question) -> list[str]:
+    stretch.local_address(context.config.listen.tunnel_address, question.tunnel_address)
+    return []
+
+
+async def _journal(context: Context, _question: Question) -> list[str]:
+    await context.store.space_check()
+    return []
+
+
+async def ask(context: Context, info: DomainInfo, destination: str) -> dict[str, Any]:
+    """At the source: all checks on both sides. RefusedError with every reason; else what the destination said."""
+    problems = local_problems(info)
+    if destination == context.host:
+        problems.append(f"the VM is on {destination} already")
+    peer = context.config.peers.get(destination)
+    if peer is not None and not peer.libvirt_uri:
+        problems.append(f"no libvirt_uri for {destination}: set [peers.{destination}] libvirt_uri")
+    await context.store.space_check()
+    if problems or peer is None:
+        raise RefusedError("; ".join(problems) or f"unknown host {destination!r}")
+    local = stretch.local_address(context.config.listen.tunnel_address, peer.address)
+    taps = [one for one in info.interfaces if one.target_dev is not None]
+    mtu = max((netdev.get_mtu(str(one.target_dev)) for one in taps), default=0)
+    question = {
+        "vm": info.uuid,
+        "name": info.name,
+        "machine": info.machine,
+        "arch": info.arch,
+        "driver": info.driver,
+        "memory_kib": info.memory_kib,
+        "tunnel_address": local,
+        "bridges": [one.bridge for one in taps if one.bridge],
+        "mtu": mtu,
+    }
+    said = await context.peers[destination].request("preflight", question, 10.0)
+    refusals = said.get("problems")
+    if isinstance(refusals, list) and refusals:
+        raise RefusedError("; ".join(str(one) for one in refusals))
+    underlay = await asyncio.to_thread(_underlay_mtu, local)
+    if underlay is not None and underlay < mtu + tunnel.OUTER_BYTES:
+        said["notes"] = [
+            f"MTU towards {destination} is {underlay}: full-size frames will be fragmented in the tunnel"
+        ]
+    return said
+
+
+def _underlay_mtu(local: str) -> int | None:
+    """MTU in bytes of the device that has address ``local``; None if none has."""
+    import psutil
+
+    for device, found in psutil.net_if_addrs().items():
+        if any(one.address.split("%")[0] == local for one in found):
+            return netdev.get_mtu(device)
+    return None

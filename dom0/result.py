@@ -1,0 +1,59 @@
+"""Adds up what both sides counted to one verdict. Pure but for reading the counters."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from vmnet.machine import State
+from vmnet.verdict import Verdict
+
+if TYPE_CHECKING:
+    from dom0.source import SourceMigration
+
+
+def source_verdict(one: SourceMigration) -> Verdict:
+    """The whole migration's verdict, as the source knows it: its own counts and what the destination reported."""
+    record = one.record
+    total_ms = (time.monotonic() - one.began) * 1000
+    if one.state is not State.DONE:
+        reason = str(one.error) if one.error is not None else "cancelled"
+        return Verdict(
+            vm=record.name,
+            source=record.source,
+            destination=record.destination,
+            mode=record.mode,
+            outcome="rolled-back",
+            total_ms=total_ms,
+            notes=(reason, *one.notes),
+        )
+    there = {**one.opened, **one.final_counts}
+    counts = one.counts
+    stop, resume, divert = one.stop_ns, one.resume_ns, one.divert_ns
+    return Verdict(
+        vm=record.name,
+        source=record.source,
+        destination=record.destination,
+        mode=record.mode,
+        outcome="done",
+        lost=counts["overflow"] + counts["missing"] + _number(there, "overflow") + _number(there, "missing"),
+        possible_duplicates=sum(released.possible_duplicates for released in one.released),
+        ordered=bool(there.get("ordered", False)),
+        held=sum(released.parked for released in one.released),
+        stranded=sum(released.stranded for released in one.released),
+        diverted=counts["diverted"],
+        direct=_number(there, "direct"),
+        duplicates_removed=_number(there, "twice"),
+        compute_downtime_ms=(resume - stop) / 1e6 if stop and resume else None,
+        network_gap_ms=(resume - min(divert, stop or divert)) / 1e6 if divert and resume else None,
+        total_ms=total_ms,
+        passes=one.passes,
+        memory_bytes=one.watch.processed_bytes if one.watch is not None else 0,
+        generation=_number(there, "generation"),
+        notes=tuple(one.notes),
+    )
+
+
+def _number(counts: dict[str, Any], name: str) -> int:
+    value = counts.get(name, 0)
+    return value if isinstance(value, int) else 0

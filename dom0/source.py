@@ -1,0 +1,354 @@
+"""The host a VM leaves: how each step of the machine's source side is done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dom0 import stretch
+from dom0.claim import Agreement, Wire
+from dom0.context import Context
+from dom0.convergence_watch import ConvergenceWatch
+from dom0.dataplane import names, netdev
+from dom0.dataplane.gate import Bounds
+from dom0.dataplane.source_port import PortSettings, Released, SourcePort
+from dom0.migration import Migration
+from dom0.result import source_verdict
+from vmnet.actions import Action, Kind
+from vmnet.domain_xml import DomainInfo, Interface
+from vmnet.errors import RefusedError, UnavailableError, VmnetError
+from vmnet.hypervisor.events import DomainEvent, Happening
+from vmnet.machine import Event, Role, State, Step
+from vmnet.store import Binding, MigrationRecord
+
+_SAMPLE_S = 0.01
+_DRAIN_S = 0.005
+_PEER_S = 5.0
+_FORWARD_S = 20.0
+
+
+@dataclass(frozen=True)
+class ClaimRequest:
+    """What the destination says about itself when it asks for a VM: ``segments`` by MAC."""
+
+    destination: str
+    tunnel_address: str
+    segments: dict[str, str]
+
+
+class SourceMigration(Migration):
+    role = Role.SOURCE
+
+    def __init__(
+        self,
+        context: Context,
+        record: MigrationRecord,
+        info: DomainInfo,
+        binding: Binding,
+        max_downtime_ms: int,
+    ) -> None:
+        super().__init__(context, record, State.PREFLIGHT)
+        self.info = info
+        self.binding = binding
+        self.max_downtime_ms = max_downtime_ms
+        self.claim: ClaimRequest | None = None
+        self.wires: tuple[Wire, ...] = ()
+        self.ports: list[SourcePort] = []
+        self.released: list[Released] = []
+        self.stop_ns: int | None = None
+        self.resume_ns: int | None = None
+        self.divert_ns: int | None = None
+        self.passes = 0
+        self.suspended = self.gone = self.held = False
+        self.opened: dict[str, Any] = {}
+        self.counts = {"overflow": 0, "diverted": 0, "missing": 0}
+        self.final_counts: dict[str, Any] = {}
+        self.clock_offset_ns = 0
+        self.began = time.monotonic()
+        self.watch: ConvergenceWatch | None = None
+        self._migrating: asyncio.Task[Any] | None = None
+        self.steps = {
+            Step.START_MIGRATION: self._start_migration,
+            Step.ATTACH_SOURCE: self._attach,
+            Step.EXPECT_PEER: self._expect_peer,
+            Step.HOLD: self._hold,
+            Step.RELEASE: self._release_if_empty,
+            Step.SUSPEND: self._suspend,
+            Step.RECOVER: self._recover,
+            Step.STRETCH: self._stretch,
+            Step.ABORT_JOB: self._abort_job,
+            Step.REOPEN: self._reopen,
+            Step.RESUME_GUEST: self._resume_guest,
+            Step.CANCEL_PEER: self._cancel_peer,
+            Step.FINISH_PEER: self._finish_peer,
+            Step.DETACH_SOURCE: self._detach,
+            Step.VERDICT: self._verdict,
+        }
+
+    @property
+    def managed(self) -> bool:
+        return self.record.mode == "managed"
+
+    # -- what happens to the domain --------------------------------------------------------------------------------
+
+    def hypervisor_event(self, event: DomainEvent) -> None:
+        happening = event.happening
+        if happening is Happening.PASS:
+            self.passes = max(self.passes, event.number)
+            self.tell("pass", number=event.number)
+            if self.watch is not None:
+                self.watch.pass_began()
+            self.post(Event.PASS)
+        elif happening in (Happening.GUEST_STOP, Happening.SUSPENDED):
+            self._guest_stopped(event)
+        elif happening in (Happening.GUEST_RESUME, Happening.RESUMED):
+            self.post(Event.GUEST_RUNNING)
+        elif happening is Happening.STOPPED:
+            self.gone = True
+            if event.detail != "migrated":
+                self.post(
+                    Event.FAILED,
+                    RefusedError(f"VM {self.record.name!r} ended at the source ({event.detail})"),
+                )
+            self.post(Event.GONE)
+        elif happening is Happening.JOB_COMPLETED:
+            self.tell("job-completed", downtime_ms=event.number)
+
+    def _guest_stopped(self, event: DomainEvent) -> None:
+        if self.state not in (State.PRECOPY, State.SWITCHOVER, State.STARTING):
+            return
+        if event.happening is Happening.GUEST_STOP and self.stop_ns is None:
+            self.stop_ns = event.time_ns
+            self.tell("stop", at=event.time_ns / 1e9)
+        self._hold_now()  # every millisecond here is a frame more to recover
+        self.post(Event.GUEST_STOPPED)
+
+    def after(self, event: Event) -> None:
+        if self.gone and self.state in (State.RESUMED, State.FINISHING):
+            self.post(Event.GONE)
+        if self.state is State.STOPPED and self.gone:
+            self.expect_within(
+                _FORWARD_S, Event.PEER_RESUMED, "the destination's daemon did not report the resume"
+            )
+        if self.state is State.LEFT:
+            self.expect_within(
+                _FORWARD_S, Event.PEER_OPEN, "the destination's daemon did not open its direct path"
+            )
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    async def _start_migration(self) -> None:
+        peer = self.context.config.peers[self.record.destination]
+        with contextlib.suppress(VmnetError):  # an older libvirt cannot tell: the rate then stays unknown
+            await self.context.domains.start_dirty_rate(self.record.vm)
+        self._migrating = self.spawn(self._migrate(peer.libvirt_uri, peer.migrate_uri))
+
+    async def _migrate(self, uri: str, migrate_uri: str | None) -> None:
+        try:
+            await self.context.domains.migrate(self.record.vm, uri, migrate_uri, 24 * 3600)
+        except VmnetError as error:
+            self.post(Event.FAILED, error)
+        else:
+            self.gone = True
+            self.post(Event.GONE)
+
+    async def _attach(self) -> None:
+        """Also answers the claim: the destination waits for this before its hypervisor may go on."""
+        assert self.claim is not None
+        self.wires = tuple(self._wire(one) for one in self._interfaces())
+        if not self.wires:
+            raise RefusedError(
+                f"VM {self.record.name!r} has no interface on a bridge", "vmnet has nothing to do for it"
+            )
+        taps = {one.mac: one.target_dev for one in self._interfaces()}
+        await self.journal(
+            [
+                action
+                for wire in self.wires
+                for action in (
+                    Action(Kind.TUNNEL, names.tunnel_name(wire.vni)),
+                    Action(Kind.GATE, str(taps[wire.mac])),
+                )
+            ]
+            + [Action(Kind.SUSPEND, self.record.vm)]
+        )
+        self.ports = [
+            await asyncio.to_thread(SourcePort, self._settings(wire, str(taps[wire.mac])))
+            for wire in self.wires
+        ]
+        self.spawn(self._sample())
+        if self.managed:
+            self.watch = ConvergenceWatch(
+                self.context.domains, self.record.vm, self.max_downtime_ms, self.tell
+            )
+            self.spawn(self._converge(self.watch))
+
+    def _interfaces(self) -> list[Interface]:
+        return [
+            one
+            for one in self.info.interfaces
+            if one.target_dev is not None and netdev.exists(one.target_dev)
+        ]
+
+    def _wire(self, interface: Interface) -> Wire:
+        assert self.claim is not None
+        vni = secrets.randbelow(0xFFFFFE) + 1
+        stretched = self.claim.segments.get(interface.mac, self.binding.segment) != self.binding.segment
+        return Wire(interface.mac, vni, stretched)
+
+    def _settings(self, wire: Wire, tap: str) -> PortSettings:
+        assert self.claim is not None
+        config = self.context.config
+        return PortSettings(
+            tap=tap,
+            mac=wire.mac_bytes,
+            vni=wire.vni,
+            local=self.tunnel_address(),
+            remote=self.claim.tunnel_address,
+            bounds=Bounds(config.hold.max_packets, config.hold.max_bytes),
+            recorder_bytes=config.recorder.bytes,
+        )
+
+    def tunnel_address(self) -> str:
+        assert self.claim is not None
+        return stretch.local_address(self.context.config.listen.tunnel_address, self.claim.tunnel_address)
+
+    def agreement(self) -> Agreement:
+        return Agreement(
+            self.record.id,
+            self.record.mode,
+            self.wires,
+            self.tunnel_address(),
+            self.binding.generation,
+            self.binding.segment,
+            self.binding.home or self.context.host,
+        )
+
+    async def _converge(self, watch: ConvergenceWatch) -> None:
+        await watch.until_switch()
+        self.post(Event.CONVERGED)
+
+    async def _sample(self) -> None:
+        while not self.final:
+            for port in self.ports:
+                port.turn(sampling=self.state is State.PRECOPY and not self.held)
+            await asyncio.sleep(_SAMPLE_S)
+
+    async def _expect_peer(self) -> None:
+        addresses = {wire.mac: [str(one) for one in port.addresses.found] for wire, port in self._pairs()}
+        try:
+            await self._ask("expect", addresses=addresses)
+        except VmnetError as error:
+            if self.state is not State.STOPPED:
+                raise
+            self.notes.append(f"the destination was not told in time: {error}")
+
+    def _pairs(self) -> list[tuple[Wire, SourcePort]]:
+        return list(zip(self.wires, self.ports, strict=False))
+
+    def _hold_now(self) -> None:
+        if self.held or not self.ports:
+            return
+        for port in self.ports:
+            port.hold()
+        self.held = True
+        self.divert_ns = time.time_ns()
+
+    async def _hold(self) -> None:
+        self._hold_now()
+        self.tell("divert", at=(self.divert_ns or 0) / 1e9)
+
+    async def _release_if_empty(self) -> None:
+        """The guest still runs: give it a moment to take what it has. If it does not, what is left is stranded, and recovered."""
+        deadline = time.monotonic() + _DRAIN_S
+        while any(port.unread() for port in self.ports):
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(0.0002)
+        await self._release(None)
+
+    async def _release(self, stop_ns: int | None) -> None:
+        self.released = [await asyncio.to_thread(port.release, stop_ns) for port in self.ports]
+        self.tell("release", stranded=sum(one.stranded for one in self.released))
+
+    async def _suspend(self) -> None:
+        self.suspended = True
+        if self.stop_ns is not None:
+            return
+        try:
+            await self.context.domains.suspend(self.record.vm)
+        except RefusedError:
+            if self.stop_ns is None:  # else QEMU was quicker
+                raise
+
+    async def _recover(self) -> None:
+        if not self.released:
+            await self._release(self.stop_ns or self.divert_ns)
+        with contextlib.suppress(VmnetError):
+            self.clock_offset_ns = await self._peer().clock_offset_ns(4)
+
+    async def _stretch(self) -> None:
+        for wire, port in self._pairs():
+            interface = next(one for one in self.info.interfaces if one.mac == wire.mac)
+            if wire.stretched and interface.bridge is not None:
+                await stretch.begin(self.context.store, self.record.vm, port, interface)
+
+    async def _abort_job(self) -> None:
+        if self._migrating is None or self._migrating.done():
+            return
+        with contextlib.suppress(RefusedError, UnavailableError):
+            await self.context.domains.abort_job(self.record.vm)
+        await asyncio.wait([self._migrating], timeout=30)
+
+    async def _reopen(self) -> None:
+        if self.held and not self.gone:
+            for port in self.ports:
+                brought = await asyncio.to_thread(port.reopen)
+                self.tell("reopened", frames=brought)
+
+    async def _resume_guest(self) -> None:
+        if not self.suspended or self.gone:
+            return
+        state = await self.context.domains.find(self.record.vm)
+        if not state.running:
+            await self.context.domains.resume(self.record.vm)
+
+    async def _cancel_peer(self) -> None:
+        if self.claim is not None:
+            await self._ask("cancel", reason=str(self.error or "cancelled")[:200])
+
+    async def _finish_peer(self) -> None:
+        with contextlib.suppress(VmnetError):  # it finishes by itself, later
+            self.final_counts = await self._ask("finish")
+
+    async def _detach(self) -> None:
+        gates = [port.counts() for port in self.ports]
+        self.counts = {
+            "overflow": sum(one.overflow for one in gates),
+            "diverted": sum(one.diverted for one in gates),
+            "missing": sum(one.missing for one in self.released),
+        }
+        kept = {wire.mac for wire in self.wires if wire.stretched and self.state is State.DONE}
+        for wire, port in self._pairs():
+            await asyncio.to_thread(port.close, wire.mac in kept)
+        self.ports = []
+        if self.state is State.DONE:
+            await stretch.end_if_home(self.context.store, self.record.vm, kept)
+
+    async def _verdict(self) -> None:
+        verdict = source_verdict(self)
+        self.record = replace(self.record, verdict=verdict.to_json())
+        self.tell("verdict", verdict=verdict.to_json(), lines=verdict.lines())
+
+    # -- the other side --------------------------------------------------------------------------------------------
+
+    def _peer(self) -> Any:
+        return self.context.peers[self.record.destination]
+
+    async def _ask(self, op: str, **payload: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = await self._peer().request(op, {"id": self.record.id, **payload}, _PEER_S)
+        return answer

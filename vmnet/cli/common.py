@@ -1,0 +1,40 @@
+"""What several commands share: the daemon's socket, and JSON output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from vmnet.control import ControlClient
+
+DEFAULT_SOCKET = Path("/run/vmnet/dom0d.sock")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def socket_option(command: Command) -> Command:
+    return click.option(
+        "--socket",
+        type=click.Path(path_type=Path),
+        default=DEFAULT_SOCKET,
+        show_default=True,
+        envvar="VMNET_SOCKET",
+        help="The daemon's control socket.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="For machines: one JSON object a line.")(
+        command
+    )
+
+
+def client(socket: Path) -> ControlClient:
+    return ControlClient(socket)
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value))

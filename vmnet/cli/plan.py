@@ -1,0 +1,32 @@
+"""``vmnet plan VM DEST``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vmnet.cli import common
+
+
+@click.command()
+@click.argument("vm")
+@click.argument("destination")
+@common.json_option
+@common.socket_option
+def plan(vm: str, destination: str, as_json: bool, socket: Path) -> None:
+    """Say what migrating VM to DESTINATION would do, in words, or why it cannot be. Touches nothing."""
+    show_plan(common.client(socket).request("plan", vm=vm, destination=destination), as_json)
+
+
+def show_plan(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        common.print_json(found)
+        return
+    head, *steps = found["steps"]
+    click.echo(head)
+    for nth, line in enumerate(steps, 1):
+        click.echo(f"{nth:3}. {line}")
+    for note in found["notes"]:
+        click.echo(f"note: {note}")

@@ -1,0 +1,233 @@
+"""The migration machine: one table of every transition, for the host a VM leaves and the host it comes to. Pure.
+
+A migration has two sides, each driven by its own daemon with its own row of states:
+
+source        PREFLIGHT -> STARTING -> PRECOPY -> SWITCHOVER -> STOPPED -> RESUMED -> FINISHING | LEFT -> DONE
+destination   PREPARING -> READY -> EXPECTING -> RESUMED -> OPEN -> DONE
+either        ... -> ROLLING_BACK -> ROLLED_BACK, from any state before RESUMED and from none after it
+
+Resume at the destination is the point of no return: before it, everything is put back; after it, only forward. An event that the
+table does not know in a state raises :class:`IllegalTransition`; those that may come late and mean nothing are listed as ignored.
+The pictures in docs/architecture.md are drawn from this table by :func:`mermaid`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Role(Enum):
+    SOURCE = "source"
+    DESTINATION = "destination"
+
+
+class State(Enum):
+    PREFLIGHT = "preflight"
+    STARTING = "starting"
+    PREPARING = "preparing"
+    READY = "ready"
+    PRECOPY = "pre-copy"
+    SWITCHOVER = "switchover"
+    STOPPED = "stop-and-copy"
+    EXPECTING = "expecting"
+    RESUMED = "resumed"
+    OPEN = "open"
+    FINISHING = "finishing"
+    LEFT = "left"
+    DONE = "done"
+    ROLLING_BACK = "rolling-back"
+    ROLLED_BACK = "rolled-back"
+
+
+class Event(Enum):
+    ACCEPTED = "accepted"
+    """Preflight said yes (managed migrations)."""
+    CLAIMED = "claimed"
+    """The destination's hook asked for this VM's migration."""
+    TAP_READY = "tap-ready"
+    """The destination's hypervisor has made the incoming guest and its taps."""
+    PASS = "pass"
+    """A pre-copy pass begins."""
+    CONVERGED = "converged"
+    """What is left to copy fits into the downtime asked for (managed)."""
+    GUEST_STOPPED = "guest-stopped"
+    """At the source: QEMU's STOP or libvirt's SUSPENDED."""
+    GUEST_RUNNING = "guest-running"
+    """Resumed on this host: success at the destination, a cancelled migration at the source."""
+    EXPECT = "expect"
+    """The source says that the switchover begins."""
+    PEER_RESUMED = "peer-resumed"
+    MARKER = "marker"
+    """The old path is empty, or has been silent for as long as we wait."""
+    PEER_OPEN = "peer-open"
+    FINISH = "finish"
+    """The source says that nothing comes from it any more."""
+    GONE = "gone"
+    """The domain is no longer on this host."""
+    CANCEL = "cancel"
+    FAILED = "failed"
+    UNDONE = "undone"
+
+
+class Step(Enum):
+    """What a daemon does on a transition; the words are those of the dry run, the log and the journal."""
+
+    START_MIGRATION = "start libvirt's live migration, peer to peer"
+    ATTACH_SOURCE = "make tunnel, park and gate at the source; everything still passes"
+    EXPECT_PEER = "tell the destination to hold what arrives there directly"
+    HOLD = "hold what is bound for the guest"
+    RELEASE = "divert into the tunnel: what was held first, then everything that comes"
+    SUSPEND = "stop the guest (the migration's last copy begins)"
+    RECOVER = "find what the guest never took and send it ahead of what is held"
+    STRETCH = "let the old host's bridge forward into the tunnel for good"
+    ABORT_JOB = "abort libvirt's migration"
+    REOPEN = "bring back what followed; let everything pass again"
+    RESUME_GUEST = "resume the guest at the source if it is paused"
+    CANCEL_PEER = "tell the destination that nothing comes"
+    FINISH_PEER = "tell the destination that nothing comes any more"
+    DETACH_SOURCE = "remove gate, park and tunnel at the source"
+    ATTACH_DESTINATION = "make tunnel, park and gate at the destination; only the tunnel is let in"
+    EXPECT = "hold what arrives directly"
+    LET_IN = "lift the bounds on what the tunnel brings: the guest reads it"
+    BIND = "bind the VM to this host with the next generation"
+    ANNOUNCE = "announce the VM's addresses here (RARP, gratuitous ARP, unsolicited NA)"
+    TELL_RESUMED = "tell the source that the guest runs"
+    OPEN = "let in what arrives directly, after all that came by the tunnel"
+    TELL_OPEN = "tell the source that the direct path is open"
+    DETACH_DESTINATION = "remove gate, park and tunnel at the destination"
+    VERDICT = "give the verdict"
+
+
+@dataclass(frozen=True)
+class Row:
+    role: Role
+    state: State
+    event: Event
+    next: State
+    steps: tuple[Step, ...] = ()
+
+
+class IllegalTransition(Exception):
+    """An event the table does not know in this state: a defect here or a peer that breaks the protocol."""
+
+
+_S, _D = Role.SOURCE, Role.DESTINATION
+_UNDO_SOURCE = (Step.ABORT_JOB, Step.REOPEN, Step.RESUME_GUEST, Step.CANCEL_PEER, Step.DETACH_SOURCE)
+_RESUME = (Step.LET_IN, Step.ANNOUNCE, Step.TELL_RESUMED, Step.BIND)
+_FINISH = (Step.FINISH_PEER, Step.DETACH_SOURCE, Step.VERDICT)
+
+
+def _rolls_back(
+    role: Role, states: Iterable[State], steps: tuple[Step, ...], events: Iterable[Event]
+) -> list[Row]:
+    return [Row(role, state, event, State.ROLLING_BACK, steps) for state in states for event in events]
+
+
+TABLE: tuple[Row, ...] = (
+    Row(_S, State.PREFLIGHT, Event.ACCEPTED, State.STARTING, (Step.START_MIGRATION,)),
+    Row(_S, State.PREFLIGHT, Event.CLAIMED, State.PRECOPY, (Step.ATTACH_SOURCE,)),
+    Row(_S, State.PREFLIGHT, Event.FAILED, State.ROLLED_BACK),
+    Row(_S, State.STARTING, Event.CLAIMED, State.PRECOPY, (Step.ATTACH_SOURCE,)),
+    Row(_S, State.PRECOPY, Event.PASS, State.PRECOPY),
+    Row(
+        _S,
+        State.PRECOPY,
+        Event.CONVERGED,
+        State.SWITCHOVER,
+        (Step.EXPECT_PEER, Step.HOLD, Step.RELEASE, Step.SUSPEND),
+    ),
+    Row(_S, State.PRECOPY, Event.GUEST_STOPPED, State.STOPPED, (Step.HOLD, Step.EXPECT_PEER, Step.RECOVER)),
+    Row(_S, State.SWITCHOVER, Event.GUEST_STOPPED, State.STOPPED, (Step.RECOVER,)),
+    Row(_S, State.STOPPED, Event.PEER_RESUMED, State.RESUMED, (Step.STRETCH,)),
+    Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING),
+    Row(_S, State.RESUMED, Event.GONE, State.LEFT),
+    Row(_S, State.FINISHING, Event.GONE, State.DONE, _FINISH),
+    Row(_S, State.LEFT, Event.PEER_OPEN, State.DONE, _FINISH),
+    *_rolls_back(
+        _S,
+        (State.STARTING,),
+        _UNDO_SOURCE,
+        (Event.FAILED, Event.CANCEL, Event.PASS, Event.GUEST_STOPPED, Event.GONE),
+    ),
+    *_rolls_back(_S, (State.PRECOPY,), _UNDO_SOURCE, (Event.FAILED, Event.CANCEL, Event.GONE)),
+    *_rolls_back(_S, (State.SWITCHOVER,), _UNDO_SOURCE, (Event.FAILED, Event.CANCEL, Event.GUEST_RUNNING)),
+    *_rolls_back(_S, (State.STOPPED,), _UNDO_SOURCE, (Event.FAILED, Event.CANCEL, Event.GUEST_RUNNING)),
+    Row(_S, State.ROLLING_BACK, Event.UNDONE, State.ROLLED_BACK, (Step.VERDICT,)),
+    Row(_D, State.PREPARING, Event.TAP_READY, State.READY, (Step.ATTACH_DESTINATION,)),
+    Row(_D, State.READY, Event.EXPECT, State.EXPECTING, (Step.EXPECT,)),
+    Row(_D, State.READY, Event.GUEST_RUNNING, State.RESUMED, (Step.EXPECT, *_RESUME)),
+    Row(_D, State.EXPECTING, Event.GUEST_RUNNING, State.RESUMED, _RESUME),
+    Row(_D, State.RESUMED, Event.MARKER, State.OPEN, (Step.OPEN, Step.TELL_OPEN)),
+    Row(_D, State.OPEN, Event.FINISH, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
+    Row(_D, State.OPEN, Event.GONE, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
+    Row(_D, State.RESUMED, Event.GONE, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
+    *_rolls_back(
+        _D,
+        (State.PREPARING, State.READY, State.EXPECTING),
+        (Step.DETACH_DESTINATION,),
+        (Event.FAILED, Event.CANCEL, Event.GONE),
+    ),
+    Row(_D, State.ROLLING_BACK, Event.UNDONE, State.ROLLED_BACK, (Step.VERDICT,)),
+)
+
+_BY_KEY = {(row.role, row.state, row.event): row for row in TABLE}
+assert len(_BY_KEY) == len(TABLE), "two rows for one event in one state"
+
+FINAL = frozenset({State.DONE, State.ROLLED_BACK})
+POINT_OF_NO_RETURN = State.RESUMED
+_FORWARD_ONLY = {State.RESUMED, State.OPEN, State.FINISHING, State.LEFT, State.DONE}
+_LATE: dict[Event, frozenset[State]] = {
+    Event.PASS: frozenset(State),
+    Event.GUEST_STOPPED: frozenset(State) - {State.PRECOPY, State.SWITCHOVER, State.STARTING},
+    Event.GUEST_RUNNING: frozenset(State) - {State.SWITCHOVER, State.STOPPED, State.READY, State.EXPECTING},
+    Event.CONVERGED: frozenset(State) - {State.PRECOPY},
+    Event.MARKER: frozenset(State) - {State.RESUMED},
+    Event.EXPECT: frozenset(State) - {State.READY},
+    Event.FAILED: frozenset(_FORWARD_ONLY | FINAL | {State.ROLLING_BACK}),
+    Event.CANCEL: frozenset(_FORWARD_ONLY | FINAL | {State.ROLLING_BACK, State.PREFLIGHT}),
+    Event.GONE: frozenset(
+        FINAL | {State.ROLLING_BACK, State.PREFLIGHT, State.LEFT, State.STOPPED, State.SWITCHOVER}
+    ),
+    Event.PEER_RESUMED: frozenset(_FORWARD_ONLY | FINAL | {State.ROLLING_BACK}),
+    Event.PEER_OPEN: frozenset(FINAL | {State.ROLLING_BACK, State.FINISHING}),
+    Event.FINISH: frozenset(FINAL | {State.ROLLING_BACK}),
+    Event.UNDONE: frozenset(FINAL),
+}
+"""Events that may come late or twice and change nothing in these states."""
+
+
+def step(role: Role, state: State, event: Event) -> Row | None:
+    """What to do; None for an event that is late and means nothing any more. IllegalTransition if it can not happen."""
+    row = _BY_KEY.get((role, state, event))
+    if row is not None:
+        return row
+    if state in _LATE.get(event, ()):
+        return None
+    raise IllegalTransition(f"{role.value} in state {state.value!r} got {event.value!r}")
+
+
+def can_roll_back(state: State) -> bool:
+    """Whether a migration in ``state`` still ends with the VM at the source if it fails."""
+    return state not in _FORWARD_ONLY and state not in FINAL
+
+
+def mermaid(role: Role) -> str:
+    """The role's part of the table as a Mermaid state diagram."""
+    rows = [row for row in TABLE if row.role is role]
+    first = rows[0].state
+    lines = ["stateDiagram-v2", f"    [*] --> {_node(first)}"]
+    grouped: dict[tuple[State, State], list[str]] = {}
+    for row in rows:
+        grouped.setdefault((row.state, row.next), []).append(row.event.value)
+    lines += [
+        f"    {_node(one)} --> {_node(other)}: {', '.join(events)}"
+        for (one, other), events in grouped.items()
+    ]
+    lines += [f"    {_node(state)} --> [*]" for state in State if state in FINAL]
+    return "\n".join(lines)
+
+
+def _node(state: State) -> str:
+    return state.name

@@ -1,0 +1,62 @@
+"""What a migration did to the network, in one record: counted where it can be counted, and said where it cannot. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``lost``: frames dropped for want of room; ``possible_duplicates``: sent again because the guest may not have taken them.
+
+    ``ordered``: the direct path opened only after the old one was known to be empty. Times in ms; None where not measured.
+    """
+
+    vm: str
+    source: str
+    destination: str
+    mode: str
+    outcome: str
+    lost: int = 0
+    possible_duplicates: int = 0
+    ordered: bool = True
+    held: int = 0
+    stranded: int = 0
+    diverted: int = 0
+    direct: int = 0
+    duplicates_removed: int = 0
+    compute_downtime_ms: float | None = None
+    network_gap_ms: float | None = None
+    total_ms: float | None = None
+    passes: int = 0
+    memory_bytes: int = 0
+    generation: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def clean(self) -> bool:
+        return self.outcome == "done" and not self.lost and self.ordered
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "notes": list(self.notes), "clean": self.clean}
+
+    def lines(self) -> list[str]:
+        """For people: what happened, then the figures."""
+        if self.outcome != "done":
+            return [f"{self.vm} stays on {self.source}: {'; '.join(self.notes) or self.outcome}"]
+        order = "none reordered" if self.ordered else "order not certain"
+        head = f"{self.vm} runs on {self.destination}: {self.lost} lost, {self.possible_duplicates} possibly twice, {order}"
+        figures = (
+            f"held {self.held}, stranded and recovered {self.stranded}, diverted {self.diverted}, "
+            f"waited for the old path {self.direct}"
+        )
+        times = (
+            f"compute downtime {_ms(self.compute_downtime_ms)}, network gap {_ms(self.network_gap_ms)}, "
+            f"total {_ms(self.total_ms)}, {self.passes} passes, {self.memory_bytes >> 20} MiB"
+        )
+        return [head, figures, times, *self.notes]
+
+
+def _ms(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f} ms"
