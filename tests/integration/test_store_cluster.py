@@ -158,3 +158,18 @@ def test_of_two_claims_at_once_one_wins(members: list[Member]) -> None:
             await store.close()
 
     asyncio.run(test())
+
+
+def test_a_claim_just_made_elsewhere_is_known(members: list[Member]) -> None:
+    """Told of a generation by its peer, a host may claim the next one, however late its own replica is."""
+
+    async def test() -> None:
+        stores = [await Store.open(settings(members, host)) for host in "ab"]
+        stored = await stores[0].binding_claim(Binding("vm", "web", "a"), None)
+        for turn in range(1, 30):
+            stored = await stores[turn % 2].binding_claim(stored, stored.generation)
+        assert stored.generation == 30
+        for store in stores:
+            await store.close()
+
+    asyncio.run(test())

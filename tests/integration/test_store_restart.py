@@ -1,6 +1,7 @@
 """Servers and daemons that are killed: the server comes back, the client reconnects, nothing acknowledged is lost."""
 
 import asyncio
+import json
 import os
 import select
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vmnet.errors import UnavailableError, VmnetError, WaitTimeoutError
-from vmnet.store import Binding, JournalEntry, Store, StoreSettings, process
+from vmnet.store import Binding, JournalEntry, Store, StoreSettings, process, schema
 from vmnet.store.server import wait_ready
 
 ENTRY = [JournalEntry(0, {"do": 0})]
@@ -210,6 +211,24 @@ def test_a_database_open_elsewhere_is_reported(settings: StoreSettings, tmp_path
         with pytest.raises(UnavailableError, match="lock"):
             asyncio.run(open_and_close(replace(settings, run_dir=tmp_path / "run2")))
         assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_remote_with_an_older_schema_is_explained(settings: StoreSettings, tmp_path: Path) -> None:
+    old = schema.load() | {"version": "0.9.0"}
+    del old["tables"]["Journal"]["columns"]["inverse"]
+    (tmp_path / "old.ovsschema").write_text(json.dumps(old))
+    settings.state_dir.mkdir()
+    settings.run_dir.mkdir()
+    subprocess.run(["ovsdb-tool", "create", settings.database, tmp_path / "old.ovsschema"], check=True)
+    other = serve(settings)
+    remote = replace(settings, remotes=(f"unix:{settings.socket}",), timeout_s=1.0)
+    try:
+        with pytest.raises(VmnetError) as caught:
+            asyncio.run(open_and_close(remote))
+        assert "its schema is 0.9.0, ours 1.0.0: upgrade it" in caught.value.hint
     finally:
         other.kill()
         other.wait()

@@ -17,6 +17,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -63,6 +64,13 @@ class EmbeddedServer:
         except BaseException:
             self.stop()
             raise
+
+    def restart(self) -> None:
+        """End the server; its thread starts it again. After a failed write (disk full) nothing else makes it write
+        again, however much room there is since."""
+        with self._guard:
+            if self._child is not None:
+                self._child.terminate()
 
     def stop(self) -> None:
         """End the server and wait for it; blocks for a few seconds at most. Safe to call twice."""
@@ -153,16 +161,16 @@ def _lock(settings: StoreSettings) -> IO[str]:
     while not _flock(handle):
         if time.monotonic() > deadline:
             handle.seek(0)
-            holder = handle.read().strip() or "unknown"
+            holder = handle.read().strip() or "unknown process"
             handle.close()
             raise UnavailableError(
-                f"another vmnet process ({holder}) already serves {settings.state_dir}",
+                f"another vmnet ({holder}) already serves {settings.state_dir}",
                 "stop it first, or ask it",
             )
         time.sleep(LOCK_STEP_S)  # flock(2) knows no time limit
-    handle.truncate(0)
-    handle.write(f"{os.getpid()}\n")
-    handle.flush()
+    with suppress(OSError):  # for people only; a full disk is reported where it matters
+        os.ftruncate(handle.fileno(), 0)
+        os.write(handle.fileno(), f"process {os.getpid()}\n".encode())
     return handle
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from vmnet.errors import RefusedError, VmnetError
+from vmnet.errors import RefusedError, StaleGenerationError, VmnetError
 from vmnet.store import bindings, migrations, rows
 from vmnet.store.job import Db
 from vmnet.store.link import Link
@@ -150,7 +150,7 @@ class Store:
     # Bindings, of all hosts that share the database
 
     async def binding_get(self, vm: str) -> Binding | None:
-        """The VM's binding; one that was released is not ``active``."""
+        """The VM's binding; one that was released is not ``active``. May lag another host's claim by milliseconds."""
         return await self._run(lambda db: bindings.get(db, vm))
 
     async def bindings(self) -> list[Binding]:
@@ -166,18 +166,18 @@ class Store:
         knows).
         """
         token = str(uuid.uuid4())
-        return await self._write(lambda db: bindings.claim(db, binding, expected_generation, token))
+        return await self._decide(lambda db: bindings.claim(db, binding, expected_generation, token))
 
     async def binding_learn(self, binding: Binding) -> Binding:
         """Store a binding that an authenticated peer has told us. Raises StaleGenerationError unless it is
         newer than (or the same as) ours."""
         token = str(uuid.uuid4())
-        return await self._write(lambda db: bindings.learn(db, binding, token))
+        return await self._decide(lambda db: bindings.learn(db, binding, token))
 
     async def binding_release(self, vm: str, generation: int) -> Binding:
         """The VM is no longer bound anywhere; its generation is kept. Raises StaleGenerationError."""
         token = str(uuid.uuid4())
-        return await self._write(lambda db: bindings.release(db, vm, generation, token))
+        return await self._decide(lambda db: bindings.release(db, vm, generation, token))
 
     # Room
 
@@ -192,7 +192,12 @@ class Store:
         failure = self.server.failure if self.server else None
         if failure is not None:
             raise failure
-        return await self._link.run(work)
+        try:
+            return await self._link.run(work)
+        except RefusedError:
+            if self.server is not None:
+                self.server.restart()
+            raise
 
     async def _write(self, work: Callable[[Db], T]) -> T:
         """``work``, and on a repeat one write more: the first try may have reached the server's file but not
@@ -205,6 +210,16 @@ class Store:
             return result
 
         return await self._run(repeatable)
+
+    async def _decide(self, work: Callable[[Db], T]) -> T:
+        """``work``, once more if it found a generation stale in a replica that may lag behind the shared database."""
+        try:
+            return await self._write(work)
+        except StaleGenerationError:
+            if self.settings.embedded:
+                raise  # nobody else writes there
+        await self.host_touch()  # the server sends all earlier changes before it confirms this one
+        return await self._write(work)
 
     def _touch(self, db: Db, info: Mapping[str, str] | None = None, start: bool = False) -> None:
         found = db.find("Host", "name", name=self.settings.host)
