@@ -17,33 +17,39 @@ _NO_LIBRARY = re.compile(r"lib(perl|python|c-bin)|-perl$|-dev$")
 
 
 def unpack(packages: Iterable[str], store: Path, root: Path) -> None:
-    """Download packages into ``store`` and unpack them below ``root``.
+    """Download packages into ``store`` (those that are not there yet) and unpack them below ``root``.
 
     Raises LabError when a package cannot be had.
     """
     store.mkdir(parents=True, exist_ok=True)
     root.mkdir(parents=True, exist_ok=True)
+    packages = list(packages)
+    _download([package for package in packages if _stored(package, store) is None], store)
     for package in packages:
-        run(["dpkg", "-x", str(_download(package, store)), str(root)], timeout=120)
+        file = _stored(package, store)
+        if file is None:
+            raise LabError(f"apt did not download the package {package}", "run 'apt-get update' first")
+        run(["dpkg", "-x", str(file), str(root)], timeout=120)
 
 
-def _download(package: str, store: Path) -> Path:
-    have = sorted(store.glob(f"{package}_*.deb"))
-    if have:
-        return have[-1]
+def _stored(package: str, store: Path) -> Path | None:
+    return max(store.glob(f"{package}_*.deb"), default=None)
+
+
+def _download(packages: list[str], store: Path) -> None:
+    if not packages:
+        return
     options = ["-o", "APT::Sandbox::User=root"]  # apt's own user may not write to the store
     try:
         done = subprocess.run(
-            ["apt-get", *options, "download", package], cwd=store, capture_output=True, text=True, timeout=300,
+            ["apt-get", *options, "download", *packages], cwd=store, capture_output=True, text=True, timeout=600,
             check=False,
-        )
+        )  # fmt: skip
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        raise LabError(f"cannot download the package {package}: {error}") from None
-    have = sorted(store.glob(f"{package}_*.deb"))
-    if done.returncode or not have:
+        raise LabError(f"cannot download packages: {error}") from None
+    if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise LabError(f"cannot download the package {package}: {reason}", "run 'apt-get update' first")
-    return have[-1]
+        raise LabError(f"cannot download packages: {reason}", "run 'apt-get update' first")
 
 
 def kernel_packages() -> list[str]:

@@ -35,7 +35,10 @@ def down(name: str) -> bool:
 
 def remove(lab: LabPaths) -> None:
     """Processes first (they pin namespaces), then namespaces, mounts, files. The lock must be held."""
-    wait_for(f"the processes of lab '{lab.name}' to end", lambda: _end_all(lab), 10, 0)
+    what = f"the processes of lab '{lab.name}' to end"
+    wait_for(what, lambda: _end_all(lab), 10, 0)
+    shutil.rmtree(lab.pids, ignore_errors=True)  # from here on nothing half started can record itself and go on
+    wait_for(what, lambda: _end_all(lab), 10, 0)
     for namespace in lab.existing_netns():
         _delete_netns(namespace)
     for mount in _mounts(lab):

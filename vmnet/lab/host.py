@@ -58,7 +58,13 @@ class Host(Node):
         (self.var_dir / "etc-vmnet" / "vmnet.toml").write_text(hostfiles.vmnet_toml(topology, self.spec))
         capabilities.seed(self.var_dir / "cache-libvirt")
         if self.spec.hooks and _importable("hooks.install"):
+            self._install_hooks(etc)
+
+    def _install_hooks(self, etc: Path) -> None:
+        try:
             importlib.import_module("hooks.install").install(etc, sys.executable)
+        except ImportError as error:
+            raise LabError(f"cannot install the hooks: {error}", "or bring the lab up with --no-hooks") from error
 
     def start_libvirt(self) -> None:
         self.spawn("virtlogd", ["virtlogd"])

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,18 @@ def ensure(variant: Variant, tell: Callable[[str], None] = lambda line: None, *,
         return image
 
 
+def with_files(image: Image, files: Mapping[str, str], initrd: Path) -> Image:
+    """The image with more files, written to ``initrd``: Linux unpacks archives that follow each other into one tree."""
+    if not files:
+        return image
+    archive = Archive()
+    for path, text in files.items():
+        archive.file(path, text.encode())
+    initrd.parent.mkdir(parents=True, exist_ok=True)
+    initrd.write_bytes(image.initrd.read_bytes() + archive.packed())
+    return Image(image.kernel, initrd)
+
+
 def _place(cache: Path, variant: Variant) -> Image:
     folder = cache / "guest" / f"{variant}-{_content_hash(variant)}"
     return Image(folder / "vmlinuz", folder / "initrd")
@@ -80,6 +92,8 @@ def _locked(cache: Path) -> Iterator[Path]:
 def _build(cache: Path, variant: Variant, image: Image) -> None:
     store = cache / "debs" / _release()
     target = image.kernel.parent
+    for leftover in cache.glob("build-*"):  # of a build that was killed; we hold the lock
+        shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="build-") as scratch:
         root, out = Path(scratch) / "root", Path(scratch) / "out"
         out.mkdir()

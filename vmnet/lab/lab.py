@@ -72,8 +72,7 @@ class Lab:
         """
         described = self.vm(vm) if isinstance(vm, str) else vm
         place = host if isinstance(host, Host) else self.host(host or described.host)
-        boot = self._boot(described)
-        vms.start(described, place, boot)
+        boot = self._start(described, place)
         if wait:
             vms.wait_booted(described, place, boot)
 
@@ -81,14 +80,19 @@ class Lab:
         """Boot every VM of the topology that runs nowhere, side by side; yields the name of each that is up."""
         there = {found.vm for found in self.running_vms()}
         missing = [vm for vm in self.topology.vms.values() if vm.name not in there]
-        for vm in missing:
-            self.vm_define_and_start(vm, wait=False)
-        for vm in missing:
-            vms.wait_booted(vm, self.host(vm.host), self._boot(vm))
+        started = [self._start(vm, self.host(vm.host)) for vm in missing]
+        for vm, boot in zip(missing, started, strict=True):
+            vms.wait_booted(vm, self.host(vm.host), boot)
             yield vm.name
+
+    def _start(self, vm: Vm, host: Host) -> Boot:
+        boot = self._boot(vm)
+        vms.start(vm, host, boot)
+        return boot
 
     def _boot(self, vm: Vm) -> Boot:
         picture = image.ensure(vm.image)
         small = picture if vm.image == "small" else image.ensure("small")
+        full = image.with_files(picture, vm.files, self.paths.var / "guest" / f"{vm.name}.initrd")
         machine = vm.machine or vms.newest_machine()
-        return Boot(self.name, picture, choose(small), machine, self.paths.console(vm.name))
+        return Boot(self.name, full, choose(small), machine, self.paths.console(vm.name))

@@ -143,7 +143,7 @@ def _end(reader: Reader) -> End:
 
 def _vm(reader: Reader, name: str) -> Vm:
     _named(reader, name, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
-    reader.mapping(("host", "memory", "image", "machine", "gateways", "interfaces"))
+    reader.mapping(("host", "memory", "image", "machine", "gateways", "interfaces", "files"))
     machine = reader.at("machine")
     image = cast(Literal["small", "router"], reader.at("image").choice(("small", "router"), "small"))
     return Vm(
@@ -154,7 +154,13 @@ def _vm(reader: Reader, name: str) -> Vm:
         None if machine.value is None else machine.text(r"[A-Za-z0-9_.-]+"),
         tuple(_vm_interface(r, name, n) for n, r in enumerate(reader.at("interfaces").each())),
         _gateways(reader),
+        {path: _guest_file(r, path) for path, r in reader.at("files").items()},
     )
+
+
+def _guest_file(reader: Reader, path: str) -> str:
+    _named(reader, path, r"/[^\0]+[^\0/]")
+    return reader.text(r"(?s:.*)")
 
 
 def _vm_interface(reader: Reader, vm: str, number: int) -> VmInterface:

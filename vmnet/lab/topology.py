@@ -79,6 +79,8 @@ class Vm:
     machine: str | None
     interfaces: tuple[VmInterface, ...]
     gateways: tuple[str, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Path in the guest -> text; over those of the image."""
 
 
 @dataclass(frozen=True)

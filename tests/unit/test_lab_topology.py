@@ -1,0 +1,109 @@
+"""Reading topologies: what is built in is valid, and a mistake is named by its path."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+
+from vmnet.errors import ConfigError
+from vmnet.lab import schema
+from vmnet.lab.topology import LINK_MTU
+
+GOOD = """
+hosts:
+  a: {addresses: {br0: [10.0.0.1/24, "fd00::1/64"]}, bridges: {br0: {ports: [up0]}}}
+clients:
+  c: {addresses: {eth0: [10.0.0.100/24]}}
+switches: {core: {}}
+links:
+  - {ends: ["a:up0", "core:a"]}
+  - {ends: ["c:eth0", "core:c"], mtu: 1500}
+vms:
+  vm1: {host: a, interfaces: [{addresses: [10.0.0.10/24]}]}
+"""
+
+
+def document() -> Any:
+    return yaml.safe_load(GOOD)
+
+
+def test_built_in_topologies_are_valid() -> None:
+    assert {"pair", "pair-ovs", "routed"} <= set(schema.built_in_names())
+    for name in schema.built_in_names():
+        topology = schema.parse(schema.load_document(schema.find(name)[1]))
+        assert topology.hosts
+        assert topology.vms
+
+
+def test_defaults() -> None:
+    topology = schema.parse(document())
+    host, vm = topology.nodes["a"], topology.vms["vm1"]
+    assert (host.daemon, host.hooks, host.underlay) == (True, True, "10.0.0.1")
+    assert (host.bridges[0].kind, host.bridges[0].segment) == ("linux", "lan")
+    assert [link.mtu for link in topology.links] == [LINK_MTU, 1500]
+    assert (vm.memory, vm.image, vm.interfaces[0].bridge, vm.interfaces[0].mtu) == (128, "small", "br0", 1500)
+    assert vm.interfaces[0].mac.startswith("52:54:00:")
+    assert topology.nodes["core"].bridges[0].ports == ("a", "c")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        ("extra", {}, "extra is not known here"),
+        ("hosts.a.colour", "red", "hosts.a.colour is not known here"),
+        ("hosts.a.daemon", "yes", "hosts.a.daemon must be true or false"),
+        ("hosts.a.addresses.br0", ["10.0.0.1"], "hosts.a.addresses.br0[0] must be an address with a prefix length"),
+        ("hosts.a.addresses.br0", ["fd00::1/64"], "hosts.a.addresses has no IPv4 address"),
+        ("hosts.a.addresses.eth7", ["10.1.0.1/24"], "hosts.a.addresses names no port or bridge: 'eth7'"),
+        ("hosts.a.bridges.br0.kind", "token-ring", "hosts.a.bridges.br0.kind must be one of linux, ovs"),
+        ("hosts.a.bridges.br0.ports", ["up1"], "hosts.a.bridges.br0.ports[0] is the end of no link: 'up1'"),
+        ("hosts.a-b", {}, "the name of hosts.a-b must match"),
+        ("clients.a", {}, "clients.a is the second node of that name"),
+        ("clients.c.gateways", ["nowhere"], "clients.c.gateways[0] must be an address"),
+        ("links", [{"ends": ["a:up0"]}], "links[0].ends must be two ends"),
+        ("links", [{"ends": ["a:up0", "zz:x"]}], "links[0].ends[1] names no node: 'zz'"),
+        ("links", [{"ends": ["a:up0", "a:up0"]}], "links[0].ends[1] is used twice: a:up0"),
+        ("links", [{"ends": ["a:up0", "core:a"], "mtu": 12}], "links[0].mtu must be a whole number from 1280"),
+        ("links", "none", "links must be a list"),
+        ("vms.vm1.host", "c", "vms.vm1.host names no host: 'c'"),
+        ("vms.vm1.memory", True, "vms.vm1.memory must be a whole number"),
+        ("vms.vm1.interfaces", [{"bridge": "br9"}], "vms.vm1.interfaces[0].bridge is no bridge of a: 'br9'"),
+        ("vms.vm1.interfaces", [{"mac": "01:00:00:00:00:01"}], "vms.vm1.interfaces[0].mac must be a unicast MAC"),
+    ],
+)
+def test_mistakes_are_named_by_their_path(path: str, value: Any, complaint: str) -> None:
+    bad = document()
+    *folders, last = path.split(".")
+    inside = bad
+    for key in folders:
+        inside = inside[key]
+    inside[last] = value
+    with pytest.raises(ConfigError) as caught:
+        schema.parse(bad)
+    assert str(caught.value).startswith(f"topology: {complaint}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 7])
+def test_other_documents_do_not_crash(value: Any) -> None:
+    if value is None:
+        assert schema.parse(value).nodes == {}
+    else:
+        with pytest.raises(ConfigError, match="the file must be a mapping"):
+            schema.parse(value)
+
+
+def test_switching_hooks_and_daemon() -> None:
+    before = document()
+    changed = schema.with_defaults(copy.deepcopy(before), hooks=False, daemon=False)
+    host = schema.parse(changed).nodes["a"]
+    assert (host.hooks, host.daemon) == (False, False)
+    assert schema.with_defaults(before) is before
+
+
+def test_unknown_topology_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="pair-ovs"):
+        schema.find("no-such-topology")
