@@ -15,7 +15,7 @@ import pytest
 
 from vmnet.errors import UnavailableError, VmnetError, WaitTimeoutError
 from vmnet.store import Binding, JournalEntry, Store, StoreSettings, process, schema
-from vmnet.store.server import wait_ready
+from vmnet.store.launch import wait_ready
 
 ENTRY = [JournalEntry(0, {"do": 0})]
 OWNER = """
