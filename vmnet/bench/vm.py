@@ -188,9 +188,7 @@ def _switchover(place: Place, source: Host, destination: Host, since: float) -> 
 
 def _verdict(lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """What ``vmnet migrate --json`` says of itself at the end."""
-    return next(
-        (line for line in reversed(lines) if line.get("event") == "verdict" or "result" in line), None
-    )
+    return next((line["verdict"] for line in reversed(lines) if "verdict" in line), None)
 
 
 def run(bench: Bench, todo: Sequence[Step], after: Callable[[Row], None]) -> None:

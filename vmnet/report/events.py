@@ -20,10 +20,15 @@ def load(file: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(file.read_text().splitlines(), 1):
         try:
             event = json.loads(line)
-            events.append({"event": str(event["event"]), **event, "t": float(event["t"])})
+            events.append({"event": str(event["event"]), **event, "t": moment(event)})
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"line {number} of {file} is no event", "give a file of JSON lines") from error
     return events
+
+
+def moment(event: Event) -> float:
+    """When it happened (``at``, as the kernel or QEMU stamped it) rather than when it was told of (``t``)."""
+    return float(event.get("at") or event["t"])
 
 
 @dataclass(frozen=True, slots=True)
