@@ -54,6 +54,17 @@ def test_spans():
     assert events.spans([{"event": "resume", "t": 1.0}, {"event": "stop", "t": 2.0}]) == []
 
 
+def test_moment_is_the_stamp_where_there_is_one():
+    assert events.moment({"event": "stop", "t": 2.0, "at": 1.5}) == 1.5
+    assert events.moment({"event": "divert", "t": 2.0, "at": 0}) == 2.0
+
+
+def test_events_of_the_control_socket_are_one_level_down():
+    assert events.flat({"event": {"event": "stop", "t": 1.0}}) == {"event": "stop", "t": 1.0}
+    assert events.flat({"result": {"clean": True}}) == {"event": "result", "clean": True}
+    assert events.flat(EVENTS[0]) == EVENTS[0]
+
+
 def test_load(tmp_path):
     file = tmp_path / "events"
     file.write_text("".join(json.dumps(e) + "\n" for e in EVENTS))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vmnet.report.events import moment
+from vmnet.report.events import flat, moment
 
 Event = Mapping[str, Any]
 
@@ -47,5 +47,7 @@ def timeline_events(
     ]
     events += [{"event": "stop", "t": found.stop}, {"event": "resume", "t": found.resume}]
     known = ("divert", "marker", "verdict")
-    events += [{"event": e["event"], "t": moment(e)} for e in own if e.get("event") in known and "t" in e]
+    events += [
+        {"event": e["event"], "t": moment(e)} for e in map(flat, own) if e.get("event") in known and "t" in e
+    ]
     return sorted(events, key=lambda event: float(str(event["t"])))

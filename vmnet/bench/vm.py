@@ -23,6 +23,7 @@ from vmnet.bench.schemes import SCHEMES
 from vmnet.bench.stage import CLIENT, VM, Place, Stage
 from vmnet.errors import LabError, VmnetError
 from vmnet.lab import Host
+from vmnet.report.events import flat
 
 LEAD_S = 0.5
 TAIL_S = 1.0
@@ -188,7 +189,8 @@ def _switchover(place: Place, source: Host, destination: Host, since: float) -> 
 
 def _verdict(lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """What ``vmnet migrate --json`` says of itself at the end."""
-    return next((line["verdict"] for line in reversed(lines) if "verdict" in line), None)
+    said = [line["verdict"] for line in map(flat, lines) if isinstance(line.get("verdict"), dict)]
+    return said[-1] if said else None
 
 
 def run(bench: Bench, todo: Sequence[Step], after: Callable[[Row], None]) -> None:

@@ -19,11 +19,20 @@ def load(file: Path) -> list[dict[str, Any]]:
     events = []
     for number, line in enumerate(file.read_text().splitlines(), 1):
         try:
-            event = json.loads(line)
+            event = flat(json.loads(line))
             events.append({"event": str(event["event"]), **event, "t": moment(event)})
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"line {number} of {file} is no event", "give a file of JSON lines") from error
     return events
+
+
+def flat(line: Event) -> Event:
+    """A line of the control socket holds its event or result one level down (docs/architecture.md)."""
+    for name in ("event", "result"):
+        inner = line.get(name)
+        if isinstance(inner, dict):
+            return {"event": name, **inner}
+    return line
 
 
 def moment(event: Event) -> float:
