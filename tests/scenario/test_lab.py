@@ -100,7 +100,9 @@ def test_up_heals_a_dead_lab(victims: str) -> None:
 
 @pytest.mark.parametrize("milliseconds", [60, 150, 250, 400, 700, 1500])
 def test_down_after_up_was_killed_halfway(milliseconds: int) -> None:
-    with subprocess.Popen(cli("up", "pair", "--name", NAME, "--no-hooks", "--no-daemon"), stderr=subprocess.DEVNULL) as up_:
+    with subprocess.Popen(
+        cli("up", "pair", "--name", NAME, "--no-hooks", "--no-daemon"), stderr=subprocess.DEVNULL
+    ) as up_:
         time.sleep(milliseconds / 1000)  # the moment is what is tested, not something waited for
         up_.kill()
     down_module.down(NAME)
@@ -109,7 +111,10 @@ def test_down_after_up_was_killed_halfway(milliseconds: int) -> None:
 
 
 def test_labs_do_not_touch_each_other() -> None:
-    with subprocess.Popen(["sleep", "60"]) as bystander, lab_up("pair", NAME, hooks=False, daemon=False) as lab:
+    with (
+        subprocess.Popen(["sleep", "60"]) as bystander,
+        lab_up("pair", NAME, hooks=False, daemon=False) as lab,
+    ):
         with lab_up("pair", f"{NAME}2", vms=False, hooks=False, daemon=False) as other:
             assert pings(other, "10.0.0.1")
             assert not pings(other, "10.0.0.10")
@@ -139,7 +144,10 @@ def test_command_line() -> None:
     assert inside.stdout.split() == ["a", "br0", "lo", "up0"]
     shown = subprocess.run(cli("status", NAME, "--json"), capture_output=True, text=True, check=True)
     assert set(json.loads(shown.stdout)["nodes"]) == {"a", "b", "client", "core"}
-    assert NAME in json.loads(subprocess.run(cli("list", "--json"), capture_output=True, check=True).stdout)["labs"]
+    assert (
+        NAME
+        in json.loads(subprocess.run(cli("list", "--json"), capture_output=True, check=True).stdout)["labs"]
+    )
     subprocess.run(cli("down", NAME), check=True)
     gone = subprocess.run(cli("status", NAME), capture_output=True, text=True, check=False)
     assert (gone.returncode, gone.stdout) == (4, "")
@@ -154,3 +162,16 @@ def test_unknown_nodes_and_labs() -> None:
         lab.host("client")
     with pytest.raises(NotFoundError, match="no lab 'labanone' is up"):
         Lab.load("labanone")
+
+
+def test_daemon_can_crash_and_come_back() -> None:
+    with lab_up("pair", NAME, vms=False) as lab:
+        host = lab.host("a")
+        assert host.ping() is not None
+        assert (host.var_dir / "etc-libvirt" / "hooks" / "qemu.d" / "50-vmnet").exists()
+        host.kill_daemon()
+        assert host.ping() is None
+        assert status.dead_parts(lab) == ["a: dom0d"]
+        host.restart_daemon()
+        assert host.ping() is not None
+        assert status.dead_parts(lab) == []

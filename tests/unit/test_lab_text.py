@@ -26,7 +26,13 @@ def built_in(name: str) -> Topology:
 
 
 def test_toml_is_read_back_the_same() -> None:
-    tables = {"name": 'a "quoted" \\ word', "on": True, "n": 7, "list": ["x", 1], "t": {"b.c": {"deep": False}}}
+    tables = {
+        "name": 'a "quoted" \\ word',
+        "on": True,
+        "n": 7,
+        "list": ["x", 1],
+        "t": {"b.c": {"deep": False}},
+    }
     assert tomllib.loads(toml.dumps(tables)) == tables
     with pytest.raises(TypeError):
         toml.dumps({"none": None})
@@ -54,7 +60,9 @@ def test_host_configuration_names_every_peer() -> None:
 def test_hosts_differ_to_libvirt() -> None:
     topology = built_in("pair")
     a, b = (hostfiles.libvirtd_conf("lab", host) for host in topology.hosts)
-    assert [line for line in a.splitlines() if "uuid" in line] != [line for line in b.splitlines() if "uuid" in line]
+    assert [line for line in a.splitlines() if "uuid" in line] != [
+        line for line in b.splitlines() if "uuid" in line
+    ]
 
 
 def test_links_never_appear_in_the_callers_namespace() -> None:
@@ -92,18 +100,30 @@ def test_initramfs_is_what_cpio_reads() -> None:
     archive.file("etc/deep/file", b"text", 0o600)
     archive.link("bin/sh", "busybox")
     archive.device("dev/null", 1, 3)
-    listing = subprocess.run(["cpio", "-tv"], input=archive.packed(), capture_output=True, check=True).stdout.decode()
+    listing = subprocess.run(
+        ["cpio", "-tv"], input=archive.packed(), capture_output=True, check=True
+    ).stdout.decode()
     names = [line.split()[-1] for line in listing.splitlines()]
     assert names == ["etc", "etc/deep", "etc/deep/file", "bin", "busybox", "dev", "dev/null"]
     assert archive.packed() == archive.packed()
 
 
 def test_modules_come_after_what_they_need(tmp_path: Path) -> None:
-    needs = {"virtio_pci": "virtio", "virtio_net": "net-failover,virtio", "virtio": "", "net_failover": "failover"}
+    needs = {
+        "virtio_pci": "virtio",
+        "virtio_net": "net-failover,virtio",
+        "virtio": "",
+        "net_failover": "failover",
+    }
     for name, depends in needs.items():
         (tmp_path / f"{name}.ko").write_bytes(b"ELF\0depends=" + depends.encode() + b"\0name=x\0")
     (tmp_path / "modules.builtin").write_text("kernel/net/core/failover.ko\n")
-    assert [name for name, _ in kmod.in_load_order(tmp_path)] == ["virtio", "virtio_pci", "net_failover", "virtio_net"]
+    assert [name for name, _ in kmod.in_load_order(tmp_path)] == [
+        "virtio",
+        "virtio_pci",
+        "net_failover",
+        "virtio_net",
+    ]
     (tmp_path / "virtio.ko").unlink()
     with pytest.raises(LabError, match="no module virtio"):
         kmod.in_load_order(tmp_path)

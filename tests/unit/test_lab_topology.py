@@ -55,7 +55,11 @@ def test_defaults() -> None:
         ("extra", {}, "extra is not known here"),
         ("hosts.a.colour", "red", "hosts.a.colour is not known here"),
         ("hosts.a.daemon", "yes", "hosts.a.daemon must be true or false"),
-        ("hosts.a.addresses.br0", ["10.0.0.1"], "hosts.a.addresses.br0[0] must be an address with a prefix length"),
+        (
+            "hosts.a.addresses.br0",
+            ["10.0.0.1"],
+            "hosts.a.addresses.br0[0] must be an address with a prefix length",
+        ),
         ("hosts.a.addresses.br0", ["fd00::1/64"], "hosts.a.addresses has no IPv4 address"),
         ("hosts.a.addresses.eth7", ["10.1.0.1/24"], "hosts.a.addresses names no port or bridge: 'eth7'"),
         ("hosts.a.bridges.br0.kind", "token-ring", "hosts.a.bridges.br0.kind must be one of linux, ovs"),
@@ -66,12 +70,20 @@ def test_defaults() -> None:
         ("links", [{"ends": ["a:up0"]}], "links[0].ends must be two ends"),
         ("links", [{"ends": ["a:up0", "zz:x"]}], "links[0].ends[1] names no node: 'zz'"),
         ("links", [{"ends": ["a:up0", "a:up0"]}], "links[0].ends[1] is used twice: a:up0"),
-        ("links", [{"ends": ["a:up0", "core:a"], "mtu": 12}], "links[0].mtu must be a whole number from 1280"),
+        (
+            "links",
+            [{"ends": ["a:up0", "core:a"], "mtu": 12}],
+            "links[0].mtu must be a whole number from 1280",
+        ),
         ("links", "none", "links must be a list"),
         ("vms.vm1.host", "c", "vms.vm1.host names no host: 'c'"),
         ("vms.vm1.memory", True, "vms.vm1.memory must be a whole number"),
         ("vms.vm1.interfaces", [{"bridge": "br9"}], "vms.vm1.interfaces[0].bridge is no bridge of a: 'br9'"),
-        ("vms.vm1.interfaces", [{"mac": "01:00:00:00:00:01"}], "vms.vm1.interfaces[0].mac must be a unicast MAC"),
+        (
+            "vms.vm1.interfaces",
+            [{"mac": "01:00:00:00:00:01"}],
+            "vms.vm1.interfaces[0].mac must be a unicast MAC",
+        ),
     ],
 )
 def test_mistakes_are_named_by_their_path(path: str, value: Any, complaint: str) -> None:

@@ -46,7 +46,11 @@ def _node(topology: Topology, node: Node) -> None:
                 why = "is in two bridges" if port in taken else f"is the end of no link: '{port}'"
                 raise _bad(f"{path}.bridges.{bridge.name}.ports[{n}]", why)
             taken.add(port)
-    for key, names in (("addresses", node.addresses), ("macs", node.macs), ("plain_checksums", node.plain_checksums)):
+    for key, names in (
+        ("addresses", node.addresses),
+        ("macs", node.macs),
+        ("plain_checksums", node.plain_checksums),
+    ):
         for name in names:
             if name not in (*ports, *bridges):
                 raise _bad(f"{path}.{key}", f"names no port or bridge: '{name}'")
@@ -60,4 +64,6 @@ def _vm(topology: Topology, vm: Vm) -> None:
         raise _bad(f"vms.{vm.name}.host", f"names no host: '{vm.host}'")
     for n, interface in enumerate(vm.interfaces):
         if interface.bridge not in {b.name for b in host.bridges}:
-            raise _bad(f"vms.{vm.name}.interfaces[{n}].bridge", f"is no bridge of {vm.host}: '{interface.bridge}'")
+            raise _bad(
+                f"vms.{vm.name}.interfaces[{n}].bridge", f"is no bridge of {vm.host}: '{interface.bridge}'"
+            )

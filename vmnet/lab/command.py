@@ -20,7 +20,12 @@ def run(
     what = " ".join(argv)[:160]
     try:
         done = subprocess.run(
-            list(argv), input=text, capture_output=True, text=True, timeout=timeout, check=False,
+            list(argv),
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
             stdin=None if text is not None else subprocess.DEVNULL,
         )
     except FileNotFoundError:

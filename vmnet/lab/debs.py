@@ -11,7 +11,9 @@ from vmnet.errors import LabError
 from vmnet.lab.command import run
 
 KERNEL = "linux-image-cloud-amd64"
-_QUIET = ("--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances")
+_QUIET = [
+    f"--no-{kind}" for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+]
 _KERNEL_PART = re.compile(r"linux-(image|modules|binary)-\d")
 _NO_LIBRARY = re.compile(r"lib(perl|python|c-bin)|-perl$|-dev$")
 

@@ -37,7 +37,8 @@ def remove(lab: LabPaths) -> None:
     """Processes first (they pin namespaces), then namespaces, mounts, files. The lock must be held."""
     what = f"the processes of lab '{lab.name}' to end"
     wait_for(what, lambda: _end_all(lab), 10, 0)
-    shutil.rmtree(lab.pids, ignore_errors=True)  # from here on nothing half started can record itself and go on
+    # from here on nothing half started can record itself and go on
+    shutil.rmtree(lab.pids, ignore_errors=True)
     wait_for(what, lambda: _end_all(lab), 10, 0)
     for namespace in lab.existing_netns():
         _delete_netns(namespace)
@@ -59,7 +60,9 @@ def _end_all(lab: LabPaths) -> bool:
 def processes(lab: LabPaths) -> Iterator[procs.Proc]:
     """Recorded processes that live, and all that share a namespace with them or are in the lab's namespaces."""
     recorded = [p for file in lab.pids.glob("*.*") if (p := procs.recorded(file)) and p.alive]
-    net = {_inode(path) for path in lab.existing_netns()} | {procs.namespace_of(p.pid, "net") for p in recorded}
+    net = {_inode(path) for path in lab.existing_netns()} | {
+        procs.namespace_of(p.pid, "net") for p in recorded
+    }
     mnt = {procs.namespace_of(p.pid, "mnt") for p in recorded}
     yield from (p for p in recorded if p.pid != os.getpid())
     yield from procs.in_namespaces(net, mnt)

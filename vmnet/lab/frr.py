@@ -29,10 +29,11 @@ def add(archive: Archive, store: Path, root: Path) -> None:
         archive.file(target, file.read_bytes(), 0o755)
     for file in _libraries(root, [file for file, _ in programs]):
         archive.file(f"lib/{file.name}", file.resolve().read_bytes(), 0o755)
-    loader = next((p for p in root.rglob("ld-linux-x86-64.so.2") if not p.is_symlink() or p.exists()), None)
+    loaders = root.rglob("ld-linux-x86-64.so.2")
+    loader = next((path for path in loaders if not path.is_symlink()), None)
     if loader is None:
         raise LabError("libc6 holds no dynamic loader")
-    archive.file("lib64/ld-linux-x86-64.so.2", loader.resolve().read_bytes(), 0o755)
+    archive.file("lib64/ld-linux-x86-64.so.2", loader.read_bytes(), 0o755)
     _files(archive)
 
 

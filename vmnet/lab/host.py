@@ -64,7 +64,9 @@ class Host(Node):
         try:
             importlib.import_module("hooks.install").install(etc, sys.executable)
         except ImportError as error:
-            raise LabError(f"cannot install the hooks: {error}", "or bring the lab up with --no-hooks") from error
+            raise LabError(
+                f"cannot install the hooks: {error}", "or bring the lab up with --no-hooks"
+            ) from error
 
     def start_libvirt(self) -> None:
         self.spawn("virtlogd", ["virtlogd"])
@@ -73,7 +75,9 @@ class Host(Node):
     def wait_libvirt(self) -> None:
         """Raises LabError when libvirtd does not answer in time."""
         path = self.run_dir / "libvirt" / "libvirt-sock"
-        wait_for(f"libvirtd on {self.name}", lambda: self._up("libvirtd") and _connects(path), LIBVIRT_SECONDS)
+        wait_for(
+            f"libvirtd on {self.name}", lambda: self._up("libvirtd") and _connects(path), LIBVIRT_SECONDS
+        )
 
     def start_daemon(self) -> None:
         """Start our daemon, if the topology wants it."""
@@ -84,11 +88,15 @@ class Host(Node):
 
     def wait_daemon(self) -> None:
         """Raises LabError when the daemon does not answer a ping in time."""
-        if self.runs_daemon:
-            wait_for(
-                f"the daemon on {self.name} to answer", lambda: self._up("dom0d") and self.ping(), DAEMON_SECONDS,
-                hint=f"its log ends: {last_line(self.log_file('dom0d'))}",
-            )  # fmt: skip
+        if not self.runs_daemon:
+            return
+        what = f"the daemon on {self.name} to answer"
+        try:
+            wait_for(what, lambda: self._up("dom0d") and self.ping(), DAEMON_SECONDS)
+        except LabError as error:
+            if error.hint:
+                raise
+            raise LabError(error.message, f"its log ends: {last_line(self.log_file('dom0d'))}") from None
 
     def ping(self) -> Any:
         """The daemon's answer to ``ping``, None when it does not answer."""
@@ -98,7 +106,9 @@ class Host(Node):
                 connection.connect(str(self.daemon_socket))
                 connection.sendall(b'{"op": "ping"}\n')
                 with connection.makefile() as lines:
-                    return next((json.loads(line).get("result") for line in lines if '"result"' in line), None)
+                    return next(
+                        (json.loads(line).get("result") for line in lines if '"result"' in line), None
+                    )
         except (OSError, ValueError):
             return None
 
@@ -119,7 +129,7 @@ class Host(Node):
 
     def _up(self, role: str) -> bool:
         if self.service(role) is None:
-            raise LabError(f"{role} on {self.name} ended: {last_line(self.log_file(role))}")
+            raise LabError(f"{role} on {self.name} ended", f"its log ends: {last_line(self.log_file(role))}")
         return True
 
 

@@ -35,7 +35,9 @@ class Image:
     initrd: Path
 
 
-def ensure(variant: Variant, tell: Callable[[str], None] = lambda line: None, *, refresh: bool = False) -> Image:
+def ensure(
+    variant: Variant, tell: Callable[[str], None] = lambda line: None, *, refresh: bool = False
+) -> Image:
     """The cached image, built first if need be. ``refresh`` also gets the packages anew.
 
     Raises LabError when something that the build needs is missing.
@@ -78,7 +80,9 @@ def _content_hash(variant: Variant) -> str:
 
 def _release() -> str:
     lines = Path("/etc/os-release").read_text().splitlines()
-    return next((line.partition("=")[2].strip('"') for line in lines if line.startswith("VERSION_ID=")), "unknown")
+    return next(
+        (line.partition("=")[2].strip('"') for line in lines if line.startswith("VERSION_ID=")), "unknown"
+    )
 
 
 @contextmanager

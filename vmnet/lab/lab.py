@@ -25,7 +25,8 @@ class Lab:
         self.paths = LabPaths(state.name)
         self.topology: Topology = schema.parse(state.document)
         self.nodes: Mapping[str, Node] = {
-            name: (Host if spec.kind == "host" else Node)(self.paths, spec) for name, spec in self.topology.nodes.items()
+            name: (Host if spec.kind == "host" else Node)(self.paths, spec)
+            for name, spec in self.topology.nodes.items()
         }
 
     @classmethod
@@ -58,7 +59,9 @@ class Lab:
     def vm(self, name: str) -> Vm:
         """Description of a VM. Raises NotFoundError when the topology has none of that name."""
         if name not in self.topology.vms:
-            raise NotFoundError(f"lab '{self.name}' has no VM '{name}'", f"it has: {', '.join(self.topology.vms)}")
+            raise NotFoundError(
+                f"lab '{self.name}' has no VM '{name}'", f"it has: {', '.join(self.topology.vms)}"
+            )
         return self.topology.vms[name]
 
     def running_vms(self) -> list[Running]:

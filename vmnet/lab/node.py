@@ -132,9 +132,19 @@ class Node:
         folders = self._make_folders()
         (self.var_dir / "hosts").write_text(hosts_file)
         (self.var_dir / "resolv.conf").write_text("")
-        options = [f"--net={self.netns_path}", "--", "unshare", "--mount", "--uts", "--propagation", "private", "--"]
+        unshare = ["unshare", "--mount", "--uts", "--propagation=private", "--"]
         arguments = [self.name, str(self.run_dir), *folders]
-        argv = ["nsenter", *options, "/bin/sh", "-c", _HOLDER, "holder", *arguments]
+        argv = [
+            "nsenter",
+            f"--net={self.netns_path}",
+            "--",
+            *unshare,
+            "/bin/sh",
+            "-c",
+            _HOLDER,
+            "holder",
+            *arguments,
+        ]
         spawn.spawn(argv, self.pid_file("holder"), self.log_file("holder"))
 
     def wait_held(self) -> None:
@@ -153,10 +163,12 @@ class Node:
         for name in PRIVATE:
             (self.var_dir / name).mkdir(parents=True, exist_ok=True)
         private = PRIVATE if self.spec.kind == "host" else {}
-        pairs = [(str(self.var_dir / name), mount_point) for name, mount_point in {**NAMES, **private}.items()]
+        pairs = [
+            (str(self.var_dir / name), mount_point) for name, mount_point in {**NAMES, **private}.items()
+        ]
         return [word for pair in pairs for word in pair]
 
 
 def _without_entering(message: str) -> str:
-    head, found, tail = message.partition("exec \"$@\" ")
+    head, found, tail = message.partition('exec "$@" ')
     return f"'{tail.partition(' ')[2]}" if found and head.startswith("'nsenter") else message

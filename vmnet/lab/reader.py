@@ -41,7 +41,9 @@ class Reader:
 
     def items(self) -> list[tuple[str, Reader]]:
         """Name and value of each entry of a mapping."""
-        return [(key, Reader(value, f"{self.path}.{key}".lstrip("."))) for key, value in self.mapping().items()]
+        return [
+            (key, Reader(value, f"{self.path}.{key}".lstrip("."))) for key, value in self.mapping().items()
+        ]
 
     def each(self) -> list[Reader]:
         """The elements of a list. Nothing at all is an empty list."""
@@ -54,7 +56,9 @@ class Reader:
         if self.value is None and default is not None:
             return default
         if not isinstance(self.value, str) or not re.fullmatch(pattern, self.value):
-            raise self.fail("is missing" if self.value is None else f"must match {pattern}, is {self.value!r}")
+            raise self.fail(
+                "is missing" if self.value is None else f"must match {pattern}, is {self.value!r}"
+            )
         return self.value
 
     def choice(self, allowed: tuple[str, ...], default: str) -> str:

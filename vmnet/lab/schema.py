@@ -30,7 +30,12 @@ BUILT_IN = Path(__file__).parent / "topologies"
 NODE_NAME = r"[a-z][a-z0-9_]{0,14}"
 PORT_NAME = r"[A-Za-z0-9_.-]{1,15}"
 
-_SECTIONS: dict[str, NodeKind] = {"hosts": "host", "clients": "client", "switches": "switch", "routers": "router"}
+_SECTIONS: dict[str, NodeKind] = {
+    "hosts": "host",
+    "clients": "client",
+    "switches": "switch",
+    "routers": "router",
+}
 _COMMON = ("addresses", "gateways", "macs", "plain_checksums")
 _KEYS: dict[NodeKind, tuple[str, ...]] = {
     "host": (*_COMMON, "bridges", "daemon", "hooks", "config"),
@@ -52,7 +57,9 @@ def find(name_or_file: str) -> tuple[str, Path]:
     for path in (BUILT_IN / f"{name_or_file}.yaml", Path(name_or_file)):
         if path.is_file():
             return path.stem.lower(), path
-    raise ConfigError(f"no topology '{name_or_file}'", f"give a file or one of: {', '.join(built_in_names())}")
+    raise ConfigError(
+        f"no topology '{name_or_file}'", f"give a file or one of: {', '.join(built_in_names())}"
+    )
 
 
 def load_document(path: Path) -> Any:

@@ -26,7 +26,13 @@ def spawn(command: Sequence[str], pid_file: Path, log: Path) -> Proc:
     argv = ["setsid", "--fork", "/bin/sh", "-c", _RECORD, str(pid_file), *command]
     with log.open("a") as output:
         code = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment(), cwd="/", check=False
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=_environment(),
+            cwd="/",
+            check=False,
         ).returncode
     if code:
         raise LabError(f"cannot start {command[0]}: setsid ended with code {code}")

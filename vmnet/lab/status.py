@@ -38,7 +38,10 @@ def report(lab: Lab) -> dict[str, Any]:
         "dead": dead,
         "nodes": {name: _node(node) for name, node in lab.nodes.items()},
         "vms": {
-            name: {"hosts": [r.host for r in running if r.vm == name], "pids": [r.pid for r in running if r.vm == name]}
+            name: {
+                "hosts": [r.host for r in running if r.vm == name],
+                "pids": [r.pid for r in running if r.vm == name],
+            }
             for name in sorted({*lab.topology.vms, *(r.vm for r in running)})
         },
     }

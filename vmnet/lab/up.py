@@ -17,7 +17,17 @@ from vmnet.lab.state import State, boot_id, lab_lock, load, locked, save
 from vmnet.lab.topology import Topology
 
 Tell = Callable[[str], None]
-_PROGRAMS = ("ip", "nsenter", "unshare", "setsid", "mount", "libvirtd", "virtlogd", "virsh", "qemu-system-x86_64")
+_PROGRAMS = [
+    "ip",
+    "nsenter",
+    "unshare",
+    "setsid",
+    "mount",
+    "libvirtd",
+    "virtlogd",
+    "virsh",
+    "qemu-system-x86_64",
+]
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,12 @@ def _start_hosts(lab: Lab, tell: Tell) -> None:
 
 @contextmanager
 def lab_up(
-    source: str, name: str | None = None, *, vms: bool = True, hooks: bool | None = None, daemon: bool | None = None
+    source: str,
+    name: str | None = None,
+    *,
+    vms: bool = True,
+    hooks: bool | None = None,
+    daemon: bool | None = None,
 ) -> Iterator[Lab]:
     """A lab for the length of a ``with`` block; always taken down."""
     wanted = check_name(name or schema.find(source)[0])

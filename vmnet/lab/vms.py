@@ -31,7 +31,9 @@ class Running:
 def newest_machine() -> str:
     """The newest versioned q35 machine type of this QEMU; every host of a lab has the same one."""
     listing = run(["qemu-system-x86_64", "-machine", "help"]).stdout
-    versions = [tuple(map(int, v.split("."))) for v in re.findall(r"^pc-q35-([\d.]+)\s", listing, re.MULTILINE)]
+    versions = [
+        tuple(map(int, v.split("."))) for v in re.findall(r"^pc-q35-([\d.]+)\s", listing, re.MULTILINE)
+    ]
     if not versions:
         raise LabError("qemu-system-x86_64 knows no versioned q35 machine")
     return f"pc-q35-{'.'.join(map(str, max(versions)))}"

@@ -52,13 +52,17 @@ def address_lines(node: Node) -> list[str]:
         for address in addresses:
             nodad = " nodad" if ip_interface(address).version == 6 else ""
             lines.append(f"addr add {address} dev {port}{nodad}")
-    lines += [f"route add default via {gateway}" for gateway in node.gateways if ip_address(gateway).version == 4]
+    lines += [
+        f"route add default via {gateway}" for gateway in node.gateways if ip_address(gateway).version == 4
+    ]
     return lines
 
 
 def address_lines_v6(node: Node) -> list[str]:
     """Default routes of IPv6, which ip(8) wants in a batch of their own."""
-    return [f"route add default via {gateway}" for gateway in node.gateways if ip_address(gateway).version == 6]
+    return [
+        f"route add default via {gateway}" for gateway in node.gateways if ip_address(gateway).version == 6
+    ]
 
 
 def hosts_file(nodes: Iterable[Node]) -> str:
