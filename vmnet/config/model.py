@@ -99,7 +99,7 @@ class BridgeConfig:
 @dataclass(frozen=True)
 class Hold:
     max_bytes: int = _setting(134_217_728, checks.integer(65_536, 2**36, "bytes"))
-    max_packets: int = _setting(2_000_000, checks.integer(100, 2**30, "packets"))
+    max_packets: int = _setting(500_000, checks.integer(100, 524_288, "packets"))
 
 
 @dataclass(frozen=True)
