@@ -10,12 +10,12 @@ exit 0
 """
 
 # libvirt waits for us: built-in modules only, one deadline for everything, and never a call to libvirt.
-# No pathlib, no contextlib: importing them takes longer than all of this.
-# ruff: noqa: PTH102, PTH108, PTH112, PTH116, PTH120, SIM105
+# Not even os, which takes a millisecond of our ten, nor contextlib.
+# ruff: noqa: SIM105
 # Who calls: https://libvirt.org/hooks.html. What we say to the daemon: docs/architecture.md, "Control socket".
 import _signal  # type: ignore[import-not-found]
 import _socket
-import os
+import posix
 import sys
 import time
 
@@ -57,7 +57,7 @@ def main(argv: "list[str]") -> int:
     except (Away, OSError, ValueError) as error:
         return away(driver, name, op, subop, str(error))
     while xml and op == "migrate":
-        xml = xml[os.write(1, xml) :]
+        xml = xml[posix.write(1, xml) :]
     return 0
 
 
@@ -94,7 +94,7 @@ def ask(driver: str, words: "list[str]", xml: bytes) -> bytes:
 def read_all(descriptor: int, most: int) -> bytes:
     data = b""
     while True:
-        chunk = os.read(descriptor, 65536)
+        chunk = posix.read(descriptor, 65536)
         data += chunk
         if len(data) > most:
             raise Away(f"more than {most} bytes")
@@ -114,7 +114,7 @@ def away(driver: str, name: str, op: str, subop: str, why: str) -> int:
 
     libxl's `prepare` cannot tell a migration from a start, so its `migrate` leaves a note for it.
     """
-    note = f"{os.path.dirname(SOCKET)}/refuse-{quote(name)[:200]}"
+    note = f"{SOCKET.rpartition('/')[0]}/refuse-{quote(name)[:200]}"
     refusing = WHEN_DAEMON_AWAY == "refuse" and subop == "begin"
     if refusing and driver == "libxl" and op == "migrate":
         leave(note)
@@ -126,18 +126,20 @@ def away(driver: str, name: str, op: str, subop: str, why: str) -> int:
 
 def leave(note: str) -> None:
     try:
-        if not os.path.isdir(os.path.dirname(note)):
-            os.mkdir(os.path.dirname(note), 0o755)
-        os.close(os.open(note, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-        os.utime(note)
+        try:
+            posix.mkdir(note.rpartition("/")[0], 0o755)
+        except FileExistsError:
+            pass
+        posix.close(posix.open(note, posix.O_WRONLY | posix.O_CREAT | posix.O_NOFOLLOW, 0o600))
+        posix.utime(note)
     except OSError as error:
         log(f"cannot leave {note}: {error.strerror}")
 
 
 def take(note: str) -> bool:
     try:
-        age = time.time() - os.stat(note).st_mtime
-        os.unlink(note)
+        age = time.time() - posix.stat(note).st_mtime
+        posix.unlink(note)
     except OSError:
         return False
     return age < NOTE_S
@@ -148,14 +150,14 @@ def quote(word: str) -> str:
         return word
     return "".join(
         chr(byte) if byte < 128 and (chr(byte).isalnum() or byte in b"-._~") else f"%{byte:02X}"
-        for byte in os.fsencode(word)
+        for byte in word.encode("utf-8", "surrogateescape")
     )
 
 
 def log(text: str) -> None:
     """To syslog, and to libvirt, which shows the standard error of a hook that fails."""
     text = "vmnet: " + "".join(c if c.isprintable() else "?" for c in text[:2000])
-    os.write(2, text.encode("utf-8", "replace") + b"\n")
+    posix.write(2, text.encode("utf-8", "replace") + b"\n")
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK)
     try:
         sock.sendto(b"<28>vmnet-hook: " + text.encode("utf-8", "replace"), "/dev/log")  # daemon.warning
@@ -169,4 +171,4 @@ if __name__ == "__main__":
     except BaseException as error:
         log(f"hook failed: {error!r}; it goes on without vmnet")
         code = 0
-    os._exit(code)  # nothing to tidy: skip what the interpreter would
+    posix._exit(code)  # nothing to tidy: skip what the interpreter would

@@ -231,7 +231,7 @@ def test_no_python_never_fails_a_step(host: Host) -> None:
 def test_a_broken_hook_can_never_fail_reconnect(host: Host) -> None:
     host.install()
     script = host.etc / "hooks/qemu.d/50-vmnet"
-    script.write_text(script.read_text().replace("import time", "os._exit(3)"))
+    script.write_text(script.read_text().replace("import time", "posix._exit(3)"))
     assert host.run("qemu", "vm", "migrate", "begin", "-")[0] == 1
     assert host.run("qemu", "vm", "reconnect", "begin", "-")[0] == 0
 
