@@ -56,6 +56,21 @@ def test_longest_gap(times, end):
     assert gap.ns == 0 or gap.begin_ns in times
 
 
+@given(st.lists(st.integers(0, 30), max_size=60), st.integers(0, 60), st.integers(0, 60))
+def test_only_what_was_rolled_back_is_forgotten(seqs, at, length):
+    """The guest forgets ``length`` arrivals before position ``at``: what it acknowledged then tells how many are gone."""
+    before, lost, after = seqs[: max(0, at - length)], seqs[max(0, at - length) : at], seqs[at:]
+    acknowledged, have = [], set()
+    for seq in before + lost:
+        have.add(seq)
+        acknowledged.append((max(have), len(have)))
+    kept = set(before + after)
+    missing = meter.missing_ranges(bytes(seq in kept for seq in range(31)))
+    gone = meter.forgotten(acknowledged, missing)
+    assert gone <= len(set(lost) - kept)
+    assert gone >= len(set(before + lost) - kept) - sum(s not in have and s in kept for s in range(31))
+
+
 @given(st.lists(st.integers(0, 9), max_size=30))
 def test_first_arrivals(seqs):
     found = meter.first_arrivals(seqs, list(range(len(seqs))))

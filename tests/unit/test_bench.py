@@ -30,6 +30,8 @@ def found(**changed):
         "latency_p50_ms": 1.0,
         "latency_p99_ms": 2.0,
         "dropped_here": 0,
+        "guest_resent": 0,
+        "guest_forgot": 0,
         "seconds": 4.0,
         "out": direction(),
         "back": direction(),

@@ -47,3 +47,15 @@ def test_percentile_is_the_nearest_rank():
     assert meter.percentile(range(1, 101), 99) == 99
     assert meter.percentile([7], 99) == 7
     assert meter.percentile([], 50) is None
+
+
+def test_a_copy_made_by_the_network_is_not_sent_again_by_the_guest():
+    assert meter.resent(packet(1, 4, 5) * 2 + packet(2, 4, 5), 9) == 0
+    assert meter.resent(packet(1, 4, 5) + packet(1, 3, 4, hold_us=8), 9) == 1
+
+
+def test_what_the_guest_had_and_then_denies_is_forgotten():
+    assert meter.forgotten([(9, 10), (14, 15)], ((10, 13), (20, 25))) == 4
+    assert meter.forgotten([(9, 8), (30, 20)], ((3, 4), (22, 40))) == 0
+    assert meter.forgotten([(30, 25)], ((3, 4), (22, 40))) == 5
+    assert meter.forgotten([], ((3, 4),)) == 0

@@ -15,6 +15,8 @@ def describe(row: Row) -> str:
     if row.error:
         return f"{name}: {row.error}"
     measured = f"{name}: lost {row.lost}, dup {row.duplicated}, reordered {row.reordered}, gap {text(row.longest_gap_ms)} ms"
+    if row.guest_resent or row.guest_forgot:
+        measured += f" (guest memory went back: {row.guest_resent} sent again, {row.guest_forgot} forgotten)"
     if row.control:
         return measured
     return f"{measured}, downtime {text(row.compute_downtime_ms)} ms, total {text(row.total_ms)} ms"

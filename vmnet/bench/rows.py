@@ -34,7 +34,7 @@ class Row:
     """``out`` is client to guest, ``back`` guest to client. A control row is the same traffic without a migration.
 
     compute_downtime_ms: from QEMU's STOP on the source to its RESUME on the destination. total_ms: wall clock of the migrate
-    command. A row with ``error`` has no measurements.
+    command. ``guest_resent`` and ``guest_forgot``: vmnet.probe.result. A row with ``error`` has no measurements.
     """
 
     scheme: str
@@ -62,6 +62,8 @@ class Row:
     latency_p50_ms: float | None = None
     latency_p99_ms: float | None = None
     dropped_here: int | None = None
+    guest_resent: int | None = None
+    guest_forgot: int | None = None
     seconds: float | None = None
     source: str = ""
     verdict: Mapping[str, Any] | None = None
@@ -111,6 +113,8 @@ def measured(
         gap_out_ms=out["longest_gap_ms"],
         gap_back_ms=back["longest_gap_ms"],
         dropped_here=found["dropped_here"],
+        guest_resent=found["guest_resent"],
+        guest_forgot=found["guest_forgot"],
         seconds=found["seconds"],
         verdict=verdict,
         **{name: found[name] for name in same},
@@ -158,5 +162,6 @@ def _entry(case: Case, control: bool, group: Sequence[Row]) -> dict[str, Any]:
     }
     for name in MEASURED:
         entry[name] = spread([value for row in good if (value := getattr(row, name)) is not None])
+    entry["guest_went_back"] = sum(bool(row.guest_resent or row.guest_forgot) for row in good)
     entry["lost_none"] = sum(row.lost == 0 for row in good)
     return entry

@@ -153,6 +153,11 @@ def _print(result: ProbeResult) -> None:
     table.show(columns, rows)
     found = result.to_json()
     click.echo(f"round trip p50 {found['latency_p50_ms']} ms, p99 {found['latency_p99_ms']} ms")
+    if result.guest_resent or result.guest_forgot:
+        click.echo(
+            f"the guest's memory went back: {result.guest_resent} sent again, {result.guest_forgot} forgotten",
+            err=True,
+        )
     if result.dropped_here:
         click.echo(f"{result.dropped_here} packets were dropped by this process's own socket", err=True)
 

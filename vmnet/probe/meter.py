@@ -44,15 +44,17 @@ class Gap:
 class Arrivals:
     """Decoded packets of the guest, in order of arrival.
 
-    ``seqs``/``times``: every packet and the kernel's time of its arrival. ``progress``/``received``: when the guest's count of
-    the client's packets was first seen at a value, reckoned back to when the guest took the last of them. ``latencies``: time
-    of one round trip without the guest's hold, for each packet that acknowledges a new highest one.
+    ``seqs``/``times``: every packet and the kernel's time of its arrival. ``progress``/``received``/``highest``: when the
+    guest's count of the client's packets was first seen at a value, reckoned back to when the guest took the last of them, and
+    the highest it had then. ``latencies``: time of one round trip without the guest's hold, for each packet that acknowledges a
+    new highest one.
     """
 
     seqs: array[int]
     times: array[int]
     progress: array[int]
     received: array[int]
+    highest: array[int]
     latencies: array[int]
 
 
@@ -62,7 +64,7 @@ def decode(
     """``records`` are packets cut to ``wire.DATA_LEN``, ``times`` their arrivals, ``sent_ns[seq]`` when the client sent them."""
     tag = session & wire.NONE
     best_received, best_highest = 0, -1
-    out = Arrivals(array("I"), array("q"), array("q"), array("I"), array("q"))
+    out = Arrivals(array("I"), array("q"), array("q"), array("I"), array("I"), array("q"))
     for (magic, kind, stream, seq, highest, received, hold), at in zip(
         wire.iter_data(records), times, strict=True
     ):
@@ -75,6 +77,7 @@ def decode(
             best_received = received
             out.progress.append(taken)
             out.received.append(received)
+            out.highest.append(highest)
         if best_highest < highest < len(sent_ns):
             best_highest = highest
             out.latencies.append(taken - sent_ns[highest])
@@ -145,14 +148,39 @@ def percentile(values: Sequence[int], percent: float) -> int | None:
     return sorted(values)[min(max(rank, 1), len(values)) - 1]
 
 
-def outgoing(report: wire.Report, sent: int, missing: Ranges) -> Counts:
-    """The client's direction, from what the guest counted."""
+def resent(records: bytes | bytearray, session: int) -> int:
+    """How many packets the guest itself sent again: same seq, other content. A network's copy is the same byte for byte.
+
+    A guest whose memory went back in time does so: see docs/bench.md on TCG.
+    """
+    tag = session & wire.NONE
+    known: dict[int, tuple[int, ...]] = {}
+    found = 0
+    for magic, kind, stream, seq, *content in wire.iter_data(records):
+        if magic == wire.MAGIC and kind == wire.Type.DATA and stream == tag:
+            found += known.setdefault(seq, tuple(content)) != tuple(content)
+    return found
+
+
+def forgotten(acknowledged: Iterable[tuple[int, int]], missing: Ranges) -> int:
+    """How many packets the guest reports missing though it had them.
+
+    ``acknowledged``: (highest, received) as the guest said at some time. Of the packets up to ``highest`` it then lacked
+    ``highest + 1 - received``; if the final report lacks more of them, it has forgotten the difference.
+    """
+    most, below, at = 0, 0, 0
+    for highest, received in acknowledged:
+        while at < len(missing) and missing[at][1] <= highest:
+            below += missing[at][1] - missing[at][0] + 1
+            at += 1
+        partly = max(0, highest - missing[at][0] + 1) if at < len(missing) else 0
+        most = max(most, below + partly - (highest + 1 - received))
+    return most
+
+
+def outgoing(report: wire.Report, sent: int, missing: Ranges, forgot: int) -> Counts:
+    """The client's direction, from what the guest counted; what it forgot was not lost."""
+    received = report.received + forgot
     return Counts(
-        sent,
-        report.received,
-        sent - report.received,
-        report.duplicated,
-        report.reordered,
-        missing,
-        report.ignored,
+        sent, received, sent - received, report.duplicated, report.reordered, missing, report.ignored
     )

@@ -42,7 +42,11 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """Both directions. Gaps: ``vmnet.probe.meter``; latency is a round trip without the guest's hold."""
+    """Both directions. Gaps: ``vmnet.probe.meter``; latency is a round trip without the guest's hold.
+
+    ``guest_resent``, ``guest_forgot``: packets sent twice or forgotten by a guest whose memory went back in time; not the
+    network's doing, so neither duplicated nor lost (``vmnet.probe.meter``).
+    """
 
     settings: tuple[str, int, int]
     out: Counts
@@ -53,6 +57,8 @@ class ProbeResult:
     latency_p99_ns: int | None
     seconds: float
     dropped_here: int
+    guest_resent: int
+    guest_forgot: int
     timeline: Timeline
 
     @property
@@ -75,6 +81,8 @@ class ProbeResult:
             "latency_p50_ms": _ms(self.latency_p50_ns),
             "latency_p99_ms": _ms(self.latency_p99_ns),
             "dropped_here": self.dropped_here,
+            "guest_resent": self.guest_resent,
+            "guest_forgot": self.guest_forgot,
             "out": _direction(self.out, self.gap_out),
             "back": _direction(self.back, self.gap_back),
         }

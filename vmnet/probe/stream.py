@@ -10,7 +10,7 @@ import gc
 import time
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vmnet.errors import RefusedError, UnavailableError, WaitTimeoutError
 from vmnet.probe import meter, mmsg, wire
@@ -180,6 +180,9 @@ class Meter:
     def _result(self, report: wire.Report, missing: meter.Ranges, drops: int) -> ProbeResult:
         arrivals = meter.decode(self._in.records, self._in.times(), self._session, self._sent_ns)
         back = meter.count(arrivals.seqs, report.sent)
+        again = meter.resent(self._in.records, self._session) if back.duplicated else 0
+        back = replace(back, duplicated=back.duplicated - again)
+        forgot = meter.forgotten(zip(arrivals.highest, arrivals.received, strict=True), missing)
         firsts = meter.first_arrivals(arrivals.seqs, arrivals.times)
         timeline = Timeline(
             self._sent_ns,
@@ -192,7 +195,7 @@ class Meter:
         )
         return ProbeResult(
             settings=(self.settings.target, self.settings.rate_pps, self.settings.size_bytes),
-            out=meter.outgoing(report, len(self._sent_ns), missing),
+            out=meter.outgoing(report, len(self._sent_ns), missing, forgot),
             back=back,
             gap_out=meter.longest_gap(arrivals.progress, self._end_ns),
             gap_back=meter.longest_gap(firsts, self._end_ns),
@@ -200,5 +203,7 @@ class Meter:
             latency_p99_ns=meter.percentile(arrivals.latencies, 99),
             seconds=(self._end_ns - self._sent_ns[0]) / 1e9 if self._sent_ns else 0.0,
             dropped_here=drops,
+            guest_resent=again,
+            guest_forgot=forgot,
             timeline=timeline,
         )
