@@ -17,6 +17,9 @@ _NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]")
 _USERS = "root:x:0:0:root:/root:/bin/sh\nfrr:x:92:92:frr:/run/frr:/bin/false\n"
 _GROUPS = "root:x:0:\nfrrvty:x:85:frr\nfrr:x:92:\n"
 
+_PAM_MODULE = "lib/security/pam_permit.so"
+_PAM = "".join(f"{kind} sufficient /{_PAM_MODULE}\n" for kind in ("auth", "account"))  # vtysh asks PAM
+
 
 def add(archive: Archive, store: Path, root: Path) -> None:
     """Put FRR into an initramfs; packages are kept in ``store`` and unpacked below ``root``.
@@ -45,6 +48,8 @@ def _programs(root: Path) -> Iterator[tuple[Path, str]]:
         elif name in _REQUIRED:
             raise LabError(f"the package frr holds no {name}")
     yield root / "usr/bin/vtysh", "usr/bin/vtysh"
+    for module in root.rglob("pam_permit.so"):
+        yield module, _PAM_MODULE
     for module in root.rglob("dplane_fpm_nl.so"):
         yield module, f"usr/lib/x86_64-linux-gnu/frr/modules/{module.name}"
 
@@ -66,6 +71,8 @@ def _libraries(root: Path, files: list[Path]) -> list[Path]:
 def _files(archive: Archive) -> None:
     archive.file("etc/passwd", _USERS.encode())
     archive.file("etc/group", _GROUPS.encode())
+    for service in ("frr", "other"):
+        archive.file(f"etc/pam.d/{service}", _PAM.encode())
     archive.file("etc/frr/vtysh.conf", b"service integrated-vtysh-config\n")
     archive.file("etc/frr/frr.conf", b"frr defaults traditional\n")
     for folder in ("run/frr", "var/log/frr", "var/lib/frr", "var/tmp/frr"):

@@ -25,7 +25,9 @@ MARKER = "VMNET-GUEST-UP"
 """What the guest prints on its console once its network and its responder are up."""
 
 _SOURCES = Path(os.environ.get("VMNET_GUEST", REPOSITORY / "guest"))
-_BUILDERS = ("image.py", "frr.py", "kmod.py", "debs.py", "cpio.py")
+_BUILDERS = {"small": ("kmod.py", "cpio.py"), "router": ("kmod.py", "cpio.py", "frr.py")}
+_FORMAT = "1"
+"""To be raised when this file builds something else."""
 _DIRECTORIES = ("proc", "sys", "dev", "run", "tmp", "etc", "var/run", "var/tmp", "lib/modules", "root")
 
 
@@ -71,9 +73,9 @@ def _place(cache: Path, variant: Variant) -> Image:
 
 
 def _content_hash(variant: Variant) -> str:
-    digest = hashlib.sha256(f"{variant} {_release()}".encode())
+    digest = hashlib.sha256(f"{variant} {_FORMAT} {_release()}".encode())
     here = Path(__file__).parent
-    for file in (_SOURCES / "init", _SOURCES / "responder.c", *(here / name for name in _BUILDERS)):
+    for file in (_SOURCES / "init", _SOURCES / "responder.c", *(here / name for name in _BUILDERS[variant])):
         digest.update(file.read_bytes() if file.exists() else b"-")
     return digest.hexdigest()[:16]
 
