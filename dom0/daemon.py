@@ -159,14 +159,10 @@ class Daemon:
         for event in self._past.get(migration.record.id, ()):
             queue.put_nowait(event)
         ended = asyncio.ensure_future(migration.finished())
+        ended.add_done_callback(lambda _task: queue.put_nowait({}))
         try:
-            while not (ended.done() and queue.empty()):
-                following = asyncio.ensure_future(queue.get())
-                await asyncio.wait({following, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if following.done():
-                    await emit({"id": migration.record.id, **following.result()})
-                else:
-                    following.cancel()
+            while event := await queue.get():
+                await emit({"id": migration.record.id, **event})
         finally:
             watchers.discard(queue)
 

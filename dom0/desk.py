@@ -262,9 +262,9 @@ class Desk:
             one.post(Event.CANCEL, RefusedError(field(message, "reason", str)[:200]))
             return {}
         if op == "finish":
+            counts = one.counts()
             one.post(Event.FINISH)
-            await one.settled((State.DONE,), _CLAIM_S)
-            return one.final_counts
+            return counts
         raise PeerError(f"unknown request {op!r}")
 
     async def _to_source(self, one: SourceMigration, op: str, message: dict[str, Any]) -> dict[str, Any]:

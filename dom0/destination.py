@@ -43,7 +43,6 @@ class DestinationMigration(Migration):
         self.opened: list[Opened] = []
         self.ordered = True
         self.binding: Binding | None = None
-        self.final_counts: dict[str, Any] = {}
         self._announced: dict[str, list[bytes]] = {}
         self.steps = {
             Step.ATTACH_DESTINATION: self._attach,
@@ -223,7 +222,6 @@ class DestinationMigration(Migration):
         }
 
     async def _detach(self) -> None:
-        self.final_counts = self.counts()
         done = self.state is State.DONE
         kept: list[Action] = []
         for port in self.ports:
@@ -238,7 +236,7 @@ class DestinationMigration(Migration):
             await asyncio.to_thread(port.close, done and port.stretched)
 
     async def _verdict(self) -> None:
-        self.tell("counts", **self.final_counts)
+        self.tell("ended", state=self.state.value)
 
     # -- the other side -------------------------------------------------------------------------------------------------
 

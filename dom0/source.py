@@ -18,6 +18,7 @@ from dom0.dataplane.gate import Bounds
 from dom0.dataplane.source_port import PortSettings, Released, SourcePort
 from dom0.migration import Migration
 from dom0.result import source_verdict
+from vmnet import convergence
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo, Interface
 from vmnet.errors import RefusedError, UnavailableError, VmnetError
@@ -85,6 +86,7 @@ class SourceMigration(Migration):
             Step.RESUME_GUEST: self._resume_guest,
             Step.CANCEL_PEER: self._cancel_peer,
             Step.FINISH_PEER: self._finish_peer,
+            Step.RETIRE: self._retire,
             Step.DETACH_SOURCE: self._detach,
             Step.VERDICT: self._verdict,
         }
@@ -143,13 +145,12 @@ class SourceMigration(Migration):
 
     async def _start_migration(self) -> None:
         peer = self.context.config.peers[self.record.destination]
-        with contextlib.suppress(VmnetError):  # an older libvirt cannot tell: the rate then stays unknown
-            await self.context.domains.start_dirty_rate(self.record.vm)
         self._migrating = self.spawn(self._migrate(peer.libvirt_uri, peer.migrate_uri))
 
     async def _migrate(self, uri: str, migrate_uri: str | None) -> None:
         try:
-            await self.context.domains.migrate(self.record.vm, uri, migrate_uri, 24 * 3600)
+            speed = convergence.first_speed_mibps(self.info.memory_kib)
+            await self.context.domains.migrate(self.record.vm, uri, migrate_uri, speed, 24 * 3600)
         except VmnetError as error:
             self.post(Event.FAILED, error)
         else:
@@ -229,13 +230,18 @@ class SourceMigration(Migration):
         )
 
     async def _converge(self, watch: ConvergenceWatch) -> None:
-        await watch.until_switch()
-        self.post(Event.CONVERGED)
+        try:
+            await watch.until_switch()
+        except VmnetError as error:
+            self.log.info("the progress can no longer be asked for: %s", error)
+        else:
+            self.post(Event.CONVERGED)
 
     async def _sample(self) -> None:
         while not self.final:
             for port in self.ports:
-                port.turn(sampling=self.state is State.PRECOPY and not self.held)
+                if not port.retired:
+                    port.turn(sampling=self.state is State.PRECOPY and not self.held)
             await asyncio.sleep(_SAMPLE_S)
 
     async def _expect_peer(self) -> None:
@@ -279,6 +285,8 @@ class SourceMigration(Migration):
         self.suspended = True
         if self.stop_ns is not None:
             return
+        with contextlib.suppress(VmnetError):
+            await self.context.domains.set_speed(self.record.vm, convergence.NO_LIMIT_MIBPS)
         try:
             await self.context.domains.suspend(self.record.vm)
         except RefusedError:
@@ -324,6 +332,11 @@ class SourceMigration(Migration):
     async def _finish_peer(self) -> None:
         with contextlib.suppress(VmnetError):  # it finishes by itself, later
             self.final_counts = await self._ask("finish")
+
+    async def _retire(self) -> None:
+        """Closing takes tens of milliseconds; done while libvirt ends the old guest, it costs nobody anything."""
+        for port in self.ports:
+            await asyncio.to_thread(port.retire)
 
     async def _detach(self) -> None:
         gates = [port.counts() for port in self.ports]

@@ -14,9 +14,12 @@ from vmnet.hypervisor.events import JobProgress
 
 QEMU_DOWNTIME_MS: Final = 1
 """What QEMU is told to converge to by itself."""
-TAIL_S: Final = 0.06
+TAIL_S: Final = 0.08
 """How much of a pass may be left when the guest stops: enough for us to be sure to come before QEMU."""
-_UNKNOWN_ALLOWANCE: Final = 2.0
+SHORTEST_PASS_S: Final = 0.5
+"""A small guest's memory is copied in the blink of an eye, and QEMU would be done before we have looked once."""
+NO_LIMIT_MIBPS: Final = 1_000_000
+_UNKNOWN_ALLOWANCE: Final = 3.0
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.006, 0.25
 
 
@@ -29,14 +32,20 @@ class Decision:
     expected_ms: float
 
 
-def decide(job: JobProgress, pass_s: float, known_dirty_bps: int | None, max_downtime_ms: int) -> Decision:
-    """``pass_s``: seconds since the present pass began; ``known_dirty_bps``: bytes/s the guest dirties, None if not known yet.
+def first_speed_mibps(memory_kib: int) -> int:
+    """The bandwidth limit to begin with, MiB/s: lets the whole memory pass in no less than :data:`SHORTEST_PASS_S`."""
+    return max(32, round(memory_kib / 1024 / SHORTEST_PASS_S))
 
-    While the dirty rate is not known, all that was sent counts as dirty again, and the limit counts twice.
+
+def decide(job: JobProgress, pass_s: float, max_downtime_ms: int) -> Decision:
+    """``pass_s``: seconds since the present pass began.
+
+    In the first pass QEMU does not know yet how fast the guest dirties its memory: all that was sent counts as dirty again, and the
+    limit counts three times. (QEMU can be asked to measure it beforehand, but is then deaf for the whole first pass.)
     """
     if not job.active or not job.memory_total_bytes or not job.memory_bps:
         return Decision(False, _SHORTEST_POLL_S, 0.0)
-    dirty_bps = job.dirty_bps or known_dirty_bps
+    dirty_bps = job.dirty_bps or None
     sent = min(job.memory_processed_bytes, job.memory_total_bytes)
     dirtied = sent if dirty_bps is None else min(sent, dirty_bps * pass_s)
     limit_ms = max_downtime_ms * (_UNKNOWN_ALLOWANCE if dirty_bps is None else 1.0)

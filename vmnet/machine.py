@@ -87,6 +87,7 @@ class Step(Enum):
     RESUME_GUEST = "resume the guest at the source if it is paused"
     CANCEL_PEER = "tell the destination that nothing comes"
     FINISH_PEER = "tell the destination that nothing comes any more"
+    RETIRE = "stop copying what goes to the old host"
     DETACH_SOURCE = "remove gate, park and tunnel at the source"
     ATTACH_DESTINATION = "make tunnel, park and gate at the destination; only the tunnel is let in"
     EXPECT = "hold what arrives directly"
@@ -141,7 +142,7 @@ TABLE: tuple[Row, ...] = (
     Row(_S, State.PRECOPY, Event.GUEST_STOPPED, State.STOPPED, (Step.HOLD, Step.EXPECT_PEER, Step.RECOVER)),
     Row(_S, State.SWITCHOVER, Event.GUEST_STOPPED, State.STOPPED, (Step.RECOVER,)),
     Row(_S, State.STOPPED, Event.PEER_RESUMED, State.RESUMED, (Step.STRETCH,)),
-    Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING),
+    Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING, (Step.RETIRE,)),
     Row(_S, State.RESUMED, Event.GONE, State.LEFT),
     Row(_S, State.FINISHING, Event.GONE, State.DONE, _FINISH),
     Row(_S, State.LEFT, Event.PEER_OPEN, State.DONE, _FINISH),

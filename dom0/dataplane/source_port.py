@@ -55,6 +55,7 @@ class SourcePort:
         self._to_tunnel = Sender(self.tunnel)
         self._offset: int | None = None
         self._stranded_sent = 0
+        self.retired = False
 
     def turn(self, sampling: bool) -> None:
         """Call every few milliseconds: takes over what was copied and, while the guest runs, samples the counters."""
@@ -128,11 +129,19 @@ class SourcePort:
     def counts(self) -> GateCounts:
         return self.gate.counts()
 
+    def retire(self) -> None:
+        """No copies are needed any more: the guest runs elsewhere and nothing can come back."""
+        if self.retired:
+            return
+        self.retired = True
+        for part in (self.counters, self.addresses, self.recorder, self.followed):
+            part.close()
+
     def close(self, keep_tunnel: bool = False) -> None:
         """Everything of ours off this host, but for the tunnel where the old host's bridge goes on forwarding into it."""
         self.gate.close()
-        self.counters.close()
-        for part in (self.addresses, self.recorder, self.followed, self._to_tunnel, self._park):
-            part.close()
+        self.retire()
+        self._to_tunnel.close()
+        self._park.close()
         if not keep_tunnel:
             tunnel.delete(self.tunnel)

@@ -40,7 +40,8 @@ def migrate(
         show_plan(daemon.request("plan", vm=vm, destination=destination), as_json)
         return
     with _abort_on_interrupt(socket, vm):
-        events = daemon.stream("migrate", vm=vm, destination=destination, max_downtime_ms=max_downtime)
+        stream = daemon.stream("migrate", vm=vm, destination=destination, max_downtime_ms=max_downtime)
+        events = (one.get("event") or one.get("result", {}) for one in stream)
         verdict = _json_lines(events) if as_json else _display(events, vm, destination)
     if not verdict.get("clean"):
         sys.exit(ExitCode.NOT_CLEAN)
