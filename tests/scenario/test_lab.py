@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from vmnet.errors import LabError, NotFoundError
-from vmnet.lab import Lab, Options, lab_up, status, up
+from vmnet.lab import Lab, Options, lab_up, procs, status, up
 from vmnet.lab import down as down_module
 from vmnet.lab.down import processes
 from vmnet.lab.paths import LabPaths, known_labs
-from vmnet.lab.wait import wait_for
+from vmnet.lab.state import lab_lock
 
 pytestmark = [
     pytest.mark.root,
@@ -88,10 +87,7 @@ def test_up_again_changes_nothing() -> None:
 def test_up_heals_a_dead_lab(victims: str) -> None:
     lab, _ = up("pair", BARE)
     doomed = set(processes(lab.paths)) if victims == "everything" else {lab.host("a").service("libvirtd")}
-    for proc in doomed:
-        assert proc is not None
-        os.kill(proc.pid, signal.SIGKILL)
-    wait_for("the killed ones to go", lambda: not any(p and p.alive for p in doomed), 5)
+    procs.end(proc for proc in doomed if proc)
     assert status.report(Lab.load(NAME))["state"] == "damaged"
     healed, changed = up("pair", BARE)
     assert changed
@@ -152,6 +148,15 @@ def test_command_line() -> None:
     gone = subprocess.run(cli("status", NAME), capture_output=True, text=True, check=False)
     assert (gone.returncode, gone.stdout) == (4, "")
     assert gone.stderr.startswith(f"error: no lab '{NAME}' is up")
+
+
+def test_a_lab_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    unreachable = "hosts: {a: {addresses: {br0: [10.0.0.1/24]}, gateways: [10.9.9.9], bridges: {br0: {}}}}"
+    (tmp_path / "bad.yaml").write_text(unreachable)
+    with pytest.raises(LabError, match="failed with code"):
+        up(str(tmp_path / "bad.yaml"), BARE)
+    assert NAME not in known_labs()
+    assert not lab_lock(LabPaths(NAME)).exists()
 
 
 def test_unknown_nodes_and_labs() -> None:

@@ -33,6 +33,6 @@ def run(
     except subprocess.TimeoutExpired:
         raise LabError(f"'{what}' did not end within {timeout:g} s") from None
     if check and done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        reason = "; ".join((done.stderr.strip() or done.stdout.strip() or "no output").split("\n"))[:300]
         raise LabError(f"'{what}' failed with code {done.returncode}: {reason}")
     return done

@@ -24,13 +24,18 @@ def down(name: str) -> bool:
     lab = LabPaths(name)
     with locked(lab_lock(lab), f"lab '{name}'"):
         existed = lab.run.exists() or lab.var.exists() or bool(lab.existing_netns())
-        remove(lab)
-        lab_lock(lab).unlink(missing_ok=True)
-    mountpoints.remove_if_last([other for other in paths.known_labs() if other != name])
+        remove_traces(lab)
+    return existed
+
+
+def remove_traces(lab: LabPaths) -> None:
+    """The lab, its lock, and what all labs share if it was the last. The lock must be held and is gone afterwards."""
+    remove(lab)
+    lab_lock(lab).unlink(missing_ok=True)
+    mountpoints.remove_if_last([other for other in paths.known_labs() if other != lab.name])
     for root in (RUN_ROOT, VAR_ROOT):
         with contextlib.suppress(OSError):  # another lab is in it
             root.rmdir()
-    return existed
 
 
 def remove(lab: LabPaths) -> None:

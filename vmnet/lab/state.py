@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vmnet.errors import LabError, NotFoundError
 from vmnet.lab.paths import RUN_ROOT, LabPaths
+from vmnet.lab.wait import wait_for
 
 
 @dataclass(frozen=True)
@@ -50,23 +51,34 @@ def load(paths: LabPaths) -> State:
 
 
 @contextmanager
-def locked(file: Path, what: str) -> Iterator[None]:
+def locked(file: Path, what: str, seconds: float = 2.0) -> Iterator[None]:
     """Hold a lock file that its holder may delete.
 
-    Raises LabError when somebody else holds it.
+    Raises LabError when somebody else holds it for longer than ``seconds`` (the child of a killed command may, for a moment).
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        fd = os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if file.exists() and os.fstat(fd).st_ino == file.stat().st_ino:
-                yield
-                return
-        except BlockingIOError:
-            raise LabError(f"{what} is busy: another command is working on it") from None
-        finally:
-            os.close(fd)
+    try:
+        held = wait_for(f"the lock of {what}", lambda: _lock(file), seconds)
+    except LabError:
+        raise LabError(f"{what} is busy: another command is working on it") from None
+    with held:
+        yield
+
+
+def _lock(file: Path) -> IO[str] | None:
+    """The locked file, None when it is somebody else's or was deleted meanwhile."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = file.open("w")
+    except FileNotFoundError:  # the last lab went, and the folder with it
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(handle.fileno()).st_ino == file.stat().st_ino:
+            return handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    handle.close()
+    return None
 
 
 def lab_lock(paths: LabPaths) -> Path:

@@ -105,7 +105,7 @@ def _make(state: State, topology: Topology, options: Options, tell: Tell) -> Lab
         _steps(lab, options, tell)
     except BaseException:
         if not options.keep_failed:
-            down.remove(paths)
+            down.remove_traces(paths)
         raise
     lab.state = replace(state, complete=True)
     save(paths, lab.state)
