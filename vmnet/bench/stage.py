@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 from vmnet.bench.child import PIPES, Child
 from vmnet.bench.schemes import Scheme
-from vmnet.errors import LabError, UnavailableError
+from vmnet.errors import LabError, UnavailableError, VmnetError
 from vmnet.lab import Host, Lab, Options, lab_up, up
+from vmnet.probe.control import Control
 
 VM = "vm1"
 CLIENT = "client"
 EVENTS_READY_S = 10.0
 SETTLE_S = 15.0
+ANSWER_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,26 @@ class Place:
             time.sleep(0.05)
         raise LabError(f"{VM} of lab {self.lab.name} still runs on two hosts after {SETTLE_S:g} s")
 
+    def answers(self, timeout_s: float = ANSWER_S) -> bool:
+        """Whether the guest's responder can be reached from the client."""
+
+        def hello() -> bool:
+            with Control(self.address()) as control:
+                control.hello(timeout_s)
+            return True
+
+        try:
+            return self.lab.node(CLIENT).call(hello)
+        except VmnetError:
+            return False
+
+    def reboot(self) -> None:
+        """After a run that broke the VM: away with it wherever it is, and a fresh one."""
+        there = {r.host for r in self.lab.running_vms() if r.vm == VM}
+        for name in there:
+            self.lab.host(name).run(["virsh", "--quiet", "destroy", VM], check=False)
+        self.settled()
+
     def address(self) -> str:
         """The VM's first IPv4 address."""
         every = (a for i in self.lab.vm(VM).interfaces for a in i.addresses)
@@ -65,13 +87,18 @@ class Stage:
     def focus(self, name: str) -> Place:
         for other in self._awake - {name}:
             self._virsh(other, "suspend")
+        place = self._places[name]
         if name not in self._awake:
             self._virsh(name, "resume")
         self._awake = {name}
-        return self._places[name]
+        if not place.answers():
+            place.reboot()
+        return place
 
     def _virsh(self, name: str, verb: str) -> None:
-        self._places[name].settled().run(["virsh", "--quiet", verb, VM])
+        place = self._places[name]
+        for host in {r.host for r in place.lab.running_vms() if r.vm == VM}:
+            place.lab.host(host).run(["virsh", "--quiet", verb, VM], check=False)
 
 
 @contextmanager

@@ -116,7 +116,10 @@ class Bench:
             if code not in scheme.good_codes:
                 raise LabError(f"{migrate.what} ended with code {code}: {migrate.last_noise()}")
             time.sleep(TAIL_S)
-            found = _end(meter)
+            try:
+                found = _end(meter)
+            except VmnetError as error:
+                raise LabError(f"{error}; {migrate.what} had ended with code {code}") from error
         over = _switchover(place, source, destination, since)
         self._timeline(step, place, source, over, since, migrate.lines)
         row = rows.measured(
