@@ -16,10 +16,13 @@ from vmnet.hypervisor.domains import Domains
 class ConvergenceWatch:
     """``tell(event, **fields)`` hears of the progress."""
 
-    def __init__(self, domains: Domains, vm: str, max_downtime_ms: int, tell: Callable[..., None]) -> None:
+    def __init__(
+        self, domains: Domains, vm: str, driver: str, max_downtime_ms: int, tell: Callable[..., None]
+    ) -> None:
         self._domains = domains
         self._vm = vm
         self._max_downtime_ms = max_downtime_ms
+        self._own_downtime_ms = convergence.qemu_downtime_ms(driver)
         self._tell = tell
         self._new_pass = asyncio.Event()
         self._pass_began = time.monotonic()
@@ -33,12 +36,14 @@ class ConvergenceWatch:
         """Returns when the guest should stop. libvirt's errors end the watch: the migration's own failure follows."""
         await self._new_pass.wait()
         with contextlib.suppress(VmnetError):
-            await self._domains.set_max_downtime(self._vm, convergence.QEMU_DOWNTIME_MS)
+            await self._domains.set_max_downtime(self._vm, self._own_downtime_ms)
         while True:
             asked = time.monotonic()
             job = await self._domains.progress(self._vm)
             self.processed_bytes = job.memory_processed_bytes
-            decision = convergence.decide(job, time.monotonic() - self._pass_began, self._max_downtime_ms)
+            decision = convergence.decide(
+                job, time.monotonic() - self._pass_began, self._max_downtime_ms, self._own_downtime_ms
+            )
             self._tell(
                 "progress",
                 took_ms=round((time.monotonic() - asked) * 1000, 2),

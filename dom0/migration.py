@@ -126,8 +126,10 @@ class Migration:
             began = time.monotonic()
             try:
                 await self.steps[one]()
-            except (VmnetError, OSError, ValueError) as error:
-                self.log.warning("cannot %s: %s", one.value, error)
+            except Exception as error:  # a defect in a step must not leave a migration half done either
+                self.log.warning(
+                    "cannot %s: %s", one.value, error, exc_info=not isinstance(error, VmnetError)
+                )
                 if self.state is State.ROLLING_BACK or self.state in FINAL:
                     continue
                 failure = (

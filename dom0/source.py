@@ -184,7 +184,7 @@ class SourceMigration(Migration):
         self.spawn(self._sample())
         if self.managed:
             self.watch = ConvergenceWatch(
-                self.context.domains, self.record.vm, self.max_downtime_ms, self.tell
+                self.context.domains, self.record.vm, self.info.driver, self.max_downtime_ms, self.tell
             )
             self.spawn(self._converge(self.watch))
 

@@ -88,6 +88,8 @@ class DestinationPort:
 
     def close(self, keep_wire: bool = False) -> None:
         """Everything of ours goes, but for the tunnel that is a stretched guest's only wire (``keep_wire``)."""
+        if netdev.exists(self.settings.tap):
+            self._shorten_queue()
         if keep_wire:
             # what comes round through the old LAN is the guest's only news of it from now on: nothing is filtered
             _attach_wire(self.tunnel, netdev.index_of(self.settings.tap), ingress=False)
@@ -100,8 +102,15 @@ class DestinationPort:
             part.close()
         if not keep_wire:
             tunnel.delete(self.tunnel)
-        if netdev.exists(self.settings.tap):
-            netdev.set_queue_length(self.settings.tap, self._queue_length)
+
+    def _shorten_queue(self) -> None:
+        """The tap's queue as it was. While the kernel changes it, a device drops what it is given: so nothing is given to it."""
+        before = self.gate.mode
+        self.gate.mode = Mode.HOLD
+        netdev.set_queue_length(self.settings.tap, self._queue_length)
+        self.gate.mode = Mode.CLOSE
+        pump.empty(self.gate, self._park, self._to_tap)
+        self.gate.mode = before
 
 
 class _Once:
