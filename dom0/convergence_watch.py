@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
 
 from vmnet import convergence
 from vmnet.errors import VmnetError

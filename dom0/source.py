@@ -296,6 +296,10 @@ class SourceMigration(Migration):
     async def _recover(self) -> None:
         if not self.released:
             await self._release(self.stop_ns or self.divert_ns)
+        if not all(port.copy_complete for port in self.ports):
+            self.notes.append(
+                "the copy of what was stranded was not complete in time: some frames may be lost"
+            )
         with contextlib.suppress(VmnetError):
             self.clock_offset_ns = await self._peer().clock_offset_ns(4)
 

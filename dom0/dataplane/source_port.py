@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,11 +12,13 @@ from dom0.dataplane import names, netdev, pump, stranded, tunnel
 from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.gate import Bounds, Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
-from dom0.dataplane.park import Park
-from dom0.dataplane.recorder import Recorder
+from dom0.dataplane.park import NO_OFFLOAD, VNET_HEADER_BYTES, Park
+from dom0.dataplane.recorder import RecordedFrame, Recorder
 from dom0.dataplane.sender import Sender
 
-_COPY_WAIT_S = 0.1
+_COPY_WAIT_S = 0.5
+_END_OF_COPY = bytes.fromhex("020000000001020000000002") + b"\x88\xb5"
+"""To an address no guest has, of the ethertype IEEE 802 leaves for local experiments: whoever gets it drops it."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class SourcePort:
         self._offset: int | None = None
         self._stranded_sent = 0
         self.retired = False
+        self.copy_complete = True
+        """False: what was stranded may not have been found whole."""
 
     def turn(self, sampling: bool) -> None:
         """Call every few milliseconds: takes over what was copied and, while the guest runs, samples the counters."""
@@ -98,13 +104,24 @@ class SourcePort:
         unread = self.unread()
         if stop_ns is None and not unread:
             return stranded.Stranded((), 0)
-        self._await_copy()
-        return stranded.select(self.recorder.newest(), unread, stop_ns)
+        return stranded.select(self._complete_copy(), unread, stop_ns)
 
-    def _await_copy(self) -> None:
-        """The copy is complete when it has at least every frame the gate let through (blocks come over within 4 ms)."""
+    def _complete_copy(self) -> Iterator[RecordedFrame]:
+        """The recorded frames, newest first. The copy comes over in blocks, some ms late: a frame of ours shows when it is complete."""
+        mark = _END_OF_COPY + secrets.token_bytes(46)
+        to_tap = Sender(self.settings.tap, MARK)
+        to_tap.send(NO_OFFLOAD + mark)
+        to_tap.close()
         deadline = time.monotonic() + _COPY_WAIT_S
-        while self.recorder.total < self.gate.entered() and time.monotonic() < deadline:
+        while True:
+            newest = self.recorder.newest()
+            first = next(newest, None)
+            if first is not None and first.data[VNET_HEADER_BYTES:] == mark:
+                return newest
+            if time.monotonic() > deadline:
+                raise WaitTimeoutError(
+                    f"the copy of {self.settings.tap} was not complete within {_COPY_WAIT_S * 1000:g} ms"
+                )
             self.recorder.wait(0.01)
 
     def reopen(self) -> int:
