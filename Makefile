@@ -1,1 +1,51 @@
-# Every target sets up what it needs; nothing but python3, git and root (or sudo) is assumed.
+# Every target sets up what it needs itself: a fresh Debian 12 or 13 with root (or sudo), git, python3 and make will do.
+SHELL = /bin/sh
+export PYTHONDONTWRITEBYTECODE = 1
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+BIN = .venv/bin
+QUICK = $(wildcard tests/unit tests/property tests/fuzz tests/sim)
+# no caches in the tree: a run as root would leave files there that nobody else can remove
+PYTEST = $(BIN)/python -m pytest -q -p no:cacheprovider
+OUT ?= vmnet-demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean setup
+.NOTPARALLEL:
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+demo: ## two hosts, a VM, traffic: three migrations and a table of what they lost (root, 3 minutes)
+	@scripts/setup.sh lab
+	@mkdir -p $(OUT)
+	@$(SUDO) $(BIN)/vmnet demo --output $(OUT)
+
+test: ## all tests: `check`, and those with real hosts, VMs and migrations (root)
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory static
+	@$(SUDO) env HYPOTHESIS_STORAGE_DIRECTORY=/tmp/vmnet-hypothesis scripts/isolated.sh $(PYTEST) $(ARGS)
+
+check: ## style, types, unit, property, fuzz and simulation tests (no root, a minute)
+	@scripts/setup.sh check
+	@$(MAKE) --no-print-directory static
+	@$(PYTEST) $(QUICK) $(ARGS)
+
+.PHONY: static
+static:
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "not formatted: run $(BIN)/ruff format" >&2; exit 1; }
+	@$(BIN)/mypy --cache-dir .venv/mypy
+
+bench: ## measure migrations, plain libvirt and vmnet, into bench/ (root, an hour)
+	@scripts/setup.sh lab
+	@mkdir -p bench
+	@$(SUDO) $(BIN)/vmnet bench vm --json bench/vm.json --plot bench $(ARGS)
+
+setup: ## only install what all the others need (root)
+	@scripts/setup.sh test
+
+clean: ## take labs of the demo and the bench down; remove .venv, results, caches
+	@if [ -x $(BIN)/vmnet ]; then for lab in demo bench-plain bench-ovs bench-vmnet; do \
+	    [ ! -d /run/vmnet-lab/$$lab ] || $(SUDO) $(BIN)/vmnet lab down $$lab; done; fi
+	rm -rf .venv $(OUT) bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
