@@ -10,7 +10,7 @@ level=${1:-lab}
 
 build="make gcc libc6-dev pkg-config python3 python3-venv python3-dev libvirt-dev ca-certificates git"
 # libvirtd, virtlogd, virsh, QEMU; ip, nsenter, mount; the guest's busybox and responder; ovsdb-server; what tests call
-lab="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils openvswitch-switch
+lab="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 openvswitch-switch
      iproute2 util-linux mount hostname busybox-static binutils nftables openssl kmod"
 
 say() { printf 'setup: %s\n' "$*" >&2; }

@@ -13,8 +13,8 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.park import VNET_HEADER_BYTES
 
 _SOL_PACKET = 263
@@ -31,14 +31,6 @@ _BLOCK_HEADER = struct.Struct("=IIIIII")  # version, private, status, packets, f
 _PACKET_HEADER = struct.Struct("=IIIIIIHHIIHH")
 # classic BPF: only what goes out to the guest (skb->pkt_type == PACKET_OUTGOING), whole
 _OUTGOING = ((0x28, 0, 0, 0xFFFFF004), (0x15, 0, 1, 4), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0))
-
-
-@dataclass(frozen=True)
-class RecordedFrame:
-    """``data`` starts with the virtio_net_hdr; ``time_ns`` is when it entered the tap, CLOCK_REALTIME."""
-
-    time_ns: int
-    data: bytes
 
 
 class Recorder:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from dom0.dataplane.recorder import RecordedFrame
+from dom0.dataplane.frames import RecordedFrame
 
 READ_AHEAD: Final = 2
 """Frames QEMU may have read and not delivered."""
