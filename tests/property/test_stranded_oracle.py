@@ -1,0 +1,91 @@
+"""What the guest never took, against a slow model of a tap's ring and of a QEMU that reads up to two frames ahead."""
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dom0.dataplane.frames import RecordedFrame
+from dom0.dataplane.stranded import GUARD_NS, READ_AHEAD, Stranded, select
+
+STOP_NS = 1_000_000_000
+
+
+@dataclass
+class History:
+    """Frames in the order of their arrival; ``delivered`` to the guest, ``ahead`` read and not delivered, the rest in the ring."""
+
+    times: list[int]
+    delivered: int
+    ahead: int
+
+    @property
+    def unread(self) -> int:
+        return len(self.times) - self.delivered - self.ahead
+
+    def newest(self) -> list[RecordedFrame]:
+        return [RecordedFrame(at, str(nth).encode()) for nth, at in enumerate(self.times)][::-1]
+
+
+@st.composite
+def promptly_read(draw: st.DrawFn) -> History:
+    """QEMU reads each frame as it comes; what it read in the last milliseconds it may have dropped as it stopped."""
+    gaps = draw(st.lists(st.integers(0, 3_000_000), max_size=40))
+    times = [STOP_NS + 2_000_000]
+    for gap in gaps:
+        times.append(times[-1] - gap)
+    times.reverse()
+    before = [at for at in times if at <= STOP_NS]
+    ring = draw(st.integers(0, len(before)))  # not read before the stop
+    read = before[: len(before) - ring]
+    doubtful = [at for at in read[-READ_AHEAD:] if at >= STOP_NS - GUARD_NS]
+    ahead = draw(st.integers(0, len(doubtful)))
+    return History(times, len(read) - ahead, ahead)
+
+
+@st.composite
+def stuck(draw: st.DrawFn) -> History:
+    """The guest's own ring was full: QEMU keeps one frame, and everything behind it has been waiting for long."""
+    delivered = draw(st.integers(0, 10))
+    ring = draw(st.integers(1, 30))
+    waited = draw(st.integers(GUARD_NS + 1, 500_000_000))
+    step = draw(st.integers(1, waited // ring)) if ring else 1
+    oldest = STOP_NS - waited
+    behind = [oldest + nth * step for nth in range(ring)]
+    kept = oldest - draw(st.integers(0, 100_000_000))
+    earlier = sorted(kept - draw(st.integers(0, 1_000_000_000)) for _ in range(delivered))
+    return History([*earlier, kept, *behind], delivered, 1)
+
+
+def judge(history: History, found: Stranded) -> int:
+    """Nothing lost, order kept; how many come twice."""
+    sent = [int(one) for one in found.frames]
+    assert sent == sorted(set(sent))
+    assert set(range(history.delivered, len(history.times))) <= set(sent)
+    return sum(1 for one in sent if one < history.delivered)
+
+
+@given(promptly_read() | stuck())
+def test_nothing_is_lost_and_at_most_two_come_twice(history: History) -> None:
+    found = select(history.newest(), history.unread, STOP_NS)
+    assert judge(history, found) <= found.possible_duplicates <= READ_AHEAD
+
+
+@given(promptly_read())
+def test_the_ring_exactly_if_the_guest_had_time_to_take_the_rest(history: History) -> None:
+    found = select(history.newest(), history.unread, None)
+    assert len(found.frames) == history.unread
+    assert found.possible_duplicates == 0
+
+
+@given(st.lists(st.integers(0, 2 * STOP_NS), max_size=10), st.integers(-3, 20), st.none() | st.just(STOP_NS))
+def test_counters_that_lie_do_no_harm(times: list[int], unread: int, stop_ns: int | None) -> None:
+    newest = [RecordedFrame(at, bytes([nth])) for nth, at in enumerate(sorted(times))][::-1]
+    found = select(newest, unread, stop_ns)
+    assert len(found.frames) <= max(0, unread) + READ_AHEAD
+    assert len(set(found.frames)) == len(found.frames) <= len(times)
+
+
+def test_frames_that_came_long_before_are_left_alone() -> None:
+    old = [RecordedFrame(STOP_NS - 2 * GUARD_NS, b"old"), RecordedFrame(STOP_NS - 3 * GUARD_NS, b"older")]
+    assert select(old, 0, STOP_NS) == Stranded((), 0)

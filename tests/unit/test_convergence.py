@@ -1,0 +1,58 @@
+"""Decisions worked out by hand."""
+
+import pytest
+
+from vmnet import convergence
+from vmnet.hypervisor.events import JobProgress
+
+MIB = 1 << 20
+
+
+def job(remaining: int, dirty: int = 0, bps: int = 100 * MIB, processed: int = 0) -> JobProgress:
+    return JobProgress(
+        active=True,
+        memory_total_bytes=1024 * MIB,
+        memory_processed_bytes=processed,
+        memory_remaining_bytes=remaining,
+        memory_bps=bps,
+        dirty_bps=dirty,
+    )
+
+
+def test_nothing_is_decided_without_figures() -> None:
+    for nothing in (JobProgress(active=False), JobProgress(active=True), job(0, bps=0)):
+        decision = convergence.decide(nothing, 1.0, 300, 1)
+        assert not decision.switch and decision.poll_s > 0
+
+
+def test_the_end_of_a_pass_with_little_dirtied() -> None:
+    # 1 MiB left, 2 MiB dirtied since the pass began: 30 ms
+    decision = convergence.decide(job(MIB, dirty=4 * MIB, processed=900 * MIB), 0.5, 300, 1)
+    assert decision.switch
+    assert decision.expected_ms == pytest.approx(30)
+
+
+def test_it_waits_for_the_tail_although_it_would_fit() -> None:
+    # 10 MiB left would take 100 ms, less than allowed; but the pass runs for nothing: go on
+    decision = convergence.decide(job(10 * MIB, dirty=MIB, processed=900 * MIB), 0.1, 300, 1)
+    assert not decision.switch and decision.expected_ms < 300
+
+
+def test_a_guest_that_dirties_too_much_is_not_stopped() -> None:
+    decision = convergence.decide(job(MIB, dirty=80 * MIB, processed=900 * MIB), 5.0, 300, 1)
+    assert not decision.switch and decision.expected_ms > 300
+
+
+def test_unknown_dirty_rate_counts_all_that_was_sent_and_allows_three_times() -> None:
+    assert convergence.decide(job(MIB, processed=80 * MIB), 1.0, 300, 1).switch
+    assert not convergence.decide(job(MIB, processed=95 * MIB), 1.0, 300, 1).switch
+
+
+def test_software_emulation_is_not_made_to_go_on() -> None:
+    assert convergence.qemu_downtime_ms("qemu") > convergence.qemu_downtime_ms("kvm")
+
+
+@pytest.mark.parametrize("memory_mib", [1, 64, 512, 4096])
+def test_the_first_pass_takes_long_enough_to_be_watched(memory_mib: int) -> None:
+    speed = convergence.first_speed_mibps(memory_mib << 10)
+    assert memory_mib / speed >= convergence.SHORTEST_PASS_S or speed == 32

@@ -1,0 +1,59 @@
+"""The plan a person reads is the machine's own table."""
+
+from vmnet.domain_xml import DomainInfo, Interface, parse
+from vmnet.machine import TABLE, State, Step
+from vmnet.plan import _ROUTE, plan_lines
+
+XML = b"""<domain type='kvm'><name>blue</name><uuid>11111111-2222-3333-4444-555555555555</uuid><memory>524288</memory>
+<os><type arch='x86_64' machine='pc-q35-8.2'>hvm</type></os><devices>
+<interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='br0'/><target dev='vnet0'/></interface>
+</devices></domain>"""
+
+
+def lines() -> list[str]:
+    return plan_lines(parse(XML), "left", "right")
+
+
+def test_it_says_what_goes_where() -> None:
+    head = lines()[0]
+    assert head == "VM blue (512 MiB, 52:54:00:00:00:01 on br0) goes from left to right"
+
+
+def test_every_line_names_a_host_and_a_step() -> None:
+    words = {one.value for one in Step}
+    for line in lines()[1:]:
+        host, _, rest = line.partition(": on ")
+        assert host in ("left", "right")
+        assert rest.split(": ", 1)[1] in words
+
+
+def test_it_has_every_step_of_a_migration_that_goes_well() -> None:
+    text = "\n".join(lines())
+    back = {Step.ABORT_JOB, Step.REOPEN, Step.RESUME_GUEST, Step.CANCEL_PEER}
+    sometimes = {Step.RECOVER, Step.STRETCH}  # only if the guest left something; only to another LAN
+    for one in set(Step) - back - sometimes:
+        assert one.value in text, one
+
+
+def reachable(role: object, start: State) -> set[State]:
+    seen = {start}
+    for _ in State:
+        seen |= {one.next for one in TABLE if one.role is role and one.state in seen}
+    return seen
+
+
+def test_the_route_never_goes_back_and_ends_at_both_ends() -> None:
+    at: dict[object, State] = {}
+    for role, state, event in _ROUTE:
+        row = next(one for one in TABLE if (one.role, one.state, one.event) == (role, state, event))
+        assert state in reachable(role, at.get(role, state)), (role, state)
+        at[role] = row.next
+    assert set(at.values()) == {State.DONE}
+
+
+def test_an_interface_without_a_bridge_is_named_by_its_kind() -> None:
+    info = parse(XML)
+    info = DomainInfo(
+        **{**info.__dict__, "interfaces": (Interface("52:54:00:00:00:02", "network"),)}  # type: ignore[arg-type]
+    )
+    assert "52:54:00:00:00:02 on network" in plan_lines(info, "left", "right")[0]

@@ -1,0 +1,112 @@
+"""What decides must not do: pure modules import nothing that acts, and the command line loads nothing it does not use."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OURS = ("vmnet", "dom0", "hooks", "controller_bridge")
+ACTING = {"socket", "subprocess", "pyroute2", "libvirt", "ovs", "ovsdbapp", "time", "asyncio"}
+PURE = [
+    "vmnet.machine",
+    "vmnet.convergence",
+    "vmnet.actions",
+    "vmnet.verdict",
+    "vmnet.plan",
+    "vmnet.errors",
+    "vmnet.domain_xml",
+    "vmnet.store.records",
+    "vmnet.hypervisor.events",
+    "vmnet.probe.meter",
+    "vmnet.probe.wire",
+    "dom0.claim",
+    "dom0.dataplane.announce",
+    "dom0.dataplane.bpf_asm",
+    "dom0.dataplane.frames",
+    "dom0.dataplane.gate_program",
+    "dom0.dataplane.names",
+    "dom0.dataplane.stranded",
+]
+
+
+def source(module: str) -> Path | None:
+    path = ROOT.joinpath(*module.split("."))
+    return next((one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file()), None)
+
+
+def imports(module: str) -> set[str]:
+    """Modules that ``module`` names in import statements, but for those only a type checker follows."""
+    path = source(module)
+    assert path is not None, module
+    return set(_named(ast.parse(path.read_text()), module))
+
+
+def _named(tree: ast.AST, module: str) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            base = str(node.module)
+            for one in node.names:
+                whole = f"{base}.{one.name}"
+                yield whole if source(whole) else base
+        else:
+            yield from _named(node, module)
+
+
+def closure(module: str) -> set[str]:
+    seen: set[str] = set()
+    todo = [module]
+    while todo:
+        here = todo.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        if here.split(".")[0] in OURS:
+            todo += imports(here)
+    return seen
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_pure(module: str) -> None:
+    assert not {one.split(".")[0] for one in closure(module)} & ACTING
+
+
+def test_the_walk_does_find_what_acts() -> None:
+    assert "socket" in closure("dom0.dataplane.sender")
+    assert "asyncio" in closure("dom0.source")
+
+
+def test_scapy_is_for_tests() -> None:
+    for package in OURS:
+        for path in (ROOT / package).rglob("*.py"):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            named = set(_named(ast.parse(path.read_text()), module))
+            assert not [one for one in named if one.split(".")[0] == "scapy"], path
+
+
+HEAVY = ("scapy", "libvirt", "pyroute2", "ovs", "ovsdbapp", "matplotlib", "numpy", "asyncio", "rich", "yaml")
+HELP = f"""
+import sys
+from vmnet.cli.main import main
+sys.argv = ["vmnet", "--help"]
+try:
+    main()
+except SystemExit:
+    pass
+print("LOADED", *[one for one in {HEAVY!r} if one in sys.modules])
+"""
+
+
+def test_help_loads_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELP], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
+    )
+    assert done.stdout.splitlines()[-1].split() == ["LOADED"]
