@@ -10,10 +10,11 @@ from itertools import islice
 
 from dom0.dataplane import names, netdev, pump, stranded, tunnel
 from dom0.dataplane.addresses import AddressWatch
+from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.gate import Bounds, Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
 from dom0.dataplane.park import NO_OFFLOAD, VNET_HEADER_BYTES, Park
-from dom0.dataplane.recorder import RecordedFrame, Recorder
+from dom0.dataplane.recorder import Recorder
 from dom0.dataplane.sender import Sender
 
 _COPY_WAIT_S = 0.5
