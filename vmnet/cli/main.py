@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "probe": ("vmnet.cli.probe", "probe", "Measure loss, order, gaps and latency to a VM."),
     "hooks": ("vmnet.cli.hooks", "hooks", "Install libvirt's hooks, or see or remove them."),
     "pki": ("vmnet.cli.pki", "pki", "A small CA for the hosts' daemons."),
+    "demo": ("vmnet.cli.demo", "demo", "Three migrations under traffic on this machine, and what they lost."),
     "lab": ("vmnet.cli.lab", "lab", "Hosts, switches and VMs on this one machine, to try it all."),
     "bench": ("vmnet.cli.bench", "bench", "Measure migrations, with vmnet and without."),
 }
