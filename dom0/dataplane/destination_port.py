@@ -88,11 +88,12 @@ class DestinationPort:
 
     def close(self, keep_wire: bool = False) -> None:
         """Everything of ours goes, but for the tunnel that is a stretched guest's only wire (``keep_wire``)."""
+        if keep_wire:
+            # what comes round through the old LAN is the guest's only news of it from now on: nothing is filtered, or past the gate
+            _attach_wire(self.tunnel, netdev.index_of(self.settings.tap), ingress=False)
         if netdev.exists(self.settings.tap):
             self._shorten_queue()
         if keep_wire:
-            # what comes round through the old LAN is the guest's only news of it from now on: nothing is filtered
-            _attach_wire(self.tunnel, netdev.index_of(self.settings.tap), ingress=False)
             self.gate.detach_tap()
         else:
             self.gate.close()
