@@ -1,0 +1,195 @@
+"""The gate in the kernel: what happens to a frame in each mode, and order while it changes."""
+
+import os
+import time
+
+import pytest
+from dataplane_kit import Host, Packets, Tap, Traffic, frame, isolated, numbers, tc
+
+from dom0.dataplane import pump
+from dom0.dataplane.classifier import Direction, detach
+from dom0.dataplane.gate import Bounds, Gate
+from dom0.dataplane.gate_program import MARK, Mode, Word
+from dom0.dataplane.park import NO_OFFLOAD, Park
+from dom0.dataplane.sender import Sender
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+WIDE = Bounds(100_000, 1 << 28)
+
+
+class Bench:
+    """A guest's tap with a gate, a park, and a tap that stands for the tunnel. Enters its namespace for good."""
+
+    def __init__(self, bounds: Bounds = WIDE, mode: Mode = Mode.PASS) -> None:
+        Host().__enter__()
+        self.tap, self.exit = Tap("tap0"), Tap("exit0", 300_000)
+        self.park = Park("park0", 100_000, 1500)
+        self.gate = Gate("tap0", self.park.ifindex, self.exit.index, bounds, mode)
+        self.wire = Packets("tap0")
+        self.to_exit, self.to_tap = Sender("exit0"), Sender("tap0", MARK)
+
+    def send(self, first: int, last: int) -> None:
+        for number in range(first, last):
+            self.wire.send(frame(number))
+
+
+@isolated()
+def test_each_mode() -> None:
+    bench = Bench()
+    gate = bench.gate
+    bench.send(0, 3)
+    gate.mode = Mode.BLOCK
+    bench.send(3, 5)
+    gate.mode = Mode.HOLD
+    bench.send(5, 9)
+    gate.mode = Mode.DIVERT
+    bench.send(9, 11)
+    assert numbers(bench.tap.drain()) == [0, 1, 2]
+    assert numbers(bench.exit.drain()) == [9, 10]
+    counts = gate.counts()
+    assert (counts.passed, counts.blocked, counts.parked, counts.diverted, counts.overflow) == (3, 2, 4, 2, 0)
+    gate.mode = Mode.CLOSE
+    bench.send(11, 13)  # four wait: these queue behind them
+    assert pump.empty(gate, bench.park, bench.to_exit).sent == 6
+    bench.send(13, 15)  # none wait: straight on
+    assert numbers(bench.exit.drain()) == [5, 6, 7, 8, 11, 12, 13, 14]
+    assert bench.park.read() is None
+    assert gate.get(Word.PARKED_BYTES) == gate.get(Word.RELEASED_BYTES) == 6 * 60
+
+
+@isolated()
+def test_close_without_an_exit_goes_on_to_the_guest() -> None:
+    bench = Bench(mode=Mode.HOLD)
+    bench.gate.set(Word.EXIT_IFINDEX, 0)
+    bench.send(0, 5)
+    bench.gate.mode = Mode.CLOSE
+    assert pump.empty(bench.gate, bench.park, bench.to_tap).sent == 5
+    bench.send(5, 8)
+    assert numbers(bench.tap.drain()) == list(range(8))
+
+
+@isolated()
+def test_marked_frames_pass_in_every_mode_within_the_bounds() -> None:
+    bench = Bench(Bounds(3, 10_000))
+    for mode in Mode:
+        bench.gate.mode = mode
+        bench.to_tap.send(NO_OFFLOAD + frame(mode))
+    assert numbers(bench.tap.drain()) == list(Mode)
+    bench.gate.set(Word.BOUNDED, 1)
+    with pytest.raises(OSError, match="No buffer space"):
+        bench.to_tap.send(NO_OFFLOAD + frame(9))
+    assert bench.tap.drain() == []
+    assert bench.gate.counts().overflow == 1
+
+
+@pytest.mark.parametrize(
+    ("bounds", "fit"), [(Bounds(10, 1 << 20), 10), (Bounds(1000, 10 * 60), 10), (Bounds(0, 0), 0)]
+)
+@isolated()
+def test_the_park_is_bounded_and_what_is_over_is_counted(bounds: Bounds, fit: int) -> None:
+    bench = Bench(bounds, Mode.HOLD)
+    bench.send(0, 25)
+    counts = bench.gate.counts()
+    assert (counts.parked, counts.overflow) == (fit, 25 - fit)
+    bench.gate.mode = Mode.CLOSE
+    found = pump.empty(bench.gate, bench.park, bench.to_exit)
+    assert (found.sent, found.missing) == (fit, 0)
+    bench.gate.mode = Mode.HOLD  # room again
+    bench.send(25, 25 + fit)
+    assert bench.gate.counts().parked == 2 * fit
+    bench.gate.mode = Mode.CLOSE
+    pump.empty(bench.gate, bench.park, bench.to_exit)
+    assert numbers(bench.exit.drain()) == [*range(fit), *range(25, 25 + fit)]
+
+
+@isolated()
+def test_what_the_parks_ring_dropped_is_said_and_blocks_nothing() -> None:
+    bench = Bench(mode=Mode.HOLD)
+    os.system("ip link set park0 txqueuelen 4")
+    bench.send(0, 10)
+    bench.gate.mode = Mode.CLOSE
+    found = pump.empty(bench.gate, bench.park, bench.to_exit)
+    assert (found.sent, found.missing) == (4, 6)
+    bench.send(10, 12)
+    assert numbers(bench.exit.drain()) == [0, 1, 2, 3, 10, 11]
+
+
+@pytest.mark.parametrize("senders", [1, 2])
+@isolated()
+def test_order_while_frames_come_and_the_mode_changes(senders: int) -> None:
+    """Many times over: held, released while more come, diverted. All arrive, once, each stream in order."""
+    bench = Bench(mode=Mode.HOLD)
+    traffic = [
+        Traffic(Packets("tap0").send, 20_000 // senders, lambda number, nth=nth: [frame(number, nth)])
+        for nth in range(senders)
+    ]
+    rounds, sent = 12, 0
+    for _ in range(rounds):
+        bench.gate.mode = Mode.HOLD
+        time.sleep(0.02)
+        bench.gate.mode = Mode.CLOSE
+        found = pump.empty(bench.gate, bench.park, bench.to_exit)
+        bench.gate.mode = Mode.DIVERT
+        assert found.missing == 0
+        sent += found.sent
+        time.sleep(0.01)
+    totals = [one.stop() for one in traffic]
+    counts = bench.gate.counts()
+    assert (counts.parked, counts.diverted) == (sent, sum(totals) - sent)
+    arrived = bench.exit.drain()
+    for nth, total in enumerate(totals):
+        assert numbers(arrived, nth) == list(range(total))
+    assert sent > 100 and counts.diverted > 100
+
+
+@isolated()
+def test_off_again_nothing_is_left() -> None:
+    bench = Bench()
+    assert "vmnet" in tc("filter", "show", "dev", "tap0", "egress")
+    bench.gate.close()
+    assert tc("filter", "show", "dev", "tap0", "egress") == ""
+    bench.send(0, 2)
+    assert numbers(bench.tap.drain()) == [0, 1]
+    detach("tap0", Direction.EGRESS)  # twice, and where nothing is: nothing happens
+    detach("tap0", Direction.INGRESS)
+    detach("none0", Direction.EGRESS)
+
+
+@isolated()
+def test_other_programs_on_the_tap_stay() -> None:
+    bench = Bench()
+    tc("filter", "add", "dev", "tap0", "egress", "prio", "7", "protocol", "ip", "u32", "match", "u32", "0", "0")
+    bench.gate.close()
+    assert "u32" in tc("filter", "show", "dev", "tap0", "egress")
+
+
+@isolated()
+def test_a_tap_that_is_gone_hurts_nobody() -> None:
+    bench = Bench()
+    os.close(bench.tap.fd)
+    bench.gate.mode = Mode.HOLD
+    bench.gate.close()
+
+
+@isolated()
+def test_what_it_costs() -> None:
+    """Informational: printed, not judged."""
+    bench = Bench()
+
+    def rate() -> float:
+        count, one = 20_000, frame(0)
+        began = time.perf_counter()
+        for _ in range(count):
+            bench.wire.send(one)
+        return count / (time.perf_counter() - began)
+
+    rate()
+    gated = rate()
+    began = time.perf_counter()
+    for _ in range(10_000):
+        bench.gate.mode = Mode.HOLD
+        bench.gate.mode = Mode.PASS
+    switch_us = (time.perf_counter() - began) / 20_000 * 1e6
+    bench.gate.close()
+    free = rate()
+    print(f"\nmode switch {switch_us:.2f} us; frames/s in PASS {gated:,.0f}, without a gate {free:,.0f}")
