@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass
 
 from dom0.dataplane import bpf_syscall, classifier
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate_program import SHARED_BYTES, Mode, Word, exit_code, gate_code
-
-_WORD = struct.Struct("=Q")
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class Gate:
         self.tap = tap
         self._map = bpf_syscall.create_shared_array(SHARED_BYTES, "vmnet_gate")
         self._memory = bpf_syscall.map_shared_array(self._map, SHARED_BYTES)
+        self._words = memoryview(self._memory).cast("Q")
         for word, value in (
             (Word.MODE, mode),
             (Word.PARK_IFINDEX, park_ifindex),
@@ -66,11 +64,14 @@ class Gate:
         self._exit = tunnel
 
     def set(self, word: Word, value: int) -> None:
-        """One aligned 8-byte store into memory the program reads: atomic on every machine Linux runs eBPF on."""
-        _WORD.pack_into(self._memory, word, value)
+        """One aligned 8-byte store into memory the program reads: atomic on every machine Linux runs eBPF on.
+
+        (``struct.pack_into`` would clear the word first and write it byte by byte: mode PASS for an instant.)
+        """
+        self._words[word // 8] = value
 
     def get(self, word: Word) -> int:
-        return int(_WORD.unpack_from(self._memory, word)[0])
+        return self._words[word // 8]
 
     @property
     def mode(self) -> Mode:
@@ -99,6 +100,7 @@ class Gate:
     def detach_tap(self) -> None:
         """Off the tap: everything passes. What the tunnel brings is still handed over."""
         classifier.detach(self.tap, Direction.EGRESS)
+        self._words.release()
         self._memory.close()
         os.close(self._map)
 

@@ -158,7 +158,22 @@ def test_off_again_nothing_is_left() -> None:
 @isolated()
 def test_other_programs_on_the_tap_stay() -> None:
     bench = Bench()
-    tc("filter", "add", "dev", "tap0", "egress", "prio", "7", "protocol", "ip", "u32", "match", "u32", "0", "0")
+    tc(
+        "filter",
+        "add",
+        "dev",
+        "tap0",
+        "egress",
+        "prio",
+        "7",
+        "protocol",
+        "ip",
+        "u32",
+        "match",
+        "u32",
+        "0",
+        "0",
+    )
     bench.gate.close()
     assert "u32" in tc("filter", "show", "dev", "tap0", "egress")
 
@@ -193,3 +208,19 @@ def test_what_it_costs() -> None:
     bench.gate.close()
     free = rate()
     print(f"\nmode switch {switch_us:.2f} us; frames/s in PASS {gated:,.0f}, without a gate {free:,.0f}")
+
+
+@isolated()
+def test_a_change_of_mode_is_seen_whole() -> None:
+    """Neither mode lets a frame through to the guest; a word written in pieces does, for an instant."""
+    bench = Bench(mode=Mode.HOLD)
+    traffic = Traffic(Packets("tap0").send, 40_000)
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        for _ in range(1000):
+            bench.gate.mode = Mode.BLOCK
+            bench.gate.mode = Mode.HOLD
+    total = traffic.stop()
+    counts = bench.gate.counts()
+    assert counts.passed == 0
+    assert counts.parked + counts.blocked == total
