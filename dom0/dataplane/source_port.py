@@ -108,29 +108,21 @@ class SourcePort:
         return stranded.select(self._complete_copy(), unread, stop_ns)
 
     def _complete_copy(self) -> Iterator[RecordedFrame]:
-        """The recorded frames, newest first. The copy comes over in blocks, some ms late: a frame of ours shows when it is complete."""
-        mark = _END_OF_COPY + secrets.token_bytes(46)
         to_tap = Sender(self.settings.tap, MARK)
-        to_tap.send(NO_OFFLOAD + mark)
+        newest = _complete(self.recorder, to_tap)
         to_tap.close()
-        deadline = time.monotonic() + _COPY_WAIT_S
-        while True:
-            newest = self.recorder.newest()
-            first = next(newest, None)
-            if first is not None and first.data[VNET_HEADER_BYTES:] == mark:
-                return newest
-            if time.monotonic() > deadline:
-                self.copy_complete = False
-                return self.recorder.newest()
-            self.recorder.wait(0.01)
+        if newest is None:
+            self.copy_complete = False
+            return self.recorder.newest()
+        return newest
 
     def reopen(self) -> int:
         """The guest runs on here after all: what followed it comes back, in order, then everything passes. Frames brought back."""
         self.hold()
         self.gate.set(Word.EXIT_IFINDEX, 0)
-        self.followed.wait(0.02)
+        followed = _complete(self.followed, self._to_tunnel) or self.followed.newest()
+        frames = [one.data for one in followed][::-1]
         to_tap = Sender(self.settings.tap, MARK)
-        frames = [one.data for one in self.followed.newest()][::-1]
         for frame in islice(frames, self._stranded_sent, None):
             to_tap.send(frame)
         self.gate.mode = Mode.CLOSE
@@ -162,3 +154,20 @@ class SourcePort:
         self._park.close()
         if not keep_tunnel:
             tunnel.delete(self.tunnel)
+
+
+def _complete(recorder: Recorder, sender: Sender) -> Iterator[RecordedFrame] | None:
+    """All frames of a copy, newest first; None if it does not get complete in time.
+
+    They come over in blocks, some ms late: a frame of ours, sent by ``sender`` into the recorded device, shows when all are there.
+    """
+    mark = _END_OF_COPY + secrets.token_bytes(46)
+    sender.send(NO_OFFLOAD + mark)
+    deadline = time.monotonic() + _COPY_WAIT_S
+    while time.monotonic() < deadline:
+        newest = recorder.newest()
+        first = next(newest, None)
+        if first is not None and first.data[VNET_HEADER_BYTES:] == mark:
+            return newest
+        recorder.wait(0.01)
+    return None
