@@ -150,7 +150,7 @@ def veth(one: Host, one_name: str, other: Host, other_name: str) -> None:
             "name",
             other_name,
             "netns",
-            f"/proc/self/fd/{other._fd}",
+            f"/proc/{os.getpid()}/fd/{other._fd}",
         )
         quiet(one_name)
     with other:

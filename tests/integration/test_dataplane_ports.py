@@ -1,0 +1,289 @@
+"""A guest goes from one host to the other while frames come for it: two hosts, a switch, a tunnel, all of the kernel's own."""
+
+import os
+import time
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import pytest
+from dataplane_kit import (
+    BROADCAST,
+    CLIENT,
+    GUEST,
+    Guest,
+    Host,
+    Tap,
+    Traffic,
+    bridge,
+    frame,
+    ip,
+    isolated,
+    numbers,
+    tc,
+    until,
+    veth,
+)
+
+from dom0.dataplane import netdev
+from dom0.dataplane.announce import announcements
+from dom0.dataplane.destination_port import DestinationPort, Opened
+from dom0.dataplane.gate import Bounds
+from dom0.dataplane.source_port import PortSettings, Released, SourcePort
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+BOUNDS = Bounds(100_000, 1 << 28)
+VNI = 7
+GROUP = 1  # the stream of broadcast frames
+ENDS = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
+
+
+class Side:
+    """A host with a bridge, an uplink to the switch, a link to the other host, and a tap for the guest."""
+
+    def __init__(self, fabric: Host, uplink: str) -> None:
+        self.host = Host()
+        self.before: set[str] = set()
+        veth(self.host, "uplink", fabric, uplink)
+
+    def finish(self) -> None:
+        with self.host:
+            self.tap = Tap("tap0")
+            bridge("br0", "uplink", "tap0")
+        self.before = self.host.devices()
+
+    def settings(self, local: str, remote: str, bounds: Bounds) -> PortSettings:
+        return PortSettings("tap0", GUEST, VNI, local, remote, bounds, 8 << 20)
+
+
+class Pair:
+    """Two sides and a client at the switch. The guest runs on the source and has been heard there."""
+
+    def __init__(self, version: int = 4, stretched: bool = False, bounds: Bounds = BOUNDS) -> None:
+        self.fabric = Host()
+        self.a, self.b = Side(self.fabric, "left"), Side(self.fabric, "right")
+        veth(self.a.host, "under", self.b.host, "under")
+        ends = ENDS[version]
+        for side, address in zip((self.a, self.b), ends, strict=True):
+            with side.host:
+                with open("/proc/sys/net/ipv6/conf/under/disable_ipv6", "w") as file:  # noqa: PTH123
+                    file.write("0")
+                ip("link", "set", "under", "mtu", 1600)
+                ip(
+                    "addr",
+                    "add",
+                    f"{address}/{24 if version == 4 else 64}",
+                    "dev",
+                    "under",
+                    *(["nodad"] * (version == 6)),
+                )
+            side.finish()
+        with self.fabric:
+            self.client = Tap("client", 100_000)
+            bridge("fabric", "client", "left", *([] if stretched else ["right"]))
+        self.stretched = stretched
+        self.settings_a = self.a.settings(*ends, bounds)
+        self.settings_b = self.b.settings(*ends[::-1], bounds)
+
+    def attach(self) -> None:
+        self.speak(self.a.tap)
+        with self.a.host:
+            self.source = SourcePort(self.settings_a)
+        with self.b.host:
+            self.destination = DestinationPort(self.settings_b, self.stretched)
+
+    def speak(self, tap: Tap) -> None:
+        for one in announcements(GUEST, [ip_address("192.0.2.50")]):
+            tap.write(one)
+
+    def precopy(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.source.turn(True)
+            time.sleep(0.005)
+
+    def arrive(self) -> Guest:
+        """The guest resumes at the destination: it reads its tap, and says where it is."""
+        with self.b.host:
+            guest = Guest(self.b.tap)
+            self.destination.resumed()
+            if not self.stretched:
+                self.announce_until_marked()
+        return guest
+
+    def announce_until_marked(self) -> None:
+        self.destination.announce(announcements(GUEST, []))
+        until(self.destination.marker.drain, 2, "the announcement came back")
+
+    def open(self) -> Opened:
+        with self.b.host:
+            return self.destination.open()
+
+    def close(self, keep: bool = False) -> None:
+        with self.a.host:
+            self.source.close(keep)
+        with self.b.host:
+            self.destination.close(keep)
+
+
+def mixed(number: int) -> list[bytes]:
+    """Unicast; every twentieth time a broadcast frame too."""
+    group = [frame(number // 20, GROUP, BROADCAST)] if number % 20 == 0 else []
+    return [frame(number), *group]
+
+
+@dataclass
+class Judged:
+    twice: int
+    lost: int
+
+
+def judge(got: list[bytes], total: int, stream: int = 0, possibly_twice: int = 0) -> None:
+    """Every frame, in order; none twice but for those that were said to be (and these in order too)."""
+    found = numbers(got, stream)
+    missing = sorted(set(range(total)) - set(found))
+    assert not missing, f"stream {stream}: {len(missing)} lost: {missing[:10]}"
+    assert len(found) - total <= possibly_twice, f"stream {stream}: {len(found) - total} twice"
+    seen: set[int] = set()
+    firsts = [one for one in found if not (one in seen or seen.add(one))]  # type: ignore[func-returns-value]
+    assert firsts == sorted(firsts), f"stream {stream}: reordered"
+
+
+def move(pair: Pair, first: Guest, orderly: bool) -> tuple[Released, Opened, list[bytes]]:
+    """The switchover, as the daemons do it: managed (the guest takes what it has, then stops) or surprised by the stop."""
+    if orderly:
+        pair.destination.expect()
+        with pair.a.host:
+            pair.source.hold()
+            until(lambda: not pair.source.unread(), 1, "the guest took what it had")
+            time.sleep(0.005)
+            released = pair.source.release(None)
+        first.stop()
+    else:
+        stop_ns = first.stop()
+        pair.precopy(0)
+        time.sleep(0.003)
+        pair.source.hold()
+        pair.destination.expect()
+        with pair.a.host:
+            released = pair.source.release(stop_ns)
+    time.sleep(0.05)  # the last copy
+    second = pair.arrive()
+    opened = pair.open()
+    time.sleep(0.05)
+    return released, opened, [*first.got, *_finish(second)]
+
+
+def _finish(guest: Guest) -> list[bytes]:
+    pending.append(guest)
+    return []
+
+
+pending: list[Guest] = []
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("orderly", [True, False])
+@isolated()
+def test_the_network_notices_nothing(version: int, orderly: bool) -> None:
+    pair = Pair(version)
+    pair.attach()
+    first = Guest(pair.a.tap)
+    traffic = Traffic(pair.client.write, 4000, mixed)
+    pair.precopy(0.2)
+    released, opened, got = move(pair, first, orderly)
+    total = traffic.stop()
+    time.sleep(0.05)
+    second = pending.pop()
+    second.stop()
+    got += second.got
+    assert released.missing == opened.missing == 0
+    assert released.parked > 0 and (orderly or released.stranded > 0)
+    judge(got, total, 0, released.possible_duplicates)
+    judge(got, -(-total // 20), GROUP, released.possible_duplicates)
+    assert numbers(first.got) and numbers(second.got)
+    assert not [one for one in got if one[6:12] == GUEST], "the guest heard itself"
+    pair.close()
+    assert pair.a.host.devices() == pair.a.before
+    assert pair.b.host.devices() == pair.b.before
+    for side in (pair.a, pair.b):
+        with side.host:
+            assert netdev.get_queue_length("tap0") == 1000
+            assert tc("filter", "show", "dev", "tap0", "egress") == ""
+            assert tc("filter", "show", "dev", "tap0", "ingress") == ""
+
+
+@isolated()
+def test_back_again_everything_comes_back_in_order() -> None:
+    pair = Pair()
+    pair.attach()
+    first = Guest(pair.a.tap)
+    traffic = Traffic(pair.client.write, 3000)
+    pair.precopy(0.2)
+    stop_ns = first.stop()
+    pair.source.hold()
+    pair.destination.expect()
+    with pair.a.host:
+        released = pair.source.release(stop_ns)
+        time.sleep(0.05)  # frames follow the guest, which does not come
+        pair.source.turn(False)
+        again = Guest(pair.a.tap)
+        brought = pair.source.reopen()
+    time.sleep(0.05)
+    total = traffic.stop()
+    time.sleep(0.05)
+    again.stop()
+    assert brought > 0 and released.missing == 0
+    judge(first.got + again.got, total)
+    assert len(numbers(first.got + again.got)) == total
+    pair.close()
+    assert pair.a.host.devices() == pair.a.before
+    assert pair.b.host.devices() == pair.b.before
+
+
+@isolated()
+def test_to_another_lan_the_tunnel_is_the_wire() -> None:
+    pair = Pair(stretched=True)
+    pair.attach()
+    first = Guest(pair.a.tap)
+    traffic = Traffic(pair.client.write, 3000)
+    pair.precopy(0.2)
+    with pair.a.host:
+        pair.source.hold()
+        until(lambda: not pair.source.unread(), 1, "the guest took what it had")
+        pair.source.release(None)
+    first.stop()
+    second = pair.arrive()
+    opened = pair.open()
+    time.sleep(0.05)
+    total = traffic.stop()
+    time.sleep(0.05)
+    second.stop()
+    assert opened.direct == 0
+    judge(first.got + second.got, total)
+    # what the guest sends comes out of the tunnel at the old host
+    with pair.a.host:
+        from dom0.dataplane.listener import Listener, source_filter
+
+        heard = Listener(pair.source.tunnel, source_filter(GUEST))
+        pair.b.tap.write(CLIENT + GUEST + frame(1)[12:])
+        until(heard.drain, 1, "the guest was heard at its old host")
+    pair.close()
+    assert pair.a.host.devices() == pair.a.before
+    assert pair.b.host.devices() == pair.b.before
+
+
+@isolated()
+def test_more_than_may_wait_is_dropped_and_counted() -> None:
+    pair = Pair(bounds=Bounds(20, 1 << 20))
+    pair.attach()
+    pair.source.hold()
+    for number in range(50):
+        pair.client.write(frame(number))
+    until(lambda: pair.source.counts().overflow == 30, 1, "thirty were counted")
+    pair.destination.expect()
+    with pair.a.host:
+        assert pair.source.release(None).parked == 20
+    with pair.b.host:
+        until(lambda: pair.destination.counts().tunnelled == 20, 1, "twenty came")
+    assert numbers(pair.b.tap.drain()) == list(range(20))
+    pair.close()

@@ -1,0 +1,126 @@
+"""The flight recorder against a kernel's tap, and the few frames that listeners hear."""
+
+import os
+import time
+
+import pytest
+from dataplane_kit import BROADCAST, CLIENT, GUEST, Host, Packets, Tap, frame, isolated, numbers, until
+
+from dom0.dataplane.addresses import AddressWatch
+from dom0.dataplane.announce import announcements
+from dom0.dataplane.listener import Listener, group_filter, source_filter
+from dom0.dataplane.netdev import TapCounters
+from dom0.dataplane.park import VNET_HEADER_BYTES
+from dom0.dataplane.recorder import Recorder
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+
+def newest(recorder: Recorder, count: int) -> list[int]:
+    """Numbers of the ``count`` newest frames, oldest first, once they have been handed over."""
+    deadline = time.monotonic() + 1
+    while recorder.total < count and time.monotonic() < deadline:
+        recorder.wait(0.01)
+    recorder.wait(0.02)
+    return numbers([one.data[VNET_HEADER_BYTES:] for one in recorder.newest()])[:count][::-1]
+
+
+@isolated()
+def test_the_newest_frames_with_their_times() -> None:
+    with Host():
+        tap, recorder = Tap("tap0"), Recorder("tap0", 1 << 20)
+        wire = Packets("tap0")
+        before = time.time_ns()
+        for number in range(50):
+            wire.send(frame(number, size=60 + number))
+        after = time.time_ns()
+        assert newest(recorder, 50) == list(range(50))
+        kept = list(recorder.newest())
+        assert all(before <= one.time_ns <= after for one in kept)
+        assert [one.data[VNET_HEADER_BYTES:] for one in kept][::-1] == tap.drain()
+        assert all(one.data[:VNET_HEADER_BYTES] == bytes(VNET_HEADER_BYTES) for one in kept)
+        assert recorder.lost() == 0
+
+
+@isolated()
+def test_what_the_guest_sends_is_not_recorded() -> None:
+    with Host():
+        tap, recorder = Tap("tap0"), Recorder("tap0", 1 << 20)
+        for number in range(5):
+            tap.write(frame(number, to=CLIENT))
+        Packets("tap0").send(frame(7))
+        assert newest(recorder, 1) == [7]
+        assert len(list(recorder.newest())) == 1
+
+
+@isolated()
+def test_the_ring_goes_round_and_keeps_the_newest() -> None:
+    with Host():
+        tap, recorder = Tap("tap0", 10_000), Recorder("tap0", 1 << 20)
+        wire = Packets("tap0")
+        total = 6000  # of 1400 bytes: eight times the ring
+        for number in range(total):
+            wire.send(frame(number, size=1400))
+            if number % 50 == 0:
+                recorder.turn()
+        until(lambda: recorder.turn() or recorder.total == total, 1, "all were handed over")
+        found = numbers([one.data[VNET_HEADER_BYTES:] for one in recorder.newest()])
+        assert found[0] == total - 1
+        assert found == list(range(total - 1, total - 1 - len(found), -1)), "a gap in what is kept"
+        assert len(found) * 1400 > (1 << 20) // 2
+        assert recorder.lost() == 0
+        assert len(tap.drain()) == total
+
+
+@isolated()
+def test_a_full_ring_says_so() -> None:
+    with Host():
+        _tap, recorder = Tap("tap0", 10_000), Recorder("tap0", 1 << 20)
+        wire = Packets("tap0")
+        for number in range(3000):  # nobody turns
+            wire.send(frame(number, size=1400))
+        assert recorder.lost() > 0
+        assert recorder.lost() == 0
+
+
+@isolated()
+def test_a_vlan_tag_is_put_back() -> None:
+    with Host():
+        tap, recorder = Tap("tap0"), Recorder("tap0", 1 << 20)
+        tagged = GUEST + CLIENT + b"\x81\x00\x00\x05" + frame(3)[12:]
+        Packets("tap0").send(tagged)
+        recorder.wait(0.02)
+        assert [one.data[VNET_HEADER_BYTES:] for one in recorder.newest()] == [tagged] == tap.drain()
+
+
+@isolated()
+def test_counters_of_a_tap() -> None:
+    with Host():
+        tap = Tap("tap0", 10)
+        counters, wire = TapCounters("tap0"), Packets("tap0")
+        for number in range(15):
+            wire.send(frame(number))
+        assert (counters.taken(), counters.dropped()) == (0, 5)
+        assert len(tap.drain()) == 10
+        assert (counters.taken(), counters.dropped()) == (10, 5)
+
+
+@isolated()
+def test_listeners_hear_their_own() -> None:
+    with Host():
+        tap = Tap("tap0")
+        own, group = Listener("tap0", source_filter(CLIENT)), Listener("tap0", group_filter())
+        watch = AddressWatch("tap0", GUEST)
+        tap.write(frame(0, to=GUEST))
+        tap.write(frame(1, to=BROADCAST))
+        tap.write(GUEST + GUEST[:5] + b"\x02" + frame(2)[12:])
+        for one in announcements(GUEST, []):
+            tap.write(one)
+        from ipaddress import ip_address
+
+        for one in announcements(GUEST, [ip_address("192.0.2.1"), ip_address("2001:db8::1")]):
+            tap.write(one)
+        assert numbers(own.drain()) == [0, 1]
+        assert numbers(group.drain()) == [1]
+        watch.turn()
+        assert [str(one) for one in watch.found] == ["192.0.2.1", "2001:db8::1"]
