@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from dom0.dataplane import names, netdev, pump, stranded, tunnel
+from dom0.dataplane import names, netdev, pump, ring, stranded, tunnel
 from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.gate import Bounds, Gate, GateCounts
@@ -60,6 +60,7 @@ class SourcePort:
         self._to_tunnel = Sender(self.tunnel)
         self._offset: int | None = None
         self._stranded_sent = 0
+        self._queue_length: int | None = None
         self.retired = False
         self.copy_complete = True
         """False: what was stranded may not have been found whole."""
@@ -120,6 +121,7 @@ class SourcePort:
         """The guest runs on here after all: what followed it comes back, in order, then everything passes. Frames brought back."""
         self.hold()
         self.gate.set(Word.EXIT_IFINDEX, 0)
+        self._lengthen_queue()
         followed = _complete(self.followed, self._to_tunnel) or self.followed.newest()
         frames = [one.data for one in followed][::-1]
         to_tap = Sender(self.settings.tap, MARK)
@@ -130,6 +132,19 @@ class SourcePort:
         self.gate.mode = Mode.PASS
         to_tap.close()
         return max(0, len(frames) - self._stranded_sent) + pumped.sent
+
+    def _lengthen_queue(self) -> None:
+        """A guest that does not run yet takes nothing: its tap must have room for all that comes back."""
+        before = netdev.get_queue_length(self.settings.tap)
+        if before < self.settings.bounds.packets:
+            self._queue_length = before
+            netdev.set_queue_length(self.settings.tap, self.settings.bounds.packets)
+
+    def _shorten_queue(self) -> None:
+        if self._queue_length is not None and netdev.exists(self.settings.tap):
+            to_tap = Sender(self.settings.tap, MARK)
+            ring.shorten(self.gate, self._park, to_tap, self._queue_length, self.unread)
+            to_tap.close()
 
     def stop_groups(self) -> None:
         """Broadcast and multicast go into the tunnel another way now (the old bridge's port)."""
@@ -148,6 +163,7 @@ class SourcePort:
 
     def close(self, keep_tunnel: bool = False) -> None:
         """Everything of ours off this host, but for the tunnel where the old host's bridge goes on forwarding into it."""
+        self._shorten_queue()
         self.gate.close()
         self.retire()
         self._to_tunnel.close()
