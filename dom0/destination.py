@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 from dom0 import stretch
@@ -25,7 +26,7 @@ from vmnet.store import Binding, MigrationRecord
 _PEER_S = 5.0
 _AGREEMENT_S = 10.0
 _REPEAT_S = (0.0, 0.05, 0.15, 0.25, 0.35)
-_FINISH_S = 60.0
+_FINISH_S = 30.0
 _PREPARE_S = 120.0
 
 
@@ -86,6 +87,13 @@ class DestinationMigration(Migration):
     async def _attach(self) -> None:
         agreement = await asyncio.wait_for(asyncio.shield(self.agreed), _AGREEMENT_S)
         settings = [self._settings(agreement, nth) for nth in range(len(agreement.wires))]
+        kept = {
+            names.tunnel_name(wire.vni): one.tap
+            for wire, one in zip(agreement.wires, settings, strict=True)
+            if wire.stretched
+        }
+        self.record = replace(self.record, settings=stretch.encode(kept))
+        await self.context.store.migration_put(self.record)
         await self.journal([action for one in settings for action in self._changes(one)])
         for wire, one in zip(agreement.wires, settings, strict=True):
             self.ports.append(await asyncio.to_thread(DestinationPort, one, wire.stretched))
@@ -223,17 +231,13 @@ class DestinationMigration(Migration):
 
     async def _detach(self) -> None:
         done = self.state is State.DONE
-        kept: list[Action] = []
-        for port in self.ports:
-            keep = done and port.stretched
-            if keep:
-                kept += [Action(Kind.TUNNEL, port.tunnel), Action(Kind.WIRE, port.settings.tap)]
-        if kept:
-            await stretch.keep(self.context.store, self.record.vm, kept)
-        elif done:
+        stretched = [port for port in self.ports if port.stretched and done]
+        for port in stretched:
+            await stretch.keep(self.context.store, self.record.vm, port.tunnel, port.settings.tap)
+        if done and not stretched:
             await stretch.end(self.context.store, self.record.vm)
         for port in self.ports:
-            await asyncio.to_thread(port.close, done and port.stretched)
+            await asyncio.to_thread(port.close, port in stretched)
 
     async def _verdict(self) -> None:
         self.tell("ended", state=self.state.value)

@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dom0 import executor
 from dom0.context import Context
-from vmnet.actions import Action
+from vmnet.actions import Action, Kind
 from vmnet.errors import VmnetError, WaitTimeoutError
-from vmnet.machine import FINAL, Event, IllegalTransition, Role, State, Step, step
+from vmnet.machine import FINAL, Event, IllegalTransition, Role, State, Step, can_roll_back, step
 from vmnet.store import JournalEntry, MigrationRecord
 
 CRASH_AT = "VMNET_CRASH_AT"
@@ -43,6 +44,7 @@ class Migration:
         self._working = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deadline: asyncio.TimerHandle | None = None
+        self._waiting = state
         self.steps: dict[Step, Callable[[], Awaitable[None]]] = {}
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -91,7 +93,6 @@ class Migration:
     async def _run(self) -> None:
         while not self.final:
             await self._handle(await self._events.get())
-        self.close()
         await self._flush()
         for task in list(self._tasks):
             task.cancel()
@@ -103,6 +104,7 @@ class Migration:
             self.log.error("%s", error)
             return
         if row is None:
+            self.after(event)
             return
         self.log.info("%s: %s -> %s", event.value, row.state.value, row.next.value)
         self._working = True
@@ -130,7 +132,7 @@ class Migration:
                 self.log.warning(
                     "cannot %s: %s", one.value, error, exc_info=not isinstance(error, VmnetError)
                 )
-                if self.state is State.ROLLING_BACK or self.state in FINAL:
+                if not can_roll_back(self.state) or self.state is State.ROLLING_BACK:
                     continue
                 failure = (
                     error if isinstance(error, VmnetError) else VmnetError(f"cannot {one.value}: {error}")
@@ -140,16 +142,16 @@ class Migration:
             self.tell("step", step=one.name.lower(), took_ms=round((time.monotonic() - began) * 1000, 3))
 
     def after(self, event: Event) -> None:
-        """For subclasses: called when a transition's steps are done."""
-
-    def close(self) -> None:
-        """For subclasses: give back what the migration holds."""
+        """For subclasses: called when an event has been dealt with, also one that meant nothing any more."""
 
     def expect_within(self, seconds: float, event: Event, why: str) -> None:
         """Unless the state has changed by then, ``event`` is posted."""
         state = self.state
         if self._deadline is not None:
+            if self._waiting is state:
+                return
             self._deadline.cancel()
+        self._waiting = state
 
         def late() -> None:
             if self.state is state:
@@ -195,8 +197,17 @@ class Migration:
             await asyncio.wait_for(self._writes.join(), 10)
         if self.final:
             with contextlib.suppress(VmnetError):
-                await self.context.store.migration_put(self.record)
-                await self.context.store.journal_clear(self.record.id)
+                await self._clear_journal()
+
+    async def _clear_journal(self) -> None:
+        """What a step made before it failed is known only to the journal."""
+        store = self.context.store
+        if self.state is State.ROLLED_BACK:
+            entries = await store.journal(self.record.id)
+            made = [one for one in entries if one.action.get("kind") != Kind.SUSPEND.value]
+            await executor.undo(made, self.context.domains)
+        await store.migration_put(self.record)
+        await store.journal_clear(self.record.id)
 
     async def journal(self, actions: Sequence[Action]) -> None:
         """Write down what is about to be changed, and how it is put back. Returns when it is on disk."""

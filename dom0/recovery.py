@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from dom0 import executor
+from dom0 import executor, stretch
 from dom0.context import Context
-from dom0.dataplane import classifier, names, netdev, tunnel
+from dom0.dataplane import classifier, names, netdev, tunnel, wire
 from dom0.dataplane.classifier import Direction
 from vmnet.actions import Action, Kind
 from vmnet.errors import NotFoundError, VmnetError
@@ -41,7 +42,7 @@ class Recovery(Enum):
     WAIT = "wait for the hypervisor's outcome"
     UNDO = "put everything back"
     FINISH = "the VM has left: remove what is left over"
-    ADOPT = "the VM runs here: announce it, remove what is left over"
+    ADOPT = "the VM has come and runs here: remove what is left over"
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,10 @@ async def _recover(context: Context, record: MigrationRecord) -> None:
         await _take_gates_off(record, entries)
         outcome = await _follow(context, record)
         log.warning("migration of %s was in state %s: %s", record.name, record.state, outcome.value)
-        if outcome is Recovery.ADOPT:
-            await _announce(record, entries)
-        await executor.undo(entries, context.domains)
+        kept = stretch.decode(record.settings) if outcome in (Recovery.ADOPT, Recovery.FINISH) else {}
+        for device, other in kept.items():
+            await _keep_stretched(context, record, device, other)
+        await executor.undo([one for one in entries if not _concerns(one, kept)], context.domains)
         ended = State.DONE if outcome in (Recovery.ADOPT, Recovery.FINISH) else State.ROLLED_BACK
         note = f"the daemon was restarted in state '{record.state}': {outcome.value}"
         await context.store.migration_put(
@@ -136,9 +138,21 @@ async def _where(context: Context, vm: str) -> Where:
     return Where.RUNNING if state.running else Where.PAUSED
 
 
-async def _announce(record: MigrationRecord, entries: list[JournalEntry]) -> None:
-    """QEMU has sent its own announcements at resume; the neighbours' tables are right. Nothing to add without addresses."""
-    log.info("VM %s runs here; its hypervisor announced it", record.name)
+async def _keep_stretched(context: Context, record: MigrationRecord, device: str, other: str) -> None:
+    """A VM that runs far from its LAN hangs on this tunnel: make sure of it on this side."""
+    if not netdev.exists(device):
+        log.error("the tunnel %s of VM %s has gone: its LAN is cut off", device, record.name)
+    elif record.role == "source":
+        await stretch.begin(context.store, record.vm, device, other)
+    else:
+        await stretch.keep(context.store, record.vm, device, other)
+        await asyncio.to_thread(wire.both_ways, other, device)
+
+
+def _concerns(entry: JournalEntry, kept: Mapping[str, str]) -> bool:
+    """Whether undoing ``entry`` would cut a stretched VM off."""
+    action = Action.from_json(entry.action)
+    return action.target in kept or (action.kind is Kind.WIRE and action.target in kept.values())
 
 
 async def _sweep(context: Context) -> None:

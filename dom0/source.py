@@ -29,7 +29,7 @@ from vmnet.store import Binding, MigrationRecord
 _SAMPLE_S = 0.01
 _DRAIN_S = 0.005
 _PEER_S = 5.0
-_FORWARD_S = 20.0
+_FORWARD_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,8 @@ class SourceMigration(Migration):
                 f"VM {self.record.name!r} has no interface on a bridge", "vmnet has nothing to do for it"
             )
         taps = {one.mac: one.target_dev for one in self._interfaces()}
+        self.record = replace(self.record, settings=stretch.encode(self._stretched()))
+        await self.context.store.migration_put(self.record)
         await self.journal(
             [
                 action
@@ -304,10 +306,20 @@ class SourceMigration(Migration):
             self.clock_offset_ns = await self._peer().clock_offset_ns(4)
 
     async def _stretch(self) -> None:
+        for device, bridge in self._stretched().items():
+            await stretch.begin(self.context.store, self.record.vm, device, bridge)
         for wire, port in self._pairs():
-            interface = next(one for one in self.info.interfaces if one.mac == wire.mac)
-            if wire.stretched and interface.bridge is not None:
-                await stretch.begin(self.context.store, self.record.vm, port, interface)
+            if wire.stretched:
+                port.stop_groups()  # after the bridge's port has begun to: a moment of neither would lose one
+
+    def _stretched(self) -> dict[str, str]:
+        """Tunnel device -> the bridge here that goes on forwarding into it."""
+        bridges = {one.mac: one.bridge for one in self.info.interfaces}
+        return {
+            names.tunnel_name(wire.vni): str(bridges[wire.mac])
+            for wire in self.wires
+            if wire.stretched and bridges.get(wire.mac)
+        }
 
     async def _abort_job(self) -> None:
         if self._migrating is None or self._migrating.done():
@@ -349,12 +361,12 @@ class SourceMigration(Migration):
             "diverted": sum(one.diverted for one in gates),
             "missing": sum(one.missing for one in self.released),
         }
-        kept = {wire.mac for wire in self.wires if wire.stretched and self.state is State.DONE}
-        for wire, port in self._pairs():
-            await asyncio.to_thread(port.close, wire.mac in kept)
+        kept = self._stretched() if self.state is State.DONE else {}
+        for port in self.ports:
+            await asyncio.to_thread(port.close, port.tunnel in kept)
         self.ports = []
-        if self.state is State.DONE:
-            await stretch.end_if_home(self.context.store, self.record.vm, kept)
+        if self.state is State.DONE and not kept:
+            await stretch.end(self.context.store, self.record.vm)
 
     async def _verdict(self) -> None:
         verdict = source_verdict(self)

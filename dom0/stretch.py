@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
 from dom0 import bridges, executor
 from dom0.dataplane import tunnel
-from dom0.dataplane.source_port import SourcePort
 from vmnet.actions import Action, Kind
-from vmnet.domain_xml import Interface
 from vmnet.errors import RefusedError, VmnetError
 from vmnet.store import JournalEntry, Store
 
@@ -42,34 +40,39 @@ def journal_id(vm: str) -> str:
     return f"stretch:{vm}"
 
 
-async def begin(store: Store, vm: str, port: SourcePort, interface: Interface) -> None:
-    """The guest runs elsewhere now: let the bridge that its tap was on forward into the tunnel."""
-    bridge = str(interface.bridge)
+async def begin(store: Store, vm: str, device: str, bridge: str) -> None:
+    """The guest runs elsewhere now: its old bridge forwards into the tunnel ``device``. Safe to repeat."""
+    await _note(store, vm, (Action(Kind.TUNNEL, device), Action(Kind.JOIN, device, bridge)))
+    await bridges.join(device, bridge)
+    await asyncio.to_thread(bridges.flood, device, True)
+
+
+async def keep(store: Store, vm: str, device: str, tap: str) -> None:
+    """On the host a stretched guest runs on: the tunnel ``device`` and its ``tap`` stay wired until it leaves."""
+    await _note(store, vm, (Action(Kind.TUNNEL, device), Action(Kind.WIRE, tap)))
+
+
+async def _note(store: Store, vm: str, actions: Sequence[Action]) -> None:
+    """Journal what is not there already."""
     known = await store.journal(journal_id(vm))
-    actions = (Action(Kind.TUNNEL, port.tunnel), Action(Kind.JOIN, port.tunnel, bridge))
+    there = [Action.from_json(one.action) for one in known]
     entries = [
         JournalEntry(
             len(known) + nth, one.to_json(), inverse.to_json() if (inverse := one.inverse()) else None
         )
-        for nth, one in enumerate(actions)
+        for nth, one in enumerate(one for one in actions if one not in there)
     ]
-    await store.journal_plan(journal_id(vm), entries)
-    await bridges.join(port.tunnel, bridge)
-    # Broadcast goes into the tunnel by the gate or by the port, never by both: a moment of neither would lose one.
-    await asyncio.to_thread(bridges.flood, port.tunnel, True)
-    port.stop_groups()
+    if entries:
+        await store.journal_plan(journal_id(vm), entries)
 
 
-async def keep(store: Store, vm: str, actions: Collection[Action]) -> None:
-    """The host a stretched guest runs on: what stays there until it leaves."""
-    known = await store.journal(journal_id(vm))
-    entries = [
-        JournalEntry(
-            len(known) + nth, one.to_json(), inverse.to_json() if (inverse := one.inverse()) else None
-        )
-        for nth, one in enumerate(actions)
-    ]
-    await store.journal_plan(journal_id(vm), entries)
+def encode(pairs: Mapping[str, str]) -> dict[str, str]:
+    """What a restarted daemon has to know of a stretched migration, for its record: device -> bridge (or tap)."""
+    return {f"stretch {device}": other for device, other in pairs.items()}
+
+
+def decode(settings: Mapping[str, str]) -> dict[str, str]:
+    return {name.split()[1]: other for name, other in settings.items() if name.startswith("stretch ")}
 
 
 async def end(store: Store, vm: str) -> None:
@@ -79,8 +82,3 @@ async def end(store: Store, vm: str) -> None:
         await executor.undo(entries, None)
         with contextlib.suppress(VmnetError):
             await store.journal_clear(journal_id(vm))
-
-
-async def end_if_home(store: Store, vm: str, kept: Collection[str]) -> None:
-    if not kept:
-        await end(store, vm)

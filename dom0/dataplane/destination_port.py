@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 
-from dom0.dataplane import bpf_syscall, classifier, names, netdev, pump, tunnel
+from dom0.dataplane import classifier, names, netdev, pump, tunnel, wire
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate import Gate, GateCounts
-from dom0.dataplane.gate_program import MARK, Mode, Word, wire_code
+from dom0.dataplane.gate_program import MARK, Mode, Word
 from dom0.dataplane.listener import Listener, group_filter, source_filter
 from dom0.dataplane.park import Park
 from dom0.dataplane.sender import Sender
@@ -35,24 +34,24 @@ class DestinationPort:
         self.tunnel = names.tunnel_name(settings.vni)
         self._queue_length = netdev.get_queue_length(settings.tap)
         self._park = Park(names.park_name(settings.vni), settings.bounds.packets, mtu)
-        self._inject_through_park(netdev.index_of(settings.tap))
+        self._inject_through_park()
         self.gate = Gate(settings.tap, self._park.ifindex, 0, settings.bounds, Mode.BLOCK)
         self.gate.set(Word.BOUNDED, 1)
         self._empty_tap()
-        tunnel_index = tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
+        tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
         self.gate.attach_exit(self.tunnel, netdev.index_of(settings.tap), settings.mac)
         if stretched:
-            self._wire_guest_to(tunnel_index)
+            self._wire_guest()
         self.marker = Listener(self.tunnel, source_filter(settings.mac))
         self._groups = Listener(self.tunnel, group_filter())
         self._to_tap = Sender(settings.tap, MARK)
 
-    def _inject_through_park(self, tap_index: int) -> None:
+    def _inject_through_park(self) -> None:
         """What we write to the park comes in at the guest's port, as if the guest had sent it."""
-        _attach_wire(self._park.name, tap_index, ingress=True)
+        wire.attach(self._park.name, self.settings.tap, ingress=True)
 
-    def _wire_guest_to(self, tunnel_index: int) -> None:
-        _attach_wire(self.settings.tap, tunnel_index, ingress=False)
+    def _wire_guest(self) -> None:
+        wire.attach(self.settings.tap, self.tunnel, ingress=False)
 
     def _empty_tap(self) -> None:
         """What was flooded here before the gate was up also reached the source: drop it (a ring of length 0 keeps nothing)."""
@@ -90,7 +89,7 @@ class DestinationPort:
         """Everything of ours goes, but for the tunnel that is a stretched guest's only wire (``keep_wire``)."""
         if keep_wire:
             # what comes round through the old LAN is the guest's only news of it from now on: nothing is filtered, or past the gate
-            _attach_wire(self.tunnel, netdev.index_of(self.settings.tap), ingress=False)
+            wire.attach(self.tunnel, self.settings.tap, ingress=False)
         if netdev.exists(self.settings.tap):
             self._shorten_queue()
         if keep_wire:
@@ -125,11 +124,3 @@ class _Once:
             return False
         self._seen[frame] -= 1
         return True
-
-
-def _attach_wire(device: str, ifindex: int, ingress: bool) -> None:
-    program = bpf_syscall.load_classifier(wire_code(ifindex, ingress), "vmnet_wire")
-    try:
-        classifier.attach(device, Direction.INGRESS, program, "vmnet")
-    finally:
-        os.close(program)

@@ -49,6 +49,6 @@ def last_line(log: Path) -> str:
 
 
 def _environment() -> dict[str, str]:
-    kept = ("PATH", "LANG", "PYTHONPATH", "VMNET_CACHE", "PYTHONUNBUFFERED")
+    kept = ("PATH", "LANG", "PYTHONPATH", "VMNET_CACHE", "PYTHONUNBUFFERED", "VMNET_CRASH_AT")
     environment = {key: os.environ[key] for key in kept if key in os.environ}
     return {"LANG": "C.UTF-8", "HOME": "/root", **environment}
