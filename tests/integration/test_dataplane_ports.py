@@ -2,8 +2,6 @@
 
 import os
 import time
-from dataclasses import dataclass
-from ipaddress import ip_address
 
 import pytest
 from dataplane_kit import (
@@ -11,130 +9,29 @@ from dataplane_kit import (
     CLIENT,
     GUEST,
     Guest,
-    Host,
-    Tap,
     Traffic,
-    bridge,
     frame,
-    ip,
     isolated,
     numbers,
     tc,
     until,
-    veth,
 )
+from dataplane_pair import Pair
 
 from dom0.dataplane import netdev
-from dom0.dataplane.announce import announcements
-from dom0.dataplane.destination_port import DestinationPort, Opened
+from dom0.dataplane.destination_port import Opened
 from dom0.dataplane.gate import Bounds
-from dom0.dataplane.source_port import PortSettings, Released, SourcePort
+from dom0.dataplane.listener import Listener, source_filter
+from dom0.dataplane.source_port import Released
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
-BOUNDS = Bounds(100_000, 1 << 28)
-VNI = 7
 GROUP = 1  # the stream of broadcast frames
-ENDS = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
-
-
-class Side:
-    """A host with a bridge, an uplink to the switch, a link to the other host, and a tap for the guest."""
-
-    def __init__(self, fabric: Host, uplink: str) -> None:
-        self.host = Host()
-        self.before: set[str] = set()
-        veth(self.host, "uplink", fabric, uplink)
-
-    def finish(self) -> None:
-        with self.host:
-            self.tap = Tap("tap0")
-            bridge("br0", "uplink", "tap0")
-        self.before = self.host.devices()
-
-    def settings(self, local: str, remote: str, bounds: Bounds) -> PortSettings:
-        return PortSettings("tap0", GUEST, VNI, local, remote, bounds, 8 << 20)
-
-
-class Pair:
-    """Two sides and a client at the switch. The guest runs on the source and has been heard there."""
-
-    def __init__(self, version: int = 4, stretched: bool = False, bounds: Bounds = BOUNDS) -> None:
-        self.fabric = Host()
-        self.a, self.b = Side(self.fabric, "left"), Side(self.fabric, "right")
-        veth(self.a.host, "under", self.b.host, "under")
-        ends = ENDS[version]
-        for side, address in zip((self.a, self.b), ends, strict=True):
-            with side.host:
-                with open("/proc/sys/net/ipv6/conf/under/disable_ipv6", "w") as file:  # noqa: PTH123
-                    file.write("0")
-                ip("link", "set", "under", "mtu", 1600)
-                ip(
-                    "addr",
-                    "add",
-                    f"{address}/{24 if version == 4 else 64}",
-                    "dev",
-                    "under",
-                    *(["nodad"] * (version == 6)),
-                )
-            side.finish()
-        with self.fabric:
-            self.client = Tap("client", 100_000)
-            bridge("fabric", "client", "left", *([] if stretched else ["right"]))
-        self.stretched = stretched
-        self.settings_a = self.a.settings(*ends, bounds)
-        self.settings_b = self.b.settings(*ends[::-1], bounds)
-
-    def attach(self) -> None:
-        self.speak(self.a.tap)
-        with self.a.host:
-            self.source = SourcePort(self.settings_a)
-        with self.b.host:
-            self.destination = DestinationPort(self.settings_b, self.stretched)
-
-    def speak(self, tap: Tap) -> None:
-        for one in announcements(GUEST, [ip_address("192.0.2.50")]):
-            tap.write(one)
-
-    def precopy(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            self.source.turn(True)
-            time.sleep(0.005)
-
-    def arrive(self) -> Guest:
-        """The guest resumes at the destination: it reads its tap, and says where it is."""
-        with self.b.host:
-            guest = Guest(self.b.tap)
-            self.destination.resumed()
-            if not self.stretched:
-                self.announce_until_marked()
-        return guest
-
-    def announce_until_marked(self) -> None:
-        self.destination.announce(announcements(GUEST, []))
-        until(self.destination.marker.drain, 2, "the announcement came back")
-
-    def open(self) -> Opened:
-        with self.b.host:
-            return self.destination.open()
-
-    def close(self, keep: bool = False) -> None:
-        with self.a.host:
-            self.source.close(keep)
-        with self.b.host:
-            self.destination.close(keep)
 
 
 def mixed(number: int) -> list[bytes]:
     """Unicast; every twentieth time a broadcast frame too."""
     group = [frame(number // 20, GROUP, BROADCAST)] if number % 20 == 0 else []
     return [frame(number), *group]
-
-
-@dataclass
-class Judged:
-    twice: int
-    lost: int
 
 
 def judge(got: list[bytes], total: int, stream: int = 0, possibly_twice: int = 0) -> None:
@@ -262,8 +159,6 @@ def test_to_another_lan_the_tunnel_is_the_wire() -> None:
     judge(first.got + second.got, total)
     # what the guest sends comes out of the tunnel at the old host
     with pair.a.host:
-        from dom0.dataplane.listener import Listener, source_filter
-
         heard = Listener(pair.source.tunnel, source_filter(GUEST))
         pair.b.tap.write(CLIENT + GUEST + frame(1)[12:])
         until(heard.drain, 1, "the guest was heard at its old host")
@@ -287,3 +182,43 @@ def test_more_than_may_wait_is_dropped_and_counted() -> None:
         until(lambda: pair.destination.counts().tunnelled == 20, 1, "twenty came")
     assert numbers(pair.b.tap.drain()) == list(range(20))
     pair.close()
+
+
+@isolated()
+def test_a_guest_that_is_slow_gets_what_waits_for_it_after_the_end() -> None:
+    """More waits in the new tap than its ring takes by default; the migration ends before the guest has read it."""
+    pair = Pair()
+    pair.attach()
+    pair.destination.expect()
+    pair.source.hold()
+    for number in range(3000):
+        pair.client.write(frame(number))
+    until(lambda: pair.source.counts().parked == 3000, 2, "all wait")
+    with pair.a.host:
+        pair.source.release(None)
+    with pair.b.host:
+        until(lambda: pair.destination.counts().tunnelled == 3000, 2, "all came")
+        pair.destination.resumed()
+        pair.announce_until_marked()
+        pair.destination.open()
+    pair.close()
+    got = pair.b.tap.drain()
+    judge(got, 3000)
+
+
+@isolated()
+def test_a_guest_that_comes_back_late_gets_all_that_had_followed_it() -> None:
+    """More was held than the old tap's ring takes; it is brought back before the guest runs again."""
+    pair = Pair()
+    pair.attach()
+    pair.precopy(0.05)
+    stop_ns = time.time_ns()
+    pair.source.hold()
+    with pair.a.host:
+        pair.source.release(stop_ns)
+        for number in range(3000):
+            pair.client.write(frame(number))
+        until(lambda: pair.source.counts().diverted == 3000, 2, "all followed")
+        assert pair.source.reopen() == 3000
+    pair.close()
+    judge(pair.a.tap.drain(), 3000)

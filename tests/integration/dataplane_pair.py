@@ -1,0 +1,108 @@
+"""Two hosts, a switch with a client, and the two ports between which a guest goes."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import ip_address
+
+from dataplane_kit import GUEST, Guest, Host, Tap, bridge, ip, until, veth
+
+from dom0.dataplane.announce import announcements
+from dom0.dataplane.destination_port import DestinationPort, Opened
+from dom0.dataplane.gate import Bounds
+from dom0.dataplane.source_port import PortSettings, SourcePort
+
+BOUNDS = Bounds(100_000, 1 << 28)
+VNI = 7
+ENDS = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
+
+
+class Side:
+    """A host with a bridge, an uplink to the switch, a link to the other host, and a tap for the guest."""
+
+    def __init__(self, fabric: Host, uplink: str) -> None:
+        self.host = Host()
+        self.before: set[str] = set()
+        veth(self.host, "uplink", fabric, uplink)
+
+    def finish(self, offload: bool) -> None:
+        with self.host:
+            self.tap = Tap("tap0", offload=offload)
+            bridge("br0", "uplink", "tap0")
+        self.before = self.host.devices()
+
+    def settings(self, local: str, remote: str, bounds: Bounds) -> PortSettings:
+        return PortSettings("tap0", GUEST, VNI, local, remote, bounds, 8 << 20)
+
+
+class Pair:
+    """Two sides and a client at the switch. The guest runs on the source and has been heard there."""
+
+    def __init__(
+        self, version: int = 4, stretched: bool = False, bounds: Bounds = BOUNDS, offload: bool = False
+    ) -> None:
+        self.fabric = Host()
+        self.a, self.b = Side(self.fabric, "left"), Side(self.fabric, "right")
+        veth(self.a.host, "under", self.b.host, "under")
+        ends = ENDS[version]
+        for side, address in zip((self.a, self.b), ends, strict=True):
+            with side.host:
+                with open("/proc/sys/net/ipv6/conf/under/disable_ipv6", "w") as file:  # noqa: PTH123
+                    file.write("0")
+                ip("link", "set", "under", "mtu", 1600)
+                ip(
+                    "addr",
+                    "add",
+                    f"{address}/{24 if version == 4 else 64}",
+                    "dev",
+                    "under",
+                    *(["nodad"] * (version == 6)),
+                )
+            side.finish(offload)
+        with self.fabric:
+            self.client = Tap("client", 100_000)
+            bridge("fabric", "client", "left", *([] if stretched else ["right"]))
+        self.stretched = stretched
+        self.settings_a = self.a.settings(*ends, bounds)
+        self.settings_b = self.b.settings(*ends[::-1], bounds)
+
+    def attach(self, announce: bool = True) -> None:
+        if announce:
+            self.speak(self.a.tap)
+        with self.a.host:
+            self.source = SourcePort(self.settings_a)
+        with self.b.host:
+            self.destination = DestinationPort(self.settings_b, self.stretched)
+
+    def speak(self, tap: Tap) -> None:
+        for one in announcements(GUEST, [ip_address("192.0.2.50")]):
+            tap.write(one)
+
+    def precopy(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.source.turn(True)
+            time.sleep(0.005)
+
+    def arrive(self) -> Guest:
+        """The guest resumes at the destination: it reads its tap, and says where it is."""
+        with self.b.host:
+            guest = Guest(self.b.tap)
+            self.destination.resumed()
+            if not self.stretched:
+                self.announce_until_marked()
+        return guest
+
+    def announce_until_marked(self) -> None:
+        self.destination.announce(announcements(GUEST, []))
+        until(self.destination.marker.drain, 2, "the announcement came back")
+
+    def open(self) -> Opened:
+        with self.b.host:
+            return self.destination.open()
+
+    def close(self, keep: bool = False) -> None:
+        with self.a.host:
+            self.source.close(keep)
+        with self.b.host:
+            self.destination.close(keep)
