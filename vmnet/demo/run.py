@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 from vmnet.bench import progress
 from vmnet.bench.rows import Case, Row
 from vmnet.bench.schemes import SCHEMES
-from vmnet.bench.stage import Stage, stage
+from vmnet.bench.stage import Place, Stage, stage
 from vmnet.bench.vm import Bench, Settings, Step
 from vmnet.demo.load import Load, beside
 
 RATE_PPS = 1000
 SIZE_BYTES = 64
+_CAPABILITIES_S = 60.0
 Tell = Callable[[str], None]
 
 
@@ -53,8 +55,17 @@ def play(name: str, folder: Path, tell: Tell) -> Iterator[Played]:
         acts = [act for act in ACTS if act.managed is managed]
         tell(f"two hosts, a switch, a client and a VM {'with' if managed else 'without'} vmnet: booting")
         with stage(name, [SCHEMES[act.scheme] for act in acts], keep=False) as ready:
+            _look_at_qemu(ready.focus(SCHEMES[acts[0].scheme].lab))
             yield from _acts(acts, Bench(settings, ready), ready, tell)
             tell("taking everything down")
+
+
+def _look_at_qemu(place: Place) -> None:
+    """libvirt examines its QEMU, for seconds, when it is first asked for its capabilities; that is not a migration's time."""
+    asked = [host.popen(["virsh", "capabilities"], stdout=subprocess.DEVNULL) for host in place.lab.hosts]
+    for process in asked:
+        with process:
+            process.wait(_CAPABILITIES_S)
 
 
 def _acts(acts: Sequence[Act], bench: Bench, ready: Stage, tell: Tell) -> Iterator[Played]:
