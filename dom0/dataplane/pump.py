@@ -16,7 +16,7 @@ _IDLE_MS = 20
 
 @dataclass(frozen=True)
 class Pumped:
-    """``sent`` and ``skipped`` frames; ``missing``: counted into the park but never found there (its ring dropped them)."""
+    """``sent`` and ``skipped`` frames; ``missing``: counted into the park but never found there, or refused by the next device."""
 
     sent: int
     skipped: int
@@ -47,8 +47,11 @@ def empty(gate: Gate, park: Park, sender: Sender, skip: Callable[[bytes], bool] 
         if skip is not None and skip(frame[VNET_HEADER_BYTES:]):
             skipped += 1
         else:
-            sender.send(frame)
-            sent += 1
+            try:
+                sender.send(frame)
+                sent += 1
+            except OSError:  # the park must be emptied all the same: while anything waits, everything does
+                missing += 1
         released += 1
         released_bytes += len(frame) - VNET_HEADER_BYTES
         gate.set(Word.RELEASED_BYTES, released_bytes)
