@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from dom0.dataplane import classifier, names, netdev, pump, tunnel, wire
+from dom0.dataplane import classifier, names, netdev, pump, ring, tunnel, wire
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
@@ -38,6 +38,8 @@ class DestinationPort:
         self.gate = Gate(settings.tap, self._park.ifindex, 0, settings.bounds, Mode.BLOCK)
         self.gate.set(Word.BOUNDED, 1)
         self._empty_tap()
+        self._counters = netdev.TapCounters(settings.tap)
+        self._gone_before = self._gone()
         tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
         self.gate.attach_exit(self.tunnel, netdev.index_of(settings.tap), settings.mac)
         if stretched:
@@ -74,8 +76,10 @@ class DestinationPort:
 
     def open(self) -> Opened:
         """The old path is empty: let in what waited, in order, then everything that arrives directly."""
+        by_tunnel = Counter(
+            self._groups.drain()
+        )  # first: what is heard and dropped as well would come neither way
         self.gate.set(Word.DROP_GROUP, 1)
-        by_tunnel = Counter(self._groups.drain())
         skipped = _Once(by_tunnel)
         self.gate.mode = Mode.CLOSE
         pumped = pump.empty(self.gate, self._park, self._to_tap, skipped)
@@ -98,19 +102,25 @@ class DestinationPort:
             self.gate.close()
             if self.stretched:
                 classifier.detach(self.settings.tap, Direction.INGRESS)
-        for part in (self.marker, self._groups, self._to_tap, self._park):
+        for part in (self.marker, self._groups, self._to_tap, self._park, self._counters):
             part.close()
         if not keep_wire:
             tunnel.delete(self.tunnel)
 
     def _shorten_queue(self) -> None:
-        """The tap's queue as it was. While the kernel changes it, a device drops what it is given: so nothing is given to it."""
-        before = self.gate.mode
-        self.gate.mode = Mode.HOLD
-        netdev.set_queue_length(self.settings.tap, self._queue_length)
-        self.gate.mode = Mode.CLOSE
-        pump.empty(self.gate, self._park, self._to_tap)
-        self.gate.mode = before
+        """The tap's queue as it was, unless more than that still waits for a guest that runs."""
+        if self.gate.get(Word.BOUNDED):  # it has never run here, and nothing is for it any more
+            self.gate.mode = Mode.BLOCK
+            netdev.set_queue_length(self.settings.tap, self._queue_length)
+        else:
+            ring.shorten(self.gate, self._park, self._to_tap, self._queue_length, self._waiting)
+
+    def _gone(self) -> int:
+        return self._counters.taken() + self._counters.dropped()
+
+    def _waiting(self) -> int:
+        """Frames in the tap that the guest's hypervisor has not read."""
+        return self.gate.entered() - (self._gone() - self._gone_before)
 
 
 class _Once:
