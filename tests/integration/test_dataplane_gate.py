@@ -114,6 +114,21 @@ def test_what_the_parks_ring_dropped_is_said_and_blocks_nothing() -> None:
     assert numbers(bench.exit.drain()) == [0, 1, 2, 3, 10, 11]
 
 
+@isolated()
+def test_a_device_that_refuses_frames_does_not_keep_the_rest_waiting() -> None:
+    bench = Bench(Bounds(4, 10_000), Mode.HOLD)
+    bench.gate.set(Word.BOUNDED, 1)
+    bench.gate.set(Word.EXIT_IFINDEX, 0)
+    bench.to_tap.send(NO_OFFLOAD + frame(0))
+    bench.to_tap.send(NO_OFFLOAD + frame(1))
+    bench.send(2, 6)
+    bench.gate.mode = Mode.CLOSE
+    found = pump.empty(bench.gate, bench.park, bench.to_tap)
+    assert (found.sent, found.missing) == (2, 2)
+    bench.send(6, 8)
+    assert numbers(bench.tap.drain()) == [0, 1, 2, 3, 6, 7]
+
+
 @pytest.mark.parametrize("senders", [1, 2])
 @isolated()
 def test_order_while_frames_come_and_the_mode_changes(senders: int) -> None:
