@@ -298,6 +298,8 @@ class SourceMigration(Migration):
     async def _recover(self) -> None:
         if not self.released:
             await self._release(self.stop_ns or self.divert_ns)
+        for device, bridge in self._stretched().items():
+            await stretch.join(self.context.store, self.record.vm, device, bridge)
         if not all(port.copy_complete for port in self.ports):
             self.notes.append(
                 "the copy of what was stranded was not complete in time: some frames may be lost"
@@ -365,7 +367,9 @@ class SourceMigration(Migration):
         for port in self.ports:
             await asyncio.to_thread(port.close, port.tunnel in kept)
         self.ports = []
-        if self.state is State.DONE and not kept:
+        came_home = self.state is State.DONE and not kept
+        never_left = self.state is not State.DONE and self._stretched()
+        if came_home or never_left:
             await stretch.end(self.context.store, self.record.vm)
 
     async def _verdict(self) -> None:

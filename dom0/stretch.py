@@ -40,10 +40,15 @@ def journal_id(vm: str) -> str:
     return f"stretch:{vm}"
 
 
-async def begin(store: Store, vm: str, device: str, bridge: str) -> None:
-    """The guest runs elsewhere now: its old bridge forwards into the tunnel ``device``. Safe to repeat."""
+async def join(store: Store, vm: str, device: str, bridge: str) -> None:
+    """Before the guest runs elsewhere: what it sends there comes in at its old bridge from the first frame on. Safe to repeat."""
     await _note(store, vm, (Action(Kind.TUNNEL, device), Action(Kind.JOIN, device, bridge)))
     await bridges.join(device, bridge)
+
+
+async def begin(store: Store, vm: str, device: str, bridge: str) -> None:
+    """The guest runs elsewhere: its old bridge forwards into the tunnel ``device``. Safe to repeat."""
+    await join(store, vm, device, bridge)
     await asyncio.to_thread(bridges.flood, device, True)
 
 

@@ -1,0 +1,113 @@
+"""What the migration scenarios share: moving a VM under traffic, and looking for what was left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vmnet.control import ControlClient
+from vmnet.lab import Host, Lab
+from vmnet.lab.wait import wait_for
+
+VMNET = [sys.executable, "-m", "vmnet.cli.main"]
+VM = "vm1"
+
+
+def where(lab: Lab) -> Host:
+    """The one host whose libvirt says that the VM runs there."""
+
+    def one() -> Host | None:
+        found = [host for host in lab.hosts if VM in running(host)]
+        assert len(found) < 2, "the VM runs twice"
+        return found[0] if found else None
+
+    return wait_for("the VM to run somewhere", one, 30, 0.1)
+
+
+def running(host: Host) -> list[str]:
+    listed = host.run(["virsh", "list", "--name", "--state-running"], check=False)
+    return str(listed.stdout).split()
+
+
+def other(lab: Lab, host: Host) -> Host:
+    return next(one for one in lab.hosts if one.name != host.name)
+
+
+def vmnet(host: Host, *words: str) -> subprocess.CompletedProcess[str]:
+    return host.run([*VMNET, *words], check=False, timeout=90)
+
+
+def migrate(lab: Lab, *options: str) -> subprocess.CompletedProcess[str]:
+    source = where(lab)
+    return vmnet(source, "migrate", "--json", *options, VM, other(lab, source).name)
+
+
+def virsh_migrate(lab: Lab) -> subprocess.CompletedProcess[str]:
+    source = where(lab)
+    target = other(lab, source)
+    command = ["virsh", "migrate", "--live", VM, target.libvirt_uri, f"tcp://{target.address}"]
+    return source.run(command, check=False, timeout=90)
+
+
+def abort(host: Host) -> None:
+    """Ask the daemon itself: a command's start would take as long as a small VM's pre-copy."""
+    ControlClient(host.daemon_socket).request("abort", vm=VM)
+
+
+def verdict(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["verdict"]
+    return found
+
+
+@contextmanager
+def traffic(lab: Lab, address: str, rate: int = 1000) -> Iterator[dict[str, Any]]:
+    """Both ways, for as long as the block lasts; the result is in the dictionary afterwards."""
+    command = [*VMNET, "probe", address, "--rate", str(rate), "--duration", "60", "--json"]
+    meter = lab.node("client").popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert meter.stdout is not None
+    result: dict[str, Any] = {}
+    try:
+        first = meter.stdout.readline()
+        assert '"started"' in first, first + (meter.stderr.read() if meter.stderr else "")
+        yield result
+    finally:
+        meter.terminate()
+        out, complaint = meter.communicate(timeout=30)
+    assert meter.returncode == 0, complaint
+    result.update(json.loads(out.splitlines()[-1]))
+
+
+def left_behind(lab: Lab) -> list[str]:
+    """Devices, programs and open migrations of ours on any host."""
+    found = []
+    look = "ip -o link; for d in /sys/class/net/*; do for w in ingress egress; do tc filter show dev ${d##*/} $w; done; done"
+    for host in lab.hosts:
+        text = host.run(["sh", "-c", look], check=False).stdout
+        found += [
+            f"{host.name}: {line}"
+            for line in text.splitlines()
+            if " vmt" in line or " vmp" in line or "vmnet" in line
+        ]
+        status = json.loads(vmnet(host, "status", "--json").stdout)
+        open_ones = [one for one in status["migrations"] + status["history"] if one["finished"] is None]
+        found += [f"{host.name}: open in state {one['state']}" for one in open_ones]
+    return found
+
+
+def settled(lab: Lab, limit_s: float = 45) -> None:
+    """Until nothing of ours is left behind. LabError says what was."""
+    wait_for("nothing to be left behind", lambda: not left_behind(lab), limit_s, 0.2)
+
+
+def address(lab: Lab, version: int = 4) -> str:
+    return str(lab.vm(VM).interfaces[0].addresses[0 if version == 4 else 1]).partition("/")[0]
+
+
+def log(host: Host, name: str = "dom0d") -> str:
+    return Path(host.log_file(name)).read_text()

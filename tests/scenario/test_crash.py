@@ -1,0 +1,72 @@
+"""The daemon is killed (-9) in each state, on either side: after its restart the VM runs in one place and nothing is left over."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import kit
+import pytest
+
+from vmnet.lab import Host, Lab, lab_up
+from vmnet.lab.wait import wait_for
+from vmnet.machine import TABLE, Role, State
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.lab,
+    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("libvirtd"), reason="needs root and libvirtd"),
+]
+_BEFORE_ENTERED = {State.PREFLIGHT, State.PREPARING}
+_ABORTED = {State.ROLLING_BACK, State.ROLLED_BACK}
+
+
+def states() -> list[tuple[Role, State]]:
+    """Every state a side enters."""
+    return [
+        (role, state)
+        for role in Role
+        for state in State
+        if any(r.role is role and r.next is state for r in TABLE)
+    ]
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Lab]:
+    with lab_up("pair", "labcrash") as lab:
+        yield lab
+
+
+def crash_in(monkeypatch: pytest.MonkeyPatch, host: Host, role: Role, state: State) -> None:
+    monkeypatch.setenv("VMNET_CRASH_AT", f"{role.value}:{state.value}")
+    host.restart_daemon()
+    monkeypatch.delenv("VMNET_CRASH_AT")
+
+
+@pytest.mark.parametrize(("role", "state"), states(), ids=lambda one: one.value)
+def test_killed(pair: Lab, monkeypatch: pytest.MonkeyPatch, role: Role, state: State) -> None:
+    source = kit.where(pair)
+    victim = source if role is Role.SOURCE else kit.other(pair, source)
+    crash_in(monkeypatch, victim, role, state)
+    command = [*kit.VMNET, "migrate", "--json", kit.VM, kit.other(pair, source).name]
+    run = source.popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert run.stdout is not None
+    for line in run.stdout:
+        if state in _ABORTED and '"state": "pre-copy"' in line:
+            kit.abort(source)
+    run.wait(timeout=90)
+    if state is State.LEFT and victim.service("dom0d") is not None:
+        pytest.skip("libvirt was slower than the drain this time: the source was never in this state")
+    wait_for("the daemon to be killed", lambda: victim.service("dom0d") is None, 20, 0.05)
+    victim.start_daemon()
+    victim.wait_daemon()
+    kit.settled(pair)
+    here = kit.where(pair)
+    print(
+        f"killed: {role.value} {state.value}: the VM runs on {'the source' if here is source else here.name}"
+    )
+    with kit.traffic(pair, kit.address(pair), 200) as result:
+        pass
+    assert result["lost"] == 0
