@@ -57,19 +57,22 @@ setup: as root: apt-get install --no-install-recommends $1"
     start_nothing
     as_root apt-get -q update > /dev/null || die "apt-get update failed: is there a network, and are the sources right?"
     # shellcheck disable=SC2086
-    as_root apt-get -qy -o Dpkg::Use-Pty=0 install --no-install-recommends $1 > /dev/null || die "apt-get install failed"
+    log=$(mktemp)
+    as_root apt-get -qy -o Dpkg::Use-Pty=0 install --no-install-recommends $1 > "$log" 2>&1 ||
+        { tail -n 20 "$log" >&2; die "apt-get install failed; all it said is in $log"; }
+    rm -f "$log"
 }
 
 # What .venv was made from: another Python, place or set of dependencies makes it anew.
 fingerprint() {
-    { cat pyproject.toml setup.py scripts/setup.sh; /usr/bin/python3 --version; pwd -P; } | sha256sum | cut -d ' ' -f 1
+    { cat pyproject.toml setup.py scripts/setup.sh scripts/constraints.txt; /usr/bin/python3 --version; pwd -P; } | sha256sum | cut -d ' ' -f 1
 }
 
 make_venv() {
     say "making .venv"
     [ -x .venv/bin/python ] && .venv/bin/python -c 'import pip' 2> /dev/null || /usr/bin/python3 -m venv --clear .venv
     log=.venv/setup.log
-    .venv/bin/python -m pip install --disable-pip-version-check --no-input -q -e '.[dev,plot]' > $log 2>&1 ||
+    .venv/bin/python -m pip install --disable-pip-version-check --no-input -q -c scripts/constraints.txt -e '.[dev,plot]' > $log 2>&1 ||
         { tail -n 20 $log >&2; die "pip failed; all it said is in $log"; }
     fingerprint > .venv/.vmnet
 }
