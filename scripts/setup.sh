@@ -56,8 +56,8 @@ setup: as root: apt-get install --no-install-recommends $1"
     say "installing: $1"
     start_nothing
     as_root apt-get -q update > /dev/null || die "apt-get update failed: is there a network, and are the sources right?"
-    # shellcheck disable=SC2086
     log=$(mktemp)
+    # shellcheck disable=SC2086
     as_root apt-get -qy -o Dpkg::Use-Pty=0 install --no-install-recommends $1 > "$log" 2>&1 ||
         { tail -n 20 "$log" >&2; die "apt-get install failed; all it said is in $log"; }
     rm -f "$log"
