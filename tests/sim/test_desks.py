@@ -1,0 +1,217 @@
+"""Two daemons, whole but for what touches the machine, under loss, doubling, delay, failure and death at every phase."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from clock import JumpingLoop, Time
+from world import VM, World
+
+from vmnet.errors import VmnetError
+from vmnet.machine import State
+
+PHASES = ["begin", "prepare", "pass 1", "copy"]
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a coroutine in a time of its own, with stand-ins for what the daemons' modules touch."""
+    loop = JumpingLoop()
+
+    async def at_once(function: Callable[..., Any], *args: Any) -> Any:
+        return function(*args)
+
+    async def nothing(*_: Any) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
+    for module in ("migration", "source", "destination", "desk", "result", "convergence_watch"):
+        monkeypatch.setattr(f"dom0.{module}.time", Time(loop))
+    monkeypatch.setattr("dom0.preflight.ask", nothing)
+    monkeypatch.setattr("dom0.executor.undo", nothing)
+    monkeypatch.setattr("dom0.dataplane.netdev.exists", lambda name: True)
+    monkeypatch.setattr("dom0.dataplane.netdev.get_queue_length", lambda name: 1000)
+
+    def go(body: Coroutine[Any, Any, None]) -> None:
+        try:
+            loop.run_until_complete(asyncio.wait_for(body, 3600))
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            with contextlib.suppress(RuntimeError):
+                loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+
+    return go
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
+    def build(*args: Any, **kwargs: Any) -> World:
+        from world import Port
+
+        world = World(*args, **kwargs)
+        monkeypatch.setattr("dom0.source.SourcePort", lambda settings: Port(world.hosts["a"], settings))
+        monkeypatch.setattr(
+            "dom0.destination.DestinationPort", lambda one, stretched: Port(world.hosts["b"], one, stretched)
+        )
+        return world
+
+    return build
+
+
+async def settle(world: World) -> None:
+    """Until both daemons have nothing open, at most an hour of theirs."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + 1000
+    while loop.time() < deadline:
+        await asyncio.sleep(1)
+        open_ones = [
+            one
+            for host in world.hosts.values()
+            if host.alive
+            for one in host.desk.migrations.values()
+            if "_runner" not in vars(one) or not one._runner.done()
+        ]
+        if not open_ones and not world.tasks and not world.job_running:
+            return
+    raise AssertionError(
+        {
+            name: [(one.state, one.error) for one in h.desk.migrations.values()]
+            for name, h in world.hosts.items()
+        }
+    )
+
+
+def judge(world: World) -> str:
+    """One place, both sides agree, nothing is left. Where the VM is."""
+    assert list(world.at.values()) == ["running"], world.at
+    (place,) = world.at
+    for name, host in world.hosts.items():
+        if not host.alive:
+            continue
+        assert all(port.closed for port in host.ports), name
+        assert not [one for one in host.store.journals if not one.startswith("stretch:")], name
+        for record in host.store.records.values():
+            expected = State.DONE if place == "b" else State.ROLLED_BACK
+            assert record.state == expected.value, (name, record.state, place, record.error)
+            assert record.finished is not None
+    if place == "a":
+        assert all(port.mode == "pass" for port in world.hosts["a"].ports if world.hosts["a"].alive)
+    return place
+
+
+async def managed(world: World) -> None:
+    with contextlib.suppress(VmnetError):
+        await world.hosts["a"].desk.migrate("blue", "b", None)
+    await settle(world)
+
+
+async def hooks(world: World) -> None:
+    with contextlib.suppress(VmnetError):
+        await world.migrate()
+    await settle(world)
+
+
+WAYS = [managed, hooks]
+UNTOLD = pytest.mark.xfail(
+    reason="the destination ends before its report of the failure is sent: the source waits for ever"
+)
+TOO_LATE = pytest.mark.xfail(
+    reason="rolling back after the guest has left: 'rolled-back' is said of a VM that moved"
+)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_goes_well(run: Run, make: Callable[..., World], way: Callable[[World], Any]) -> None:
+    async def body() -> None:
+        world = make(1, 0.0)
+        await way(world)
+        assert judge(world) == "b"
+        there, here = world.hosts["b"].store.known[VM], world.hosts["a"].store.known[VM]
+        assert (there.host, there.generation) == (here.host, here.generation) == ("b", 2)
+        (record,) = world.hosts["a"].store.records.values()
+        assert record.verdict is not None and record.verdict["clean"], record.verdict
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("way", "phase"),
+    [
+        *((managed, phase) for phase in PHASES),
+        (hooks, "begin"),
+        (hooks, "copy"),
+        *(pytest.param(hooks, phase, marks=UNTOLD) for phase in ("prepare", "pass 1")),
+    ],
+)
+def test_the_hypervisor_fails(
+    run: Run, make: Callable[..., World], way: Callable[[World], Any], phase: str
+) -> None:
+    async def body() -> None:
+        world = make(1, 0.0, phase)
+        await way(world)
+        assert judge(world) == "a"
+
+    run(body())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("seed", range(60))
+def test_a_bad_wire(run: Run, make: Callable[..., World], way: Callable[[World], Any], seed: int) -> None:
+    async def body() -> None:
+        world = make(seed, 0.3)
+        world.spared = ("expect",)
+        await way(world)
+        judge(world)
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("way", "phase", "victim"),
+    [
+        pytest.param(way, phase, victim, marks=TOO_LATE)
+        if (way, victim) == (managed, "b") and phase in ("prepare", "pass 1")
+        else (way, phase, victim)
+        for way in WAYS
+        for phase in PHASES
+        for victim in "ab"
+    ],
+)
+def test_one_daemon_dies(
+    run: Run, make: Callable[..., World], way: Callable[[World], Any], phase: str, victim: str
+) -> None:
+    async def body() -> None:
+        world = make(1, 0.0)
+        world.die_at = (victim, phase)
+        await way(world)
+        judge(world)
+
+    run(body())
+
+
+LATE_S = (0.055, 0.0555, 0.056)
+
+
+@pytest.mark.parametrize(
+    "after_s",
+    [0.001, 0.01, 0.02, 0.03, 0.04, 0.05, *(pytest.param(one, marks=TOO_LATE) for one in LATE_S), 0.06, 0.1],
+)
+def test_the_operator_aborts(run: Run, make: Callable[..., World], after_s: float) -> None:
+    async def body() -> None:
+        world = make(1, 0.0)
+        desk = world.hosts["a"].desk
+        await desk.migrate("blue", "b", None)
+        await asyncio.sleep(after_s)
+        with contextlib.suppress(VmnetError):
+            desk.abort("blue")
+        await settle(world)
+        judge(world)
+
+    run(body())

@@ -1,0 +1,343 @@
+"""Two hosts in memory: the daemons' own desks and migrations; hypervisor, ports, store and wire are stand-ins."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from dom0.context import Context
+from dom0.dataplane.destination_port import Opened
+from dom0.dataplane.gate import GateCounts
+from dom0.dataplane.source_port import PortSettings, Released
+from dom0.desk import Desk
+from dom0.hook_call import HookCall
+from vmnet.config import parse
+from vmnet.errors import (
+    NotFoundError,
+    PeerError,
+    RefusedError,
+    StaleGenerationError,
+    UnavailableError,
+    VmnetError,
+)
+from vmnet.hypervisor.domains import DomainState
+from vmnet.hypervisor.events import DomainEvent, Happening, JobProgress
+from vmnet.store import Binding, JournalEntry, MigrationRecord
+
+VM = "11111111-2222-3333-4444-555555555555"
+MAC = "52:54:00:00:00:01"
+XML = f"""<domain type='kvm'><name>blue</name><uuid>{VM}</uuid><memory>524288</memory>
+<os><type arch='x86_64' machine='pc'>hvm</type></os><devices><interface type='bridge'><mac address='{MAC}'/>
+<source bridge='br0'/><target dev='vnet0'/></interface></devices></domain>"""
+NONE = GateCounts(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+class MemoryStore:
+    """The journal, records and bindings of one host."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, MigrationRecord] = {}
+        self.journals: dict[str, list[JournalEntry]] = {}
+        self.known: dict[str, Binding] = {}
+
+    async def migration_put(self, record: MigrationRecord) -> None:
+        self.records[record.id] = record
+
+    async def journal_plan(self, identity: str, entries: list[JournalEntry]) -> None:
+        self.journals[identity] = [*self.journals.get(identity, []), *entries]
+
+    async def journal(self, identity: str) -> list[JournalEntry]:
+        return self.journals.get(identity, [])
+
+    async def journal_clear(self, identity: str) -> None:
+        self.journals.pop(identity, None)
+
+    async def space_check(self) -> None: ...
+
+    async def binding_get(self, vm: str) -> Binding | None:
+        return self.known.get(vm)
+
+    async def binding_learn(self, binding: Binding) -> Binding:
+        known = self.known.get(binding.vm)
+        if known is None or binding.generation > known.generation:
+            self.known[binding.vm] = binding
+        return self.known[binding.vm]
+
+    async def binding_claim(self, binding: Binding, expected: int | None) -> Binding:
+        known = self.known.get(binding.vm)
+        if (known.generation if known else None) != expected:
+            raise StaleGenerationError("somebody else was first")
+        self.known[binding.vm] = replace(binding, generation=(expected or 0) + 1)
+        return self.known[binding.vm]
+
+
+class Port:
+    """Stands for either port: says what mode its gate is in, and whether anything of it is left."""
+
+    def __init__(self, host: Host, settings: PortSettings, stretched: bool = False) -> None:
+        self.settings, self.stretched, self.tunnel = settings, stretched, f"vmt{settings.vni:06x}"
+        self.mode, self.closed, self.retired, self.copy_complete = "pass", False, False, True
+        self.addresses = SimpleNamespace(found={})
+        self.marker = Marker()
+        host.ports.append(self)
+
+    def turn(self, sampling: bool) -> None:
+        assert not self.closed
+
+    def unread(self) -> int:
+        return 0
+
+    def hold(self) -> None:
+        self.mode = "hold"
+
+    expect = hold
+
+    def release(self, stop_ns: int | None) -> Released:
+        assert self.mode == "hold"
+        self.mode = "divert"
+        return Released(0, 0, 0, 0)
+
+    def reopen(self) -> int:
+        self.mode = "pass"
+        return 0
+
+    def open(self) -> Opened:
+        self.mode = "pass"
+        return Opened(0, 0, 0)
+
+    def announce(self, frames: list[bytes]) -> None:
+        asyncio.get_running_loop().call_later(0.002, self.marker.come)
+
+    def counts(self) -> GateCounts:
+        return NONE
+
+    def retire(self) -> None:
+        self.retired = True
+
+    def resumed(self) -> None: ...
+    def stop_groups(self) -> None: ...
+
+    def close(self, keep: bool = False) -> None:
+        self.closed = True
+        self.marker.close()
+
+
+class Marker:
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self._open = True
+
+    def come(self) -> None:
+        if self._open:
+            os.eventfd_write(self.fd, 1)
+
+    def drain(self) -> list[bytes]:
+        try:
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
+            return []
+        return [b"marker"]
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            os.close(self.fd)
+
+
+class Host:
+    def __init__(self, world: World, name: str, other: str) -> None:
+        self.name, self.ports, self.alive = name, [], True
+        self.ports: list[Port] = []
+        config = parse(
+            f"[host]\nname='{name}'\n[listen]\ntunnel_address='192.0.2.{ord(name)}'\n[tls]\nplain=true\n"
+            f"[peers.{other}]\naddress='192.0.2.{ord(other)}'\nlibvirt_uri='qemu+tcp://{other}/system'\n",
+            "sim",
+        )
+        self.store = MemoryStore()
+        domains: Any = Domains(world, name)
+        store: Any = self.store
+        peers: Any = {other: Wire(world, name, other)}
+        self.context = Context(config, store, None, domains, peers)  # type: ignore[arg-type]
+        self.desk = Desk(self.context)
+
+    def hear(self, happening: Happening, now_ns: int, detail: str = "", number: int = 0) -> None:
+        if self.alive:
+            self.desk.hypervisor_event(DomainEvent(happening, VM, "blue", now_ns, detail, number))
+
+    def die(self) -> None:
+        """The daemon is killed: it hears nothing and does nothing any more."""
+        self.alive = False
+        for one in self.desk.migrations.values():
+            for task in (*([one._runner] if "_runner" in vars(one) else []), *one._tasks):
+                task.cancel()
+
+
+class Wire:
+    """Requests to the other daemon: late, lost, answered too late, or doubled."""
+
+    def __init__(self, world: World, me: str, other: str) -> None:
+        self._world, self._me, self._other = world, me, other
+
+    async def clock_offset_ns(self, count: int) -> int:
+        return 0
+
+    async def request(self, op: str, payload: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        world = self._world
+        host = world.hosts[self._other]
+        message = json.loads(json.dumps(payload))
+        fate = world.fate(op)
+        await asyncio.sleep(world.dice.choice((0.0003, 0.001, 0.02)))
+        if fate == "lost" or not host.alive or not world.hosts[self._me].alive:
+            await asyncio.sleep(limit_s)
+            raise PeerError(f"no answer to {op}")
+        if fate == "doubled":
+            world.spawn(self._once_more(host, op, message))
+        answer = await asyncio.wait_for(host.desk.peer(self._me, op, message), limit_s)
+        if fate == "answer lost":
+            raise PeerError(f"the connection was lost before the answer to {op}")
+        return dict(json.loads(json.dumps(answer)))
+
+    async def _once_more(self, host: Host, op: str, message: dict[str, Any]) -> None:
+        await asyncio.sleep(self._world.dice.choice((0.0, 0.01, 0.5)))
+        with contextlib.suppress(VmnetError):
+            await host.desk.peer(self._me, op, message)
+
+
+class Domains:
+    """One host's hypervisor, as the daemon asks it."""
+
+    def __init__(self, world: World, host: str) -> None:
+        self._world, self._host = world, host
+
+    async def find(self, vm: str) -> DomainState:
+        state = self._world.at.get(self._host)
+        if state is None:
+            raise NotFoundError("no such VM here")
+        return DomainState("blue", VM, state == "running", XML)
+
+    async def migrate(self, *_: Any) -> None:
+        """libvirt's own work: it goes on when the caller is gone."""
+        await asyncio.shield(asyncio.ensure_future(self._world.migrate()))
+
+    async def suspend(self, vm: str) -> None:
+        if self._world.at.get(self._host) != "running":
+            raise RefusedError("it is not running")
+        await asyncio.sleep(0.002)
+        self._world.stop_guest(by_people=True)
+
+    async def resume(self, vm: str) -> None:
+        if self._world.at.get(self._host) != "paused" or self._world.job_running:
+            raise RefusedError("it is not paused, or a migration has it")
+        self._world.run_at(self._host)
+
+    async def abort_job(self, vm: str) -> None:
+        if not self._world.job_running:
+            raise RefusedError("there is no job")
+        self._world.abort = True
+
+    async def set_max_downtime(self, vm: str, milliseconds: int) -> None: ...
+    async def set_speed(self, vm: str, speed: int) -> None: ...
+
+    async def progress(self, vm: str) -> JobProgress:
+        return JobProgress(
+            True,
+            memory_total_bytes=1 << 29,
+            memory_processed_bytes=1 << 28,
+            memory_remaining_bytes=1 << 20,
+            memory_bps=1 << 30,
+            dirty_bps=1 << 20,
+        )
+
+
+class World:
+    """The VM, libvirt's migration of it from ``a`` to ``b``, and what goes wrong: all from one seed."""
+
+    def __init__(self, seed: int, trouble: float, fail_at: str = "") -> None:
+        self.dice, self.trouble, self.fail_at = random.Random(seed), trouble, fail_at
+        self.at: dict[str, str] = {"a": "running"}
+        self.job_running = self.abort = self.by_people = False
+        self.die_at: tuple[str, str] | None = None
+        self.spared: tuple[str, ...] = ()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.hosts = {"a": Host(self, "a", "b"), "b": Host(self, "b", "a")}
+
+    def fate(self, op: str) -> str:
+        if self.dice.random() >= self.trouble or op in self.spared:
+            return "well"
+        return self.dice.choice(("lost", "answer lost", "doubled"))
+
+    def spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def now_ns(self) -> int:
+        return int((1_700_000_000 + asyncio.get_running_loop().time()) * 1e9)
+
+    def run_at(self, host: str) -> None:
+        self.at[host] = "running"
+        assert list(self.at.values()).count("running") == 1, f"the VM runs twice: {self.at}"
+        self.hosts[host].hear(Happening.GUEST_RESUME, self.now_ns())
+
+    def stop_guest(self, by_people: bool) -> None:
+        if self.at.get("a") == "running":
+            self.at["a"], self.by_people = "paused", by_people
+            self.hosts["a"].hear(Happening.GUEST_STOP, self.now_ns())
+            self.hosts["a"].hear(Happening.SUSPENDED, self.now_ns())
+
+    async def migrate(self) -> None:
+        self.job_running = True
+        try:
+            await self._phases()
+        except UnavailableError:
+            self._failed()
+            raise RefusedError("operation failed: migration out job") from None
+        finally:
+            self.job_running = False
+
+    async def _phases(self) -> None:
+        b = self.hosts["b"]
+        await self._phase("begin")
+        await self._hook(b, "migrate")
+        await self._phase("prepare")
+        self.at["b"] = "incoming"
+        await self._hook(b, "started")
+        for number in range(1, 6):
+            await self._phase(f"pass {number}")
+            self.hosts["a"].hear(Happening.PASS, self.now_ns(), number=number)
+            for _ in range(20):
+                await asyncio.sleep(0.005)
+                if self.at["a"] != "running":
+                    break
+            if self.at["a"] != "running":
+                break
+        self.stop_guest(by_people=False)
+        await asyncio.sleep(0.03)
+        await self._phase("copy")
+        del self.at["a"]
+        self.run_at("b")
+        await asyncio.sleep(self.dice.choice((0.0005, 0.01)))
+        self.hosts["a"].hear(Happening.STOPPED, self.now_ns(), "migrated")
+
+    async def _phase(self, name: str) -> None:
+        await asyncio.sleep(0.005)
+        if self.die_at is not None and self.die_at[1] == name:
+            self.hosts[self.die_at[0]].die()
+        if self.abort or self.fail_at == name:
+            raise UnavailableError("failed")
+
+    async def _hook(self, host: Host, op: str) -> None:
+        if host.alive:
+            await host.desk.hook(HookCall("qemu", "blue", op, "begin", "", XML.encode()))
+
+    def _failed(self) -> None:
+        if self.at.pop("b", None) is not None:
+            self.hosts["b"].hear(Happening.STOPPED, self.now_ns(), "failed")
+        if self.at["a"] == "paused" and not self.by_people:
+            self.run_at("a")
