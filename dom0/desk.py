@@ -240,10 +240,8 @@ class Desk:
         segments = {str(mac): str(segment) for mac, segment in raw.items()} if isinstance(raw, dict) else {}
         migration.claim = ClaimRequest(peer, address_field(message, "tunnel_address"), segments)
         migration.post(Event.CLAIMED)
-        state_now = await migration.settled((State.PRECOPY,), _BARRIER_S)
-        if state_now is not State.PRECOPY:
-            raise RefusedError(f"{self.context.host} does not let the VM go: {migration.error}")
-        return migration.agreement().to_json()
+        agreed = await asyncio.wait_for(asyncio.shield(migration.attached), _BARRIER_S)
+        return agreed.to_json()
 
     async def _to_destination(
         self, one: DestinationMigration, op: str, message: dict[str, Any]

@@ -112,6 +112,7 @@ class Migration:
         self.state = row.next
         if entered:
             self._note_state()
+            self.entered()
         await self._perform(row.steps)
         self._working = False
         if entered:
@@ -140,6 +141,9 @@ class Migration:
                 self.post(Event.FAILED, failure)
                 return
             self.tell("step", step=one.name.lower(), took_ms=round((time.monotonic() - began) * 1000, 3))
+
+    def entered(self) -> None:
+        """For subclasses: called when a state is entered, before its steps."""
 
     def after(self, event: Event) -> None:
         """For subclasses: called when an event has been dealt with, also one that meant nothing any more."""

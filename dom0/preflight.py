@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
 
 from dom0 import bridges, stretch
 from dom0.claim import address_field, field, uuid_field
@@ -85,26 +84,8 @@ async def _domain(context: Context, question: Question) -> list[str]:
 
 
 async def _capabilities(context: Context, question: Question) -> list[str]:
-    root = ElementTree.fromstring(await context.domains.capabilities())
-    guests = [
-        one for one in root.iter("guest") if one.find(f"arch[@name='{_plain(question.arch)}']") is not None
-    ]
-    if not guests:
-        return [f"{context.host} cannot run {question.arch} guests"]
-    machines = {one.text for guest in guests for one in guest.iter("machine")}
-    machines |= {one.get("canonical") for guest in guests for one in guest.iter("machine")}
-    if question.machine not in machines:
-        return [f"{context.host} does not know machine type {question.machine}: upgrade QEMU there"]
-    domains = {one.get("type") for guest in guests for one in guest.iter("domain")}
-    if question.driver not in domains:
-        return [
-            f"{context.host} cannot run '{question.driver}' guests (it has {', '.join(sorted(map(str, domains)))})"
-        ]
-    return []
-
-
-def _plain(text: str) -> str:
-    return "".join(one for one in text if one.isalnum() or one == "_")
+    reason = await context.domains.unsupported(question.arch, question.machine, question.driver)
+    return [f"{context.host} cannot run this guest: {reason}"] if reason else []
 
 
 async def _bridges(context: Context, question: Question) -> list[str]:

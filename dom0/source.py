@@ -71,6 +71,8 @@ class SourceMigration(Migration):
         self.clock_offset_ns = 0
         self.began = time.monotonic()
         self.watch: ConvergenceWatch | None = None
+        self.attached: asyncio.Future[Agreement] = asyncio.get_running_loop().create_future()
+        """What the destination gets for an answer to its claim."""
         self._migrating: asyncio.Task[Any] | None = None
         self.steps = {
             Step.START_MIGRATION: self._start_migration,
@@ -141,6 +143,13 @@ class SourceMigration(Migration):
                 _FORWARD_S, Event.PEER_OPEN, "the destination's daemon did not open its direct path"
             )
 
+    def entered(self) -> None:
+        """A destination that waits for its claim's answer holds up its hypervisor, and so the abort: do not let it wait."""
+        if self.state in (State.ROLLING_BACK, State.ROLLED_BACK) and not self.attached.done():
+            reason = self.error.message if self.error is not None else "cancelled"
+            self.attached.set_exception(RefusedError(f"{self.context.host} does not let the VM go: {reason}"))
+            self.attached.exception()  # nobody need ask for it
+
     # -- steps ---------------------------------------------------------------------------------------------------
 
     async def _start_migration(self) -> None:
@@ -183,6 +192,7 @@ class SourceMigration(Migration):
             await asyncio.to_thread(SourcePort, self._settings(wire, str(taps[wire.mac])))
             for wire in self.wires
         ]
+        self.attached.set_result(self._agreement())
         self.spawn(self._sample())
         if self.managed:
             self.watch = ConvergenceWatch(
@@ -220,7 +230,7 @@ class SourceMigration(Migration):
         assert self.claim is not None
         return stretch.local_address(self.context.config.listen.tunnel_address, self.claim.tunnel_address)
 
-    def agreement(self) -> Agreement:
+    def _agreement(self) -> Agreement:
         return Agreement(
             self.record.id,
             self.record.mode,

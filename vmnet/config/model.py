@@ -104,7 +104,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Recorder:
-    bytes: int = _setting(33_554_432, checks.integer(1_048_576, 2**32 - 1, "bytes"))
+    bytes: int = _setting(8_388_608, checks.integer(1_048_576, 2**32 - 1, "bytes"))
 
 
 @dataclass(frozen=True)

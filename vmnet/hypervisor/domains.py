@@ -131,9 +131,17 @@ class Domains:
             "domain XML", lambda handle: str(_lookup(handle, uuid).XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE))
         )
 
-    async def capabilities(self) -> str:
-        """Domain capabilities of the default emulator (machine types)."""
-        return await self._call("capabilities", lambda handle: str(handle.getCapabilities()))
+    async def unsupported(self, arch: str, machine: str, driver: str) -> str:
+        """Why this host cannot run such guests, in libvirt's words; "" if it can."""
+
+        def ask(handle: Any) -> str:
+            try:
+                handle.getDomainCapabilities(None, arch or None, machine or None, driver or None, 0)
+            except libvirt.libvirtError as error:
+                return str(error).strip()
+            return ""
+
+        return await self._call("domain capabilities", ask)
 
     async def version(self) -> str:
         def ask(handle: Any) -> str:
