@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Coroutine
 from typing import Any
 
 from dom0 import bridges, preflight, stretch
@@ -30,7 +31,7 @@ class Desk:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.migrations: dict[str, Migration] = {}
-        self._claims: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def of_vm(self, vm: str) -> Migration | None:
         return next((one for one in self.migrations.values() if one.record.vm == vm and not one.final), None)
@@ -38,7 +39,13 @@ class Desk:
     def _begin(self, migration: Migration) -> None:
         self.migrations[migration.record.id] = migration
         migration.start()
-        migration.spawn(self._forget(migration))
+        self._keep(self._forget(migration))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task lives only as long as somebody holds it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _forget(self, migration: Migration) -> None:
         await asyncio.shield(migration.finished())
@@ -140,9 +147,7 @@ class Desk:
         rebound = domain_xml.rebind(call.xml, mapping, kinds)
         if rebound is not None:
             info = domain_xml.parse(rebound)
-        claim = asyncio.create_task(self._claim(info))  # the hypervisor need not wait for it yet
-        self._claims.add(claim)
-        claim.add_done_callback(self._claims.discard)
+        self._keep(self._claim(info))  # the hypervisor need not wait for it yet
         return HookAnswer(xml=rebound or b"")
 
     async def _claim(self, info: domain_xml.DomainInfo) -> None:
@@ -300,6 +305,7 @@ class Desk:
                     raise RefusedError(
                         f"VM {one.record.name!r} runs at {one.record.destination} already", "migrate it back"
                     )
+                one.abort_requested = True
                 one.post(Event.CANCEL, RefusedError("aborted by the operator"))
                 return one.record
         raise NotFoundError(f"no migration of {name!r} leaves this host", "see `vmnet status`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from dom0.dataplane.source_port import PortSettings
 from dom0.migration import Migration
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo
-from vmnet.errors import RefusedError, StaleGenerationError, VmnetError
+from vmnet.errors import NotFoundError, RefusedError, StaleGenerationError
 from vmnet.hypervisor.events import DomainEvent, Happening
 from vmnet.machine import Event, Role, State, Step
 from vmnet.store import Binding, MigrationRecord
@@ -52,6 +53,7 @@ class DestinationMigration(Migration):
             Step.BIND: self._bind,
             Step.ANNOUNCE: self._announce,
             Step.TELL_RESUMED: self._tell_resumed,
+            Step.TELL_FAILED: self._tell_failed,
             Step.OPEN: self._open,
             Step.TELL_OPEN: self._tell_open,
             Step.DETACH_DESTINATION: self._detach,
@@ -79,8 +81,6 @@ class DestinationMigration(Migration):
             self.expect_within(
                 _FINISH_S, Event.FINISH, "the source's daemon did not say that it has finished"
             )
-        if self.state is State.ROLLING_BACK and event is not Event.CANCEL:
-            self.spawn(self._report_failure())
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -210,6 +210,10 @@ class DestinationMigration(Migration):
     async def _tell_resumed(self) -> None:
         await self._ask("resumed", resume_ns=self.resume_ns or time.time_ns())
 
+    async def _tell_failed(self) -> None:
+        with contextlib.suppress(NotFoundError):  # it has given up before us
+            await self._ask("failed", reason=str(self.error or "the incoming VM ended")[:200])
+
     async def _open(self) -> None:
         for port in self.ports:
             self.opened.append(await asyncio.to_thread(port.open))
@@ -243,12 +247,6 @@ class DestinationMigration(Migration):
         self.tell("ended", state=self.state.value)
 
     # -- the other side -------------------------------------------------------------------------------------------------
-
-    async def _report_failure(self) -> None:
-        try:
-            await self._ask("failed", reason=str(self.error or "the incoming VM ended")[:200])
-        except VmnetError as error:
-            self.log.info("the source was not told: %s", error)
 
     async def _ask(self, op: str, **payload: Any) -> dict[str, Any]:
         peer = self.context.peers[self.record.source]

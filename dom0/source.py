@@ -21,7 +21,7 @@ from dom0.result import source_verdict
 from vmnet import convergence
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo, Interface
-from vmnet.errors import RefusedError, UnavailableError, VmnetError
+from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
 from vmnet.hypervisor.events import DomainEvent, Happening
 from vmnet.machine import Event, Role, State, Step
 from vmnet.store import Binding, MigrationRecord
@@ -30,6 +30,8 @@ _SAMPLE_S = 0.01
 _DRAIN_S = 0.005
 _PEER_S = 5.0
 _FORWARD_S = 5.0
+_DECIDE_S = 30.0
+_ASK_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class SourceMigration(Migration):
         self.resume_ns: int | None = None
         self.divert_ns: int | None = None
         self.passes = 0
-        self.suspended = self.gone = self.held = False
+        self.suspended = self.gone = self.held = self.ended_here = self.abort_requested = False
         self.opened: dict[str, Any] = {}
         self.counts = {"overflow": 0, "diverted": 0, "missing": 0}
         self.final_counts: dict[str, Any] = {}
@@ -113,7 +115,8 @@ class SourceMigration(Migration):
             self.post(Event.GUEST_RUNNING)
         elif happening is Happening.STOPPED:
             self.gone = True
-            if event.detail != "migrated":
+            self.ended_here = event.detail != "migrated"
+            if self.ended_here:
                 self.post(
                     Event.FAILED,
                     RefusedError(f"VM {self.record.name!r} ended at the source ({event.detail})"),
@@ -132,6 +135,8 @@ class SourceMigration(Migration):
         self.post(Event.GUEST_STOPPED)
 
     def after(self, event: Event) -> None:
+        if self.state is State.ABORTING:
+            self.post(Event.PEER_RESUMED if self.gone and not self.ended_here else Event.STAYED)
         if self.gone and self.state in (State.RESUMED, State.FINISHING):
             self.post(Event.GONE)
         if self.state is State.STOPPED and self.gone:
@@ -145,7 +150,7 @@ class SourceMigration(Migration):
 
     def entered(self) -> None:
         """A destination that waits for its claim's answer holds up its hypervisor, and so the abort: do not let it wait."""
-        if self.state in (State.ROLLING_BACK, State.ROLLED_BACK) and not self.attached.done():
+        if self.state in (State.ABORTING, State.ROLLED_BACK) and not self.attached.done():
             reason = self.error.message if self.error is not None else "cancelled"
             self.attached.set_exception(RefusedError(f"{self.context.host} does not let the VM go: {reason}"))
             self.attached.exception()  # nobody need ask for it
@@ -334,11 +339,27 @@ class SourceMigration(Migration):
         }
 
     async def _abort_job(self) -> None:
-        if self._migrating is None or self._migrating.done():
+        """Ask libvirt to give up, if it is for us to ask, and wait until it has decided where the guest is.
+
+        A migration that somebody else began goes on without us when our part fails; it is aborted only on request.
+        """
+        if not self.managed and not self.abort_requested:
             return
-        with contextlib.suppress(RefusedError, UnavailableError):
-            await self.context.domains.abort_job(self.record.vm)
-        await asyncio.wait([self._migrating], timeout=30)
+        deadline = time.monotonic() + _DECIDE_S
+        while not self.gone and await self._job_active():
+            with contextlib.suppress(RefusedError, UnavailableError):
+                await self.context.domains.abort_job(self.record.vm)
+            if time.monotonic() > deadline:
+                raise WaitTimeoutError(f"libvirt did not end the migration within {_DECIDE_S:g} s")
+            await asyncio.sleep(_ASK_AGAIN_S)  # libvirt has no event for "no job any more"
+
+    async def _job_active(self) -> bool:
+        if self._migrating is not None:
+            return not self._migrating.done()
+        try:
+            return (await self.context.domains.progress(self.record.vm)).active
+        except (NotFoundError, RefusedError):
+            return False
 
     async def _reopen(self) -> None:
         if self.held and not self.gone:

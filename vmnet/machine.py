@@ -3,10 +3,12 @@
 A migration has two sides, each driven by its own daemon with its own row of states:
 
 source        PREFLIGHT -> STARTING -> PRECOPY -> SWITCHOVER -> STOPPED -> RESUMED -> FINISHING | LEFT -> DONE
+              ... -> ABORTING -> ROLLING_BACK -> ROLLED_BACK, from any state before RESUMED
 destination   PREPARING -> READY -> EXPECTING -> RESUMED -> OPEN -> DONE
-either        ... -> ROLLING_BACK -> ROLLED_BACK, from any state before RESUMED and from none after it
+              ... -> ROLLING_BACK -> ROLLED_BACK, from any state before RESUMED
 
-Resume at the destination is the point of no return: before it, everything is put back; after it, only forward. An event that the
+Resume at the destination is the point of no return: before it, everything is put back; after it, only forward. An abort may come too
+late, so ABORTING asks the hypervisor first, and goes on forward if the guest has left. An event that the
 table does not know in a state raises :class:`IllegalTransition`; those that may come late and mean nothing are listed as ignored.
 The pictures in docs/architecture.md are drawn from this table by :func:`mermaid`.
 """
@@ -37,6 +39,7 @@ class State(Enum):
     FINISHING = "finishing"
     LEFT = "left"
     DONE = "done"
+    ABORTING = "aborting"
     ROLLING_BACK = "rolling-back"
     ROLLED_BACK = "rolled-back"
 
@@ -68,6 +71,8 @@ class Event(Enum):
     """The domain is no longer on this host."""
     CANCEL = "cancel"
     FAILED = "failed"
+    STAYED = "stayed"
+    """The hypervisor's migration has ended, and the guest is still at the source."""
     UNDONE = "undone"
 
 
@@ -95,6 +100,7 @@ class Step(Enum):
     BIND = "bind the VM to this host with the next generation"
     ANNOUNCE = "announce the VM's addresses here (RARP, gratuitous ARP, unsolicited NA)"
     TELL_RESUMED = "tell the source that the guest runs"
+    TELL_FAILED = "tell the source that the guest does not come"
     OPEN = "let in what arrives directly, after all that came by the tunnel"
     TELL_OPEN = "tell the source that the direct path is open"
     DETACH_DESTINATION = "remove gate, park and tunnel at the destination"
@@ -115,15 +121,14 @@ class IllegalTransition(Exception):
 
 
 _S, _D = Role.SOURCE, Role.DESTINATION
-_UNDO_SOURCE = (Step.ABORT_JOB, Step.REOPEN, Step.RESUME_GUEST, Step.CANCEL_PEER, Step.DETACH_SOURCE)
+_UNDO_SOURCE = (Step.REOPEN, Step.RESUME_GUEST, Step.CANCEL_PEER, Step.DETACH_SOURCE)
 _RESUME = (Step.LET_IN, Step.ANNOUNCE, Step.TELL_RESUMED, Step.BIND)
 _FINISH = (Step.FINISH_PEER, Step.DETACH_SOURCE, Step.VERDICT)
 
 
-def _rolls_back(
-    role: Role, states: Iterable[State], steps: tuple[Step, ...], events: Iterable[Event]
-) -> list[Row]:
-    return [Row(role, state, event, State.ROLLING_BACK, steps) for state in states for event in events]
+def _aborts(states: Iterable[State], events: Iterable[Event]) -> list[Row]:
+    """At the source the hypervisor has the last word: where the guest is when its migration has ended decides which way to go."""
+    return [Row(_S, state, event, State.ABORTING, (Step.ABORT_JOB,)) for state in states for event in events]
 
 
 TABLE: tuple[Row, ...] = (
@@ -137,7 +142,7 @@ TABLE: tuple[Row, ...] = (
         State.PRECOPY,
         Event.CONVERGED,
         State.SWITCHOVER,
-        (Step.EXPECT_PEER, Step.HOLD, Step.RELEASE, Step.SUSPEND),
+        (Step.HOLD, Step.EXPECT_PEER, Step.RELEASE, Step.SUSPEND),
     ),
     Row(_S, State.PRECOPY, Event.GUEST_STOPPED, State.STOPPED, (Step.HOLD, Step.EXPECT_PEER, Step.RECOVER)),
     Row(_S, State.SWITCHOVER, Event.GUEST_STOPPED, State.STOPPED, (Step.RECOVER,)),
@@ -146,15 +151,11 @@ TABLE: tuple[Row, ...] = (
     Row(_S, State.RESUMED, Event.GONE, State.LEFT),
     Row(_S, State.FINISHING, Event.GONE, State.DONE, _FINISH),
     Row(_S, State.LEFT, Event.PEER_OPEN, State.DONE, _FINISH),
-    *_rolls_back(
-        _S,
-        (State.STARTING,),
-        _UNDO_SOURCE,
-        (Event.FAILED, Event.CANCEL, Event.PASS, Event.GUEST_STOPPED, Event.GONE),
-    ),
-    *_rolls_back(_S, (State.PRECOPY,), _UNDO_SOURCE, (Event.FAILED, Event.CANCEL, Event.GONE)),
-    *_rolls_back(_S, (State.SWITCHOVER,), _UNDO_SOURCE, (Event.FAILED, Event.CANCEL, Event.GUEST_RUNNING)),
-    *_rolls_back(_S, (State.STOPPED,), _UNDO_SOURCE, (Event.FAILED, Event.CANCEL, Event.GUEST_RUNNING)),
+    *_aborts((State.STARTING,), (Event.FAILED, Event.CANCEL, Event.PASS, Event.GUEST_STOPPED, Event.GONE)),
+    *_aborts((State.PRECOPY,), (Event.FAILED, Event.CANCEL, Event.GONE)),
+    *_aborts((State.SWITCHOVER, State.STOPPED), (Event.FAILED, Event.CANCEL, Event.GUEST_RUNNING)),
+    Row(_S, State.ABORTING, Event.PEER_RESUMED, State.RESUMED, (Step.STRETCH,)),
+    Row(_S, State.ABORTING, Event.STAYED, State.ROLLING_BACK, _UNDO_SOURCE),
     Row(_S, State.ROLLING_BACK, Event.UNDONE, State.ROLLED_BACK, (Step.VERDICT,)),
     Row(_D, State.PREPARING, Event.TAP_READY, State.READY, (Step.ATTACH_DESTINATION,)),
     Row(_D, State.READY, Event.EXPECT, State.EXPECTING, (Step.EXPECT,)),
@@ -164,11 +165,10 @@ TABLE: tuple[Row, ...] = (
     Row(_D, State.OPEN, Event.FINISH, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
     Row(_D, State.OPEN, Event.GONE, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
     Row(_D, State.RESUMED, Event.GONE, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
-    *_rolls_back(
-        _D,
-        (State.PREPARING, State.READY, State.EXPECTING),
-        (Step.DETACH_DESTINATION,),
-        (Event.FAILED, Event.CANCEL, Event.GONE),
+    *(
+        Row(_D, state, event, State.ROLLING_BACK, (Step.DETACH_DESTINATION, Step.TELL_FAILED))
+        for state in (State.PREPARING, State.READY, State.EXPECTING)
+        for event in (Event.FAILED, Event.CANCEL, Event.GONE)
     ),
     Row(_D, State.ROLLING_BACK, Event.UNDONE, State.ROLLED_BACK, (Step.VERDICT,)),
 )
@@ -178,21 +178,23 @@ assert len(_BY_KEY) == len(TABLE), "two rows for one event in one state"
 
 FINAL = frozenset({State.DONE, State.ROLLED_BACK})
 POINT_OF_NO_RETURN = State.RESUMED
+_GIVEN_UP = {State.ABORTING, State.ROLLING_BACK}
 _FORWARD_ONLY = {State.RESUMED, State.OPEN, State.FINISHING, State.LEFT, State.DONE}
 _LATE: dict[Event, frozenset[State]] = {
+    Event.STAYED: frozenset(State) - {State.ABORTING},
     Event.PASS: frozenset(State),
     Event.GUEST_STOPPED: frozenset(State) - {State.PRECOPY, State.SWITCHOVER, State.STARTING},
     Event.GUEST_RUNNING: frozenset(State) - {State.SWITCHOVER, State.STOPPED, State.READY, State.EXPECTING},
     Event.CONVERGED: frozenset(State) - {State.PRECOPY},
     Event.MARKER: frozenset(State) - {State.RESUMED},
     Event.EXPECT: frozenset(State) - {State.READY},
-    Event.FAILED: frozenset(_FORWARD_ONLY | FINAL | {State.ROLLING_BACK}),
-    Event.CANCEL: frozenset(_FORWARD_ONLY | FINAL | {State.ROLLING_BACK, State.PREFLIGHT}),
+    Event.FAILED: frozenset(_FORWARD_ONLY | FINAL | _GIVEN_UP),
+    Event.CANCEL: frozenset(_FORWARD_ONLY | FINAL | _GIVEN_UP | {State.PREFLIGHT}),
     Event.GONE: frozenset(
         FINAL | {State.ROLLING_BACK, State.PREFLIGHT, State.LEFT, State.STOPPED, State.SWITCHOVER}
     ),
     Event.PEER_RESUMED: frozenset(_FORWARD_ONLY | FINAL | {State.ROLLING_BACK}),
-    Event.PEER_OPEN: frozenset(FINAL | {State.ROLLING_BACK, State.FINISHING}),
+    Event.PEER_OPEN: frozenset(FINAL | _GIVEN_UP | {State.FINISHING}),
     Event.FINISH: frozenset(FINAL | {State.ROLLING_BACK}),
     Event.UNDONE: frozenset(FINAL),
 }
