@@ -50,10 +50,19 @@ def test_from_the_point_of_no_return_every_way_ends_done(role: Role) -> None:
 @pytest.mark.parametrize("role", Role)
 def test_before_it_every_failure_puts_everything_back(role: Role) -> None:
     for state in states(role):
-        if can_roll_back(state) and state is not State.ROLLING_BACK:
+        if can_roll_back(state) and state not in (State.ABORTING, State.ROLLING_BACK):
             row = step(role, state, Event.FAILED)
-            assert row is not None and row.next in (State.ROLLING_BACK, State.ROLLED_BACK), state
-            assert reachable(role, row.next) <= {State.ROLLING_BACK, State.ROLLED_BACK}
+            assert row is not None and row.next in (State.ABORTING, State.ROLLING_BACK, State.ROLLED_BACK), (
+                state
+            )
+            settled = step(role, row.next, Event.STAYED) if row.next is State.ABORTING else row
+            assert settled is not None
+            assert reachable(role, settled.next) <= {State.ROLLING_BACK, State.ROLLED_BACK}
+
+
+def test_an_abort_that_comes_too_late_goes_on_forward() -> None:
+    row = step(Role.SOURCE, State.ABORTING, Event.PEER_RESUMED)
+    assert row is not None and row.next is State.RESUMED
 
 
 def test_done_is_reached_only_over_the_point_of_no_return() -> None:
@@ -92,14 +101,14 @@ def test_detach_comes_after_everything_that_uses_what_is_detached() -> None:
     for row in TABLE:
         for own in (Step.DETACH_SOURCE, Step.DETACH_DESTINATION):
             if own in row.steps:
-                assert set(row.steps[row.steps.index(own) + 1 :]) <= {Step.VERDICT}, row
+                assert set(row.steps[row.steps.index(own) + 1 :]) <= {Step.VERDICT, Step.TELL_FAILED}, row
 
 
 def test_what_is_held_is_held_before_the_guest_stops() -> None:
     for row in TABLE:
         if Step.SUSPEND in row.steps:
             before = row.steps[: row.steps.index(Step.SUSPEND)]
-            assert before.index(Step.EXPECT_PEER) < before.index(Step.HOLD) < before.index(Step.RELEASE)
+            assert before.index(Step.HOLD) < before.index(Step.EXPECT_PEER) < before.index(Step.RELEASE)
 
 
 def test_what_cannot_happen_is_said() -> None:
