@@ -30,8 +30,8 @@ tidy() {
 trap tidy EXIT
 trap 'kill -TERM "$child" 2> /dev/null; wait "$child"; exit 143' TERM HUP
 trap : INT  # the terminal tells the command itself; we wait for what it makes of it
-unshare --mount --pid --fork --kill-child=KILL --mount-proc --propagation private \
-    -- setpriv --pdeathsig KILL "$0" --inside "$scratch" "$@" &
+setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child=KILL --mount-proc --propagation private \
+    -- "$0" --inside "$scratch" "$@" &
 child=$!
 status=0
 wait "$child" || status=$?
