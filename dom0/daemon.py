@@ -63,6 +63,7 @@ class Daemon:
         await connection.start(_LIBVIRT_S)
         stack.push_async_callback(connection.close)
         await recovery.recover_all(self.context)
+        await self.desk.make_ready()
         server = PeerServer()
         if config.peers:
             await server.start(config, self.desk.peer)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
 from collections.abc import Coroutine
 from typing import Any
 
+from pyroute2.netlink.exceptions import NetlinkError
+
 from dom0 import bridges, preflight, stretch
 from dom0.claim import address_field, agreement, field, uuid_field
 from dom0.context import Context
 from dom0.control_server import HookAnswer, HookCall
+from dom0.dataplane import classifier
 from dom0.destination import DestinationMigration
 from dom0.migration import Migration
 from dom0.source import ClaimRequest, SourceMigration
@@ -25,6 +29,16 @@ from vmnet.store import Binding, MigrationRecord
 log = logging.getLogger(__name__)
 _CLAIM_S = 5.0
 _BARRIER_S = 15.0
+
+
+async def make_taps_ready(info: domain_xml.DomainInfo) -> None:
+    """So that a gate can be put on them later without losing a frame."""
+    for one in info.interfaces:
+        if one.target_dev is not None:
+            try:
+                await asyncio.to_thread(classifier.make_ready, one.target_dev)
+            except (OSError, NetlinkError) as error:
+                log.warning("cannot make %s ready: %s", one.target_dev, error)
 
 
 class Desk:
@@ -57,6 +71,12 @@ class Desk:
         migration = self.of_vm(event.uuid)
         if isinstance(migration, SourceMigration | DestinationMigration):
             migration.hypervisor_event(event)
+
+    async def make_ready(self) -> None:
+        """VMs that started while no daemon ran: their taps may drop frames for a moment, once, now."""
+        for _name, vm in await self.context.domains.names():
+            with contextlib.suppress(VmnetError):
+                await make_taps_ready(domain_xml.parse((await self.context.domains.find(vm)).xml.encode()))
 
     # -- people --------------------------------------------------------------------------------------------------------
 
@@ -198,6 +218,7 @@ class Desk:
         if call.op != "started":
             return
         info = domain_xml.parse(call.xml)
+        await make_taps_ready(info)
         migration = self.of_vm(info.uuid)
         if not isinstance(migration, DestinationMigration):
             return

@@ -26,6 +26,10 @@ CRASH_AT = "VMNET_CRASH_AT"
 """For the tests of recovery: ``ROLE:STATE`` at which the daemon kills itself, as ``kill -9`` would."""
 
 
+_BUSY = {State.SWITCHOVER.value, State.STOPPED.value, State.EXPECTING.value, State.RESUMED.value}
+_LATER_S = 0.25
+
+
 class Migration:
     """One side of one migration. ``post`` events; they are worked off one after the other."""
 
@@ -39,7 +43,7 @@ class Migration:
         self.notes: list[str] = []
         self.log = logging.getLogger(f"dom0.{self.role.value}.{record.name}")
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._writes: asyncio.Queue[MigrationRecord | None] = asyncio.Queue()
+        self._writes: asyncio.Queue[MigrationRecord] = asyncio.Queue()
         self._changed = asyncio.Condition()
         self._working = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -189,7 +193,11 @@ class Migration:
         """In order, and not in the switchover's way: what a restart needs is in the journal already."""
         while True:
             record = await self._writes.get()
-            if record is not None:
+            if record.state in _BUSY and not self.final:
+                await asyncio.sleep(
+                    _LATER_S
+                )  # the guest is stopping or has just begun to run: the host is its own now
+            if self._writes.empty():
                 try:
                     await self.context.store.migration_put(record)
                 except VmnetError as error:

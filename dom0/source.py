@@ -90,7 +90,6 @@ class SourceMigration(Migration):
             Step.RESUME_GUEST: self._resume_guest,
             Step.CANCEL_PEER: self._cancel_peer,
             Step.FINISH_PEER: self._finish_peer,
-            Step.RETIRE: self._retire,
             Step.DETACH_SOURCE: self._detach,
             Step.VERDICT: self._verdict,
         }
@@ -255,10 +254,9 @@ class SourceMigration(Migration):
             self.post(Event.CONVERGED)
 
     async def _sample(self) -> None:
-        while not self.final:
+        while not self.final and self.state is not State.ROLLING_BACK:
             for port in self.ports:
-                if not port.retired:
-                    port.turn(sampling=self.state is State.PRECOPY and not self.held)
+                port.turn(sampling=self.state is State.PRECOPY and not self.held)
             await asyncio.sleep(_SAMPLE_S)
 
     async def _expect_peer(self) -> None:
@@ -320,7 +318,7 @@ class SourceMigration(Migration):
                 "the copy of what was stranded was not complete in time: some frames may be lost"
             )
         with contextlib.suppress(VmnetError):
-            self.clock_offset_ns = await self._peer().clock_offset_ns(4)
+            self.clock_offset_ns = await self._peer().clock_offset_ns(2)
 
     async def _stretch(self) -> None:
         for device, bridge in self._stretched().items():
@@ -381,11 +379,6 @@ class SourceMigration(Migration):
     async def _finish_peer(self) -> None:
         with contextlib.suppress(VmnetError):  # it finishes by itself, later
             self.final_counts = await self._ask("finish")
-
-    async def _retire(self) -> None:
-        """Closing takes tens of milliseconds; done while libvirt ends the old guest, it costs nobody anything."""
-        for port in self.ports:
-            await asyncio.to_thread(port.retire)
 
     async def _detach(self) -> None:
         gates = [port.counts() for port in self.ports]

@@ -92,7 +92,6 @@ class Step(Enum):
     RESUME_GUEST = "resume the guest at the source if it is paused"
     CANCEL_PEER = "tell the destination that nothing comes"
     FINISH_PEER = "tell the destination that nothing comes any more"
-    RETIRE = "stop copying what goes to the old host"
     DETACH_SOURCE = "remove gate, park and tunnel at the source"
     ATTACH_DESTINATION = "make tunnel, park and gate at the destination; only the tunnel is let in"
     EXPECT = "hold what arrives directly"
@@ -122,7 +121,7 @@ class IllegalTransition(Exception):
 
 _S, _D = Role.SOURCE, Role.DESTINATION
 _UNDO_SOURCE = (Step.REOPEN, Step.RESUME_GUEST, Step.CANCEL_PEER, Step.DETACH_SOURCE)
-_RESUME = (Step.LET_IN, Step.ANNOUNCE, Step.TELL_RESUMED, Step.BIND)
+_RESUME = (Step.LET_IN, Step.ANNOUNCE, Step.TELL_RESUMED)
 _FINISH = (Step.FINISH_PEER, Step.DETACH_SOURCE, Step.VERDICT)
 
 
@@ -147,7 +146,7 @@ TABLE: tuple[Row, ...] = (
     Row(_S, State.PRECOPY, Event.GUEST_STOPPED, State.STOPPED, (Step.HOLD, Step.EXPECT_PEER, Step.RECOVER)),
     Row(_S, State.SWITCHOVER, Event.GUEST_STOPPED, State.STOPPED, (Step.RECOVER,)),
     Row(_S, State.STOPPED, Event.PEER_RESUMED, State.RESUMED, (Step.STRETCH,)),
-    Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING, (Step.RETIRE,)),
+    Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING),
     Row(_S, State.RESUMED, Event.GONE, State.LEFT),
     Row(_S, State.FINISHING, Event.GONE, State.DONE, _FINISH),
     Row(_S, State.LEFT, Event.PEER_OPEN, State.DONE, _FINISH),
@@ -161,7 +160,7 @@ TABLE: tuple[Row, ...] = (
     Row(_D, State.READY, Event.EXPECT, State.EXPECTING, (Step.EXPECT,)),
     Row(_D, State.READY, Event.GUEST_RUNNING, State.RESUMED, (Step.EXPECT, *_RESUME)),
     Row(_D, State.EXPECTING, Event.GUEST_RUNNING, State.RESUMED, _RESUME),
-    Row(_D, State.RESUMED, Event.MARKER, State.OPEN, (Step.OPEN, Step.TELL_OPEN)),
+    Row(_D, State.RESUMED, Event.MARKER, State.OPEN, (Step.OPEN, Step.TELL_OPEN, Step.BIND)),
     Row(_D, State.OPEN, Event.FINISH, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
     Row(_D, State.OPEN, Event.GONE, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
     Row(_D, State.RESUMED, Event.GONE, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),

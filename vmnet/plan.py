@@ -13,7 +13,6 @@ _ROUTE: tuple[tuple[Role, State, Event], ...] = (
     (Role.DESTINATION, State.READY, Event.EXPECT),
     (Role.DESTINATION, State.EXPECTING, Event.GUEST_RUNNING),
     (Role.DESTINATION, State.RESUMED, Event.MARKER),
-    (Role.SOURCE, State.RESUMED, Event.PEER_OPEN),
     (Role.SOURCE, State.FINISHING, Event.GONE),
     (Role.DESTINATION, State.OPEN, Event.FINISH),
 )

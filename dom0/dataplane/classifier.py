@@ -19,15 +19,31 @@ class Direction(IntEnum):
     EGRESS = 0xFFFFFFF3
 
 
+def make_ready(device: str) -> None:
+    """Add the clsact qdisc that :func:`attach` needs, if it is not there.
+
+    The kernel takes a device out of service for a few milliseconds while a qdisc is added, whichever it is (``qdisc_graft`` in
+    net/sched/sch_api.c), and drops what it is given meanwhile. So this is done when a guest starts, not when it migrates.
+    """
+    with IPRoute() as netlink:
+        _make_ready(netlink, netdev.index_of(device))
+
+
+def _make_ready(netlink: IPRoute, index: int) -> None:
+    if any(dict(one["attrs"]).get("TCA_KIND") == "clsact" for one in netlink.get_qdiscs(index)):
+        return
+    try:
+        netlink.tc("add", "clsact", index)
+    except NetlinkError as error:
+        if error.code != _EEXIST:
+            raise
+
+
 def attach(device: str, direction: Direction, program_fd: int, name: str) -> None:
     """``program_fd`` decides on every frame from now on; NetlinkError if the kernel refuses."""
     index = netdev.index_of(device)
     with IPRoute() as netlink:
-        try:
-            netlink.tc("add", "clsact", index)
-        except NetlinkError as error:
-            if error.code != _EEXIST:
-                raise
+        _make_ready(netlink, index)
         netlink.tc(
             "replace-filter",
             "bpf",

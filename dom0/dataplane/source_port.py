@@ -61,7 +61,6 @@ class SourcePort:
         self._offset: int | None = None
         self._stranded_sent = 0
         self._queue_length: int | None = None
-        self.retired = False
         self.copy_complete = True
         """False: what was stranded may not have been found whole."""
 
@@ -153,21 +152,19 @@ class SourcePort:
     def counts(self) -> GateCounts:
         return self.gate.counts()
 
-    def retire(self) -> None:
-        """No copies are needed any more: the guest runs elsewhere and nothing can come back."""
-        if self.retired:
-            return
-        self.retired = True
-        for part in (self.counters, self.addresses, self.recorder, self.followed):
-            part.close()
-
     def close(self, keep_tunnel: bool = False) -> None:
         """Everything of ours off this host, but for the tunnel where the old host's bridge goes on forwarding into it."""
         self._shorten_queue()
         self.gate.close()
-        self.retire()
-        self._to_tunnel.close()
-        self._park.close()
+        for part in (
+            self.counters,
+            self.addresses,
+            self.recorder,
+            self.followed,
+            self._to_tunnel,
+            self._park,
+        ):
+            part.close()
         if not keep_tunnel:
             tunnel.delete(self.tunnel)
 

@@ -82,7 +82,7 @@ class Port:
 
     def __init__(self, host: Host, settings: PortSettings, stretched: bool = False) -> None:
         self.settings, self.stretched, self.tunnel = settings, stretched, f"vmt{settings.vni:06x}"
-        self.mode, self.closed, self.retired, self.copy_complete = "pass", False, False, True
+        self.mode, self.closed, self.copy_complete = "pass", False, True
         self.addresses = SimpleNamespace(found={})
         self.marker = Marker()
         host.ports.append(self)
@@ -116,9 +116,6 @@ class Port:
 
     def counts(self) -> GateCounts:
         return NONE
-
-    def retire(self) -> None:
-        self.retired = True
 
     def resumed(self) -> None: ...
     def stop_groups(self) -> None: ...
