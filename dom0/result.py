@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vmnet.machine import State
@@ -14,28 +15,26 @@ if TYPE_CHECKING:
 
 def source_verdict(one: SourceMigration) -> Verdict:
     """The whole migration's verdict, as the source knows it: its own counts and what the destination reported."""
-    record = one.record
     total_ms = (time.monotonic() - one.began) * 1000
-    if one.state is not State.DONE:
-        reason = str(one.error) if one.error is not None else "cancelled"
-        return Verdict(
-            vm=record.name,
-            source=record.source,
-            destination=record.destination,
-            mode=record.mode,
-            outcome="rolled-back",
-            total_ms=total_ms,
-            notes=(reason, *one.notes),
-        )
+    if one.state is State.DONE:
+        return replace(_moved(one), total_ms=total_ms)
+    reason = str(one.error) if one.error is not None else "cancelled"
+    return replace(_verdict(one, "rolled-back"), total_ms=total_ms, notes=(reason, *one.notes))
+
+
+def _verdict(one: SourceMigration, outcome: str) -> Verdict:
+    record = one.record
+    return Verdict(
+        record.name, record.source, record.destination, record.mode, outcome, notes=tuple(one.notes)
+    )
+
+
+def _moved(one: SourceMigration) -> Verdict:
     there = {**one.opened, **one.final_counts}
     counts = one.counts
     stop, resume, divert = one.stop_ns, one.resume_ns, one.divert_ns
-    return Verdict(
-        vm=record.name,
-        source=record.source,
-        destination=record.destination,
-        mode=record.mode,
-        outcome="done",
+    return replace(
+        _verdict(one, "done"),
         lost=counts["overflow"] + counts["missing"] + _number(there, "overflow") + _number(there, "missing"),
         possible_duplicates=sum(released.possible_duplicates for released in one.released),
         ordered=bool(there.get("ordered", False)),
@@ -46,11 +45,9 @@ def source_verdict(one: SourceMigration) -> Verdict:
         duplicates_removed=_number(there, "twice"),
         compute_downtime_ms=(resume - stop) / 1e6 if stop and resume else None,
         network_gap_ms=(resume - min(divert, stop or divert)) / 1e6 if divert and resume else None,
-        total_ms=total_ms,
         passes=one.passes,
         memory_bytes=one.watch.processed_bytes if one.watch is not None else 0,
         generation=_number(there, "generation"),
-        notes=tuple(one.notes),
     )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
-from dom0.dataplane.listener import Filter, Listener
+from dom0.dataplane.listener import Listener
+from dom0.dataplane.packet_filter import Filter
 
 _MOST_ADDRESSES = 64
 _SAMPLE_MASK = 0x3F

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import socket
 import struct
 
-_ETH_P_ALL, _SO_ATTACH_FILTER = 3, 26
+from dom0.dataplane import packet_filter
+from dom0.dataplane.packet_filter import Filter
+
+_ETH_P_ALL = 3
 _FRAME_BYTES = 9216
 _MOST_FRAMES = 4096
-
-Filter = tuple[tuple[int, int, int, int], ...]
 
 
 def source_filter(mac: bytes) -> Filter:
@@ -34,13 +34,7 @@ def group_filter() -> Filter:
 class Listener:
     def __init__(self, device: str, program: Filter) -> None:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-        code = b"".join(struct.pack("=HBBI", *one) for one in program)
-        buffer = ctypes.create_string_buffer(code, len(code))
-        self._socket.setsockopt(
-            socket.SOL_SOCKET,
-            _SO_ATTACH_FILTER,
-            struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer)),
-        )
+        packet_filter.attach(self._socket, program)
         self._socket.bind((device, _ETH_P_ALL))
 
     @property

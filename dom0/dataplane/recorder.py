@@ -6,7 +6,6 @@ blocks over; we only keep the newest and give the oldest back. A frame is looked
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import select
 import socket
@@ -14,6 +13,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 
+from dom0.dataplane import packet_filter
 from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.park import VNET_HEADER_BYTES
 
@@ -21,7 +21,6 @@ _SOL_PACKET = 263
 _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION, _PACKET_VNET_HDR = 5, 6, 10, 15
 _TPACKET_V3 = 2
 _ETH_P_ALL = 3
-_SO_ATTACH_FILTER = 26
 _BLOCK_BYTES = 1 << 17
 _FRAME_BYTES = 2048
 _RETIRE_MS = 4
@@ -41,7 +40,7 @@ class Recorder:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
-        self._attach_filter()
+        packet_filter.attach(self._socket, _OUTGOING)
         request = struct.pack(
             "=7I",
             _BLOCK_BYTES,
@@ -62,15 +61,6 @@ class Recorder:
         # edge-triggered: the socket counts as readable for as long as we keep the newest block
         self._handed_over = select.epoll()
         self._handed_over.register(self._socket.fileno(), select.EPOLLIN | select.EPOLLET)
-
-    def _attach_filter(self) -> None:
-        code = b"".join(struct.pack("=HBBI", *one) for one in _OUTGOING)
-        buffer = ctypes.create_string_buffer(code, len(code))
-        self._socket.setsockopt(
-            socket.SOL_SOCKET,
-            _SO_ATTACH_FILTER,
-            struct.pack("HxxxxxxP", len(_OUTGOING), ctypes.addressof(buffer)),
-        )
 
     def turn(self) -> None:
         """Take the blocks the kernel has filled; give back the oldest, so that a quarter of the ring is always free."""
