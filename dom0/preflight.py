@@ -121,6 +121,7 @@ async def ask(context: Context, info: DomainInfo, destination: str) -> dict[str,
     peer = context.config.peers.get(destination)
     if peer is not None and not peer.libvirt_uri:
         problems.append(f"no libvirt_uri for {destination}: set [peers.{destination}] libvirt_uri")
+    problems += await _far_from_home(context, info, destination)
     await context.store.space_check()
     if problems or peer is None:
         raise RefusedError("; ".join(problems) or f"unknown host {destination!r}")
@@ -148,6 +149,14 @@ async def ask(context: Context, info: DomainInfo, destination: str) -> dict[str,
             f"MTU towards {destination} is {underlay}: full-size frames will be fragmented in the tunnel"
         ]
     return said
+
+
+async def _far_from_home(context: Context, info: DomainInfo, destination: str) -> list[str]:
+    """A stretched VM hangs on its old host by one tunnel; a chain of them is not made."""
+    binding = await context.store.binding_get(info.uuid)
+    if binding is None or not binding.home or binding.home in (context.host, destination):
+        return []
+    return [f"the VM's LAN is at {binding.home}: migrate it there first"]
 
 
 def _underlay_mtu(local: str) -> int | None:
