@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("libvirtd"), reason="needs root and libvirtd"),
 ]
 _BEFORE_ENTERED = {State.PREFLIGHT, State.PREPARING}
-_ABORTED = {State.ROLLING_BACK, State.ROLLED_BACK}
+_ABORTED = {State.ABORTING, State.ROLLING_BACK, State.ROLLED_BACK}
 
 
 def states() -> list[tuple[Role, State]]:

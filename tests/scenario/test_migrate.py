@@ -165,11 +165,14 @@ def test_there_and_back_across_subnets() -> None:
 
 
 def test_over_open_vswitch() -> None:
-    """Userspace Open vSwitch loses packets by itself, so only what it cannot excuse is asserted: order, and arrival."""
+    """Userspace Open vSwitch loses a packet here and there by itself; a blackout would be one long hole."""
+    rate = 500
     with lab_up("pair-ovs", "labovs") as lab:
         for move in (kit.migrate, kit.virsh_migrate):
-            with kit.traffic(lab, kit.address(lab), 200) as result:
-                assert move(lab).returncode == 0
+            with kit.traffic(lab, kit.address(lab), rate) as result:
+                done = move(lab)
+            assert done.returncode in (0, 8), done.stderr
             assert result["reordered"] == 0
-            assert result["lost"] < result["sent"] * 0.01
+            holes = [last - first + 1 for way in ("out", "back") for first, last in result[way]["missing"]]
+            assert max(holes, default=0) < rate * 0.04, result
         kit.settled(lab)

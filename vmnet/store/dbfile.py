@@ -46,7 +46,7 @@ def check(database: Path) -> None:
         raise UnavailableError(
             f"database file {database} is damaged at byte {found.good} of {found.size}",
             "restore it from a backup, or move it away to start with an empty one; "
-            "then run `vmnet repair`, since the journal in it is lost",
+            "then start the daemon again: the journal in it is lost",
         )
     if found.torn:
         LOG.warning("%s ends in an unfinished write, which was never acknowledged; it is dropped", database)
