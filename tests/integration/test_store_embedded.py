@@ -184,7 +184,7 @@ def test_a_damaged_file_is_named(settings: StoreSettings) -> None:
     settings.database.write_bytes(content)
     with pytest.raises(UnavailableError, match=rf"{settings.database} is damaged at byte \d+") as caught:
         with_store(settings, nothing)
-    assert "repair" in caught.value.hint
+    assert "backup" in caught.value.hint
     assert settings.database.read_bytes() == content
 
 
