@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from dom0.dataplane import names, netdev, pump, ring, stranded, tunnel
+from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel
 from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.gate import Bounds, Gate, GateCounts
@@ -102,6 +102,8 @@ class SourcePort:
         return Released(len(left.frames), left.possible_duplicates, pumped.sent, pumped.missing)
 
     def _find_stranded(self, stop_ns: int | None) -> stranded.Stranded:
+        if stop_ns is not None:
+            grace.wait_for_frames_under_way()
         unread = self.unread()
         if stop_ns is None and not unread:
             return stranded.Stranded((), 0)

@@ -174,5 +174,5 @@ def test_over_open_vswitch() -> None:
             assert done.returncode in (0, 8), done.stderr
             assert result["reordered"] == 0
             holes = [last - first + 1 for way in ("out", "back") for first, last in result[way]["missing"]]
-            assert max(holes, default=0) < rate * 0.04, result
+            assert max(holes, default=0) < rate * 0.1, result
         kit.settled(lab)
