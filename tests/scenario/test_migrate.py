@@ -165,14 +165,13 @@ def test_there_and_back_across_subnets() -> None:
 
 
 def test_over_open_vswitch() -> None:
-    """Userspace Open vSwitch loses a packet here and there by itself; a blackout would be one long hole."""
-    rate = 500
+    """The VM arrives, both ways, and nothing overtakes. Loss is not asserted: see the limits in the README."""
     with lab_up("pair-ovs", "labovs") as lab:
         for move in (kit.migrate, kit.virsh_migrate):
-            with kit.traffic(lab, kit.address(lab), rate) as result:
+            source = kit.where(lab)
+            with kit.traffic(lab, kit.address(lab), 500) as result:
                 done = move(lab)
             assert done.returncode in (0, 8), done.stderr
+            assert kit.where(lab).name != source.name
             assert result["reordered"] == 0
-            holes = [last - first + 1 for way in ("out", "back") for first, last in result[way]["missing"]]
-            assert max(holes, default=0) < rate * 0.1, result
         kit.settled(lab)
