@@ -152,7 +152,7 @@ class Desk:
         """Only an incoming migration concerns us; everything else is answered at once."""
         if call.op == "migrate" and call.subop == "begin" and call.xml:
             return await self._incoming(call)
-        if call.op in ("prepare", "started") and call.subop == "begin" and call.xml:
+        if call.op == "started" and call.subop == "begin" and call.xml:
             await self._tap_ready(call)
         elif call.op in ("stopped", "release") and call.subop == "end" and call.xml:
             migration = self.of_vm(domain_xml.parse(call.xml).uuid)
@@ -215,8 +215,6 @@ class Desk:
 
     async def _tap_ready(self, call: HookCall) -> None:
         """The barrier: the hypervisor goes on when the port is ready, before it copies memory."""
-        if call.op != "started":
-            return
         info = domain_xml.parse(call.xml)
         await make_taps_ready(info)
         migration = self.of_vm(info.uuid)

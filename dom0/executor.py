@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dom0 import bridges
 from dom0.dataplane import classifier, netdev, tunnel
@@ -16,6 +16,15 @@ from vmnet.hypervisor.domains import Domains
 from vmnet.store import JournalEntry
 
 log = logging.getLogger(__name__)
+
+
+def planned(actions: Iterable[Action], first: int = 0) -> list[JournalEntry]:
+    """The journal's entries for ``actions``, each with its inverse, numbered from ``first``."""
+    pairs = [(action, action.inverse()) for action in actions]
+    return [
+        JournalEntry(seq, action.to_json(), inverse.to_json() if inverse else None)
+        for seq, (action, inverse) in enumerate(pairs, first)
+    ]
 
 
 async def undo(entries: Sequence[JournalEntry], domains: Domains | None) -> list[str]:

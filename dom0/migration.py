@@ -20,7 +20,7 @@ from dom0.context import Context
 from vmnet.actions import Action, Kind
 from vmnet.errors import VmnetError, WaitTimeoutError
 from vmnet.machine import FINAL, Event, IllegalTransition, Role, State, Step, can_roll_back, step
-from vmnet.store import JournalEntry, MigrationRecord
+from vmnet.store import MigrationRecord
 
 CRASH_AT = "VMNET_CRASH_AT"
 """For the tests of recovery: ``ROLE:STATE`` at which the daemon kills itself, as ``kill -9`` would."""
@@ -223,11 +223,7 @@ class Migration:
 
     async def journal(self, actions: Sequence[Action]) -> None:
         """Write down what is about to be changed, and how it is put back. Returns when it is on disk."""
-        entries = []
-        for seq, action in enumerate(actions):
-            inverse = action.inverse()
-            entries.append(JournalEntry(seq, action.to_json(), inverse.to_json() if inverse else None))
-        await self.context.store.journal_plan(self.record.id, entries)
+        await self.context.store.journal_plan(self.record.id, executor.planned(actions))
 
     async def _crash_if_told(self) -> None:
         if os.environ.get(CRASH_AT) == f"{self.role.value}:{self.state.value}":

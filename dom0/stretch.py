@@ -16,7 +16,7 @@ from dom0 import bridges, executor
 from dom0.dataplane import tunnel
 from vmnet.actions import Action, Kind
 from vmnet.errors import RefusedError, VmnetError
-from vmnet.store import JournalEntry, Store
+from vmnet.store import Store
 
 _PROBE_PORT = tunnel.UDP_PORT
 
@@ -61,12 +61,7 @@ async def _note(store: Store, vm: str, actions: Sequence[Action]) -> None:
     """Journal what is not there already."""
     known = await store.journal(journal_id(vm))
     there = [Action.from_json(one.action) for one in known]
-    entries = [
-        JournalEntry(
-            len(known) + nth, one.to_json(), inverse.to_json() if (inverse := one.inverse()) else None
-        )
-        for nth, one in enumerate(one for one in actions if one not in there)
-    ]
+    entries = executor.planned((one for one in actions if one not in there), first=len(known))
     if entries:
         await store.journal_plan(journal_id(vm), entries)
 
