@@ -70,7 +70,7 @@ class Host(Node):
 
     def start_libvirt(self) -> None:
         self.spawn("virtlogd", ["virtlogd"])
-        self.spawn("libvirtd", ["libvirtd", "--listen"])
+        self.spawn("libvirtd", ["libvirtd", "--listen"], reaped=True)
 
     def wait_libvirt(self) -> None:
         """Raises LabError when libvirtd does not answer in time."""

@@ -123,9 +123,10 @@ class Node:
         """Run a function in the node's network namespace; sockets that it opens stay there."""
         return enter.call(self.netns_path, function)
 
-    def spawn(self, role: str, argv: Sequence[str]) -> Proc:
-        """Start a daemon in the node that outlives this program."""
-        return spawn.spawn(self.argv(argv, "/"), self.pid_file(role), self.log_file(role))
+    def spawn(self, role: str, argv: Sequence[str], *, reaped: bool = False) -> Proc:
+        """Start a daemon in the node that outlives this program; ``reaped``: see :func:`spawn.spawn_reaped`."""
+        start = spawn.spawn_reaped if reaped else spawn.spawn
+        return start(self.argv(argv, "/"), self.pid_file(role), self.log_file(role))
 
     def hold(self, hosts_file: str) -> None:
         """Start the holder. The network namespace must exist."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from vmnet.errors import LabError
+from vmnet.lab import reaper
 from vmnet.lab.procs import Proc, recorded
 from vmnet.lab.wait import wait_for
 
@@ -20,13 +22,33 @@ def spawn(command: Sequence[str], pid_file: Path, log: Path) -> Proc:
 
     Raises LabError when it cannot be started.
     """
+    return _start(_recorded(command, pid_file), pid_file, log)
+
+
+def spawn_reaped(command: Sequence[str], pid_file: Path, log: Path) -> Proc:
+    """As :func:`spawn`, for a daemon that leaves processes behind: a parent of theirs (``NODE.reaper``) collects them."""
+    pid_file.unlink(missing_ok=True)
+    parent = pid_file.with_suffix(".reaper")
+    collector = [sys.executable, "-I", "-S", reaper.__file__]
+    _start(_recorded([*collector, *_recorded(command, pid_file)], parent), parent, log)
+    return _wait_recorded(pid_file)
+
+
+def _recorded(command: Sequence[str], pid_file: Path) -> list[str]:
+    return ["/bin/sh", "-c", _RECORD, str(pid_file), *command]
+
+
+def _wait_recorded(pid_file: Path) -> Proc:
+    return wait_for(f"{pid_file.name} to record its pid", lambda: recorded(pid_file), 5, 0.002)
+
+
+def _start(command: Sequence[str], pid_file: Path, log: Path) -> Proc:
     pid_file.parent.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     pid_file.unlink(missing_ok=True)
-    argv = ["setsid", "--fork", "/bin/sh", "-c", _RECORD, str(pid_file), *command]
     with log.open("a") as output:
         code = subprocess.run(
-            argv,
+            ["setsid", "--fork", *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -35,8 +57,8 @@ def spawn(command: Sequence[str], pid_file: Path, log: Path) -> Proc:
             check=False,
         ).returncode
     if code:
-        raise LabError(f"cannot start {command[0]}: setsid ended with code {code}")
-    return wait_for(f"{pid_file.name} to record its pid", lambda: recorded(pid_file), 5, 0.002)
+        raise LabError(f"cannot start {pid_file.name}: setsid ended with code {code}")
+    return _wait_recorded(pid_file)
 
 
 def last_line(log: Path) -> str:
