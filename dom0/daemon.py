@@ -154,6 +154,7 @@ class Daemon:
         return {"id": migration.record.id, "verdict": verdict}
 
     async def _follow(self, migration: SourceMigration, emit: Emit) -> None:
+        """Until the verdict on a VM that has moved (the tunnel goes some 30 ms later), or until all is put back."""
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         watchers = self._watchers.setdefault(migration.record.id, set())
         watchers.add(queue)
@@ -164,8 +165,12 @@ class Daemon:
         try:
             while event := await queue.get():
                 await emit({"id": migration.record.id, **event})
+                if event.get("event") == "verdict" and migration.state is State.DONE:
+                    break
         finally:
             watchers.discard(queue)
+            if not watchers:
+                self._watchers.pop(migration.record.id, None)
 
 
 def _text(request: dict[str, Any], name: str) -> str:

@@ -198,6 +198,7 @@ class Desk:
         waiting.record = self._record(info, name, self.context.host, "destination", agreed.mode, agreed.id)
         waiting.agreed.set_result(agreed)
         self._begin(waiting)
+        waiting.post(Event.AGREED)
 
     async def _ask_claim(self, peer: str, question: dict[str, Any]) -> Any:
         config = self.context.config
@@ -226,8 +227,11 @@ class Desk:
         except (TimeoutError, asyncio.CancelledError):
             return
         migration.post(Event.TAP_READY)
-        state = await migration.settled((State.READY,), _BARRIER_S)
-        if state is not State.READY:
+        try:
+            await asyncio.wait_for(migration.let_go.wait(), _BARRIER_S)
+        except TimeoutError:
+            log.warning("VM %s comes before its port is ready", info.name)
+        if migration.error is not None:
             log.warning("VM %s comes without vmnet: %s", info.name, migration.error)
 
     # -- peers -----------------------------------------------------------------------------------------------------------

@@ -9,13 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from dom0 import stretch
-from dom0.claim import Agreement, addresses
+from dom0.claim import Agreement, Wire, addresses
 from dom0.context import Context
 from dom0.dataplane import names, netdev
 from dom0.dataplane.announce import announcements
 from dom0.dataplane.destination_port import DestinationPort, Opened
-from dom0.dataplane.gate import Bounds
-from dom0.dataplane.source_port import PortSettings
 from dom0.migration import Migration
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo
@@ -25,7 +23,6 @@ from vmnet.machine import Event, Role, State, Step
 from vmnet.store import Binding, MigrationRecord
 
 _PEER_S = 5.0
-_AGREEMENT_S = 10.0
 _REPEAT_S = (0.0, 0.05, 0.15, 0.25, 0.35)
 _FINISH_S = 30.0
 _PREPARE_S = 120.0
@@ -38,6 +35,8 @@ class DestinationMigration(Migration):
         super().__init__(context, record, State.PREPARING)
         self.info = info
         self.agreed: asyncio.Future[Agreement] = asyncio.get_running_loop().create_future()
+        self.let_go = asyncio.Event()
+        """Set when the hypervisor, which waits in its hook, may go on."""
         self.ports: list[DestinationPort] = []
         self.taps: dict[str, str] = {}
         self.known_addresses: dict[str, list[str]] = {}
@@ -47,7 +46,9 @@ class DestinationMigration(Migration):
         self.binding: Binding | None = None
         self._announced: dict[str, list[bytes]] = {}
         self.steps = {
+            Step.PREPARE_DESTINATION: self._prepare,
             Step.ATTACH_DESTINATION: self._attach,
+            Step.MAKE_ROOM: self._make_room,
             Step.EXPECT: self._expect,
             Step.LET_IN: self._let_in,
             Step.BIND: self._bind,
@@ -59,10 +60,6 @@ class DestinationMigration(Migration):
             Step.DETACH_DESTINATION: self._detach,
             Step.VERDICT: self._verdict,
         }
-
-    def start(self) -> None:
-        super().start()
-        self.expect_within(_PREPARE_S, Event.FAILED, "the hypervisor did not make the incoming VM")
 
     # -- what happens to the domain ----------------------------------------------------------------------------------
 
@@ -76,7 +73,13 @@ class DestinationMigration(Migration):
         elif happening is Happening.STOPPED:
             self.post(Event.GONE)
 
+    def entered(self) -> None:
+        if self.state is State.ROLLING_BACK:
+            self.let_go.set()
+
     def after(self, event: Event) -> None:
+        if self.state is State.PREPARED:
+            self.expect_within(_PREPARE_S, Event.FAILED, "the hypervisor did not make the incoming VM")
         if self.state is State.OPEN:
             self.expect_within(
                 _FINISH_S, Event.FINISH, "the source's daemon did not say that it has finished"
@@ -84,46 +87,45 @@ class DestinationMigration(Migration):
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
+    async def _prepare(self) -> None:
+        """What needs no tap: while the hypervisor is still making the guest."""
+        agreement = self.agreed.result()
+        local = stretch.local_address(self.context.config.listen.tunnel_address, agreement.tunnel_address)
+        await self.journal([Action(Kind.TUNNEL, names.tunnel_name(one.vni)) for one in agreement.wires])
+        for one in agreement.wires:
+            settings = self.port_settings(one, local, agreement.tunnel_address)
+            self.ports.append(await asyncio.to_thread(DestinationPort, settings, one.stretched))
+
     async def _attach(self) -> None:
-        agreement = await asyncio.wait_for(asyncio.shield(self.agreed), _AGREEMENT_S)
-        settings = [self._settings(agreement, nth) for nth in range(len(agreement.wires))]
-        kept = {
-            names.tunnel_name(wire.vni): one.tap
-            for wire, one in zip(agreement.wires, settings, strict=True)
-            if wire.stretched
-        }
+        """The hypervisor waits for this."""
+        taps = [self._tap(one) for one in self.agreed.result().wires]
+        kept = {port.tunnel: tap for port, tap in zip(self.ports, taps, strict=True) if port.stretched}
         self.record = replace(self.record, settings=stretch.encode(kept))
         await self.context.store.migration_put(self.record)
-        await self.journal([action for one in settings for action in self._changes(one)])
-        for wire, one in zip(agreement.wires, settings, strict=True):
-            self.ports.append(await asyncio.to_thread(DestinationPort, one, wire.stretched))
+        await self.journal([action for tap in taps for action in self._changes(tap)])
+        for port, tap in zip(self.ports, taps, strict=True):
+            await asyncio.to_thread(port.attach, tap)
 
-    def _settings(self, agreement: Agreement, nth: int) -> PortSettings:
-        wire = agreement.wires[nth]
-        tap = self.taps.get(wire.mac)
+    def _tap(self, one: Wire) -> str:
+        tap = self.taps.get(one.mac)
         if tap is None:
             raise RefusedError(
-                f"the incoming VM has no interface with MAC {wire.mac}", "its XML was changed on the way"
+                f"the incoming VM has no interface with MAC {one.mac}", "its XML was changed on the way"
             )
-        config = self.context.config
-        return PortSettings(
-            tap=tap,
-            mac=wire.mac_bytes,
-            vni=wire.vni,
-            local=stretch.local_address(config.listen.tunnel_address, agreement.tunnel_address),
-            remote=agreement.tunnel_address,
-            bounds=Bounds(config.hold.max_packets, config.hold.max_bytes),
-            recorder_bytes=config.recorder.bytes,
-        )
+        return tap
 
-    def _changes(self, one: PortSettings) -> list[Action]:
-        before = str(netdev.get_queue_length(one.tap))
+    def _changes(self, tap: str) -> list[Action]:
+        room = str(self.context.config.hold.max_packets)
         return [
-            Action(Kind.QUEUE, one.tap, str(one.bounds.packets), before),
-            Action(Kind.GATE, one.tap),
-            Action(Kind.WIRE, one.tap),
-            Action(Kind.TUNNEL, names.tunnel_name(one.vni)),
+            Action(Kind.QUEUE, tap, room, str(netdev.get_queue_length(tap))),
+            Action(Kind.GATE, tap),
+            Action(Kind.WIRE, tap),
         ]
+
+    async def _make_room(self) -> None:
+        self.let_go.set()
+        for port in self.ports:
+            await asyncio.to_thread(port.make_room)
 
     async def _expect(self) -> None:
         for port in self.ports:
@@ -134,7 +136,7 @@ class DestinationMigration(Migration):
         """Before they are needed: nothing is computed between resume and the first announcement."""
         for port in self.ports:
             mac = port.settings.mac
-            self._announced[port.settings.tap] = announcements(
+            self._announced[port.tunnel] = announcements(
                 mac, addresses(self.known_addresses.get(mac.hex(":"), []))
             )
 
@@ -155,7 +157,7 @@ class DestinationMigration(Migration):
             if not waiting or time.monotonic() >= deadline:
                 break
             for port in waiting:
-                port.announce(self._announced[port.settings.tap])
+                port.announce(self._announced[port.tunnel])
         if waiting:
             self.ordered = False
             self.notes.append(f"no announcement came back by the old path within {limit_s:g} s")
@@ -237,7 +239,7 @@ class DestinationMigration(Migration):
         done = self.state is State.DONE
         stretched = [port for port in self.ports if port.stretched and done]
         for port in stretched:
-            await stretch.keep(self.context.store, self.record.vm, port.tunnel, port.settings.tap)
+            await stretch.keep(self.context.store, self.record.vm, port.tunnel, str(port.tap))
         if done and not stretched:
             await stretch.end(self.context.store, self.record.vm)
         for port in self.ports:

@@ -16,7 +16,10 @@ from dataclasses import replace
 from typing import Any
 
 from dom0 import executor
+from dom0.claim import Wire
 from dom0.context import Context
+from dom0.dataplane.gate import Bounds
+from dom0.dataplane.port_settings import PortSettings
 from vmnet.actions import Action, Kind
 from vmnet.errors import VmnetError, WaitTimeoutError
 from vmnet.machine import FINAL, Event, IllegalTransition, Role, State, Step, can_roll_back, step
@@ -45,6 +48,8 @@ class Migration:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._writes: asyncio.Queue[MigrationRecord] = asyncio.Queue()
         self._changed = asyncio.Condition()
+        self._ended = asyncio.Event()
+        self._journaled = 0
         self._working = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deadline: asyncio.TimerHandle | None = None
@@ -97,6 +102,7 @@ class Migration:
     async def _run(self) -> None:
         while not self.final:
             await self._handle(await self._events.get())
+        self._ended.set()
         await self._flush()
         for task in list(self._tasks):
             task.cancel()
@@ -193,10 +199,11 @@ class Migration:
         """In order, and not in the switchover's way: what a restart needs is in the journal already."""
         while True:
             record = await self._writes.get()
-            if record.state in _BUSY and not self.final:
-                await asyncio.sleep(
-                    _LATER_S
-                )  # the guest is stopping or has just begun to run: the host is its own now
+            if (
+                record.state in _BUSY
+            ):  # the guest is stopping or has just begun to run: the host is its own now
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ended.wait(), _LATER_S)
             if self._writes.empty():
                 try:
                     await self.context.store.migration_put(record)
@@ -223,9 +230,24 @@ class Migration:
 
     async def journal(self, actions: Sequence[Action]) -> None:
         """Write down what is about to be changed, and how it is put back. Returns when it is on disk."""
-        await self.context.store.journal_plan(self.record.id, executor.planned(actions))
+        entries = executor.planned(actions, self._journaled)
+        self._journaled += len(entries)
+        await self.context.store.journal_plan(self.record.id, entries)
+
+    def port_settings(self, wire: Wire, local: str, remote: str) -> PortSettings:
+        """``local`` and ``remote``: the tunnel's ends."""
+        config = self.context.config
+        return PortSettings(
+            mac=wire.mac_bytes,
+            vni=wire.vni,
+            local=local,
+            remote=remote,
+            bounds=Bounds(config.hold.max_packets, config.hold.max_bytes),
+            recorder_bytes=config.recorder.bytes,
+        )
 
     async def _crash_if_told(self) -> None:
         if os.environ.get(CRASH_AT) == f"{self.role.value}:{self.state.value}":
+            self._ended.set()
             await self._flush()
             os.kill(os.getpid(), signal.SIGKILL)

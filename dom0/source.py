@@ -14,16 +14,14 @@ from dom0.claim import Agreement, Wire
 from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
 from dom0.dataplane import names, netdev
-from dom0.dataplane.gate import Bounds
-from dom0.dataplane.source_port import PortSettings, Released, SourcePort
+from dom0.dataplane.source_port import Released, SourcePort
 from dom0.migration import Migration
 from dom0.result import source_verdict
-from vmnet import convergence
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo, Interface
 from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
 from vmnet.hypervisor.events import DomainEvent, Happening
-from vmnet.machine import Event, Role, State, Step
+from vmnet.machine import Event, Role, State, Step, can_roll_back
 from vmnet.store import Binding, MigrationRecord
 
 _SAMPLE_S = 0.01
@@ -89,6 +87,7 @@ class SourceMigration(Migration):
             Step.REOPEN: self._reopen,
             Step.RESUME_GUEST: self._resume_guest,
             Step.CANCEL_PEER: self._cancel_peer,
+            Step.RETIRE_SOURCE: self._retire,
             Step.FINISH_PEER: self._finish_peer,
             Step.DETACH_SOURCE: self._detach,
             Step.VERDICT: self._verdict,
@@ -162,8 +161,7 @@ class SourceMigration(Migration):
 
     async def _migrate(self, uri: str, migrate_uri: str | None) -> None:
         try:
-            speed = convergence.first_speed_mibps(self.info.memory_kib)
-            await self.context.domains.migrate(self.record.vm, uri, migrate_uri, speed, 24 * 3600)
+            await self.context.domains.migrate(self.record.vm, uri, migrate_uri, 24 * 3600)
         except VmnetError as error:
             self.post(Event.FAILED, error)
         else:
@@ -192,10 +190,9 @@ class SourceMigration(Migration):
             ]
             + [Action(Kind.SUSPEND, self.record.vm)]
         )
-        self.ports = [
-            await asyncio.to_thread(SourcePort, self._settings(wire, str(taps[wire.mac])))
-            for wire in self.wires
-        ]
+        for wire in self.wires:
+            settings = self.port_settings(wire, self.tunnel_address(), self.claim.tunnel_address)
+            self.ports.append(await asyncio.to_thread(SourcePort, str(taps[wire.mac]), settings))
         self.attached.set_result(self._agreement())
         self.spawn(self._sample())
         if self.managed:
@@ -216,19 +213,6 @@ class SourceMigration(Migration):
         vni = secrets.randbelow(0xFFFFFE) + 1
         stretched = self.claim.segments.get(interface.mac, self.binding.segment) != self.binding.segment
         return Wire(interface.mac, vni, stretched)
-
-    def _settings(self, wire: Wire, tap: str) -> PortSettings:
-        assert self.claim is not None
-        config = self.context.config
-        return PortSettings(
-            tap=tap,
-            mac=wire.mac_bytes,
-            vni=wire.vni,
-            local=self.tunnel_address(),
-            remote=self.claim.tunnel_address,
-            bounds=Bounds(config.hold.max_packets, config.hold.max_bytes),
-            recorder_bytes=config.recorder.bytes,
-        )
 
     def tunnel_address(self) -> str:
         assert self.claim is not None
@@ -254,7 +238,7 @@ class SourceMigration(Migration):
             self.post(Event.CONVERGED)
 
     async def _sample(self) -> None:
-        while not self.final and self.state is not State.ROLLING_BACK:
+        while can_roll_back(self.state) and self.state is not State.ROLLING_BACK:
             for port in self.ports:
                 port.turn(sampling=self.state is State.PRECOPY and not self.held)
             await asyncio.sleep(_SAMPLE_S)
@@ -300,8 +284,6 @@ class SourceMigration(Migration):
         self.suspended = True
         if self.stop_ns is not None:
             return
-        with contextlib.suppress(VmnetError):
-            await self.context.domains.set_speed(self.record.vm, convergence.NO_LIMIT_MIBPS)
         try:
             await self.context.domains.suspend(self.record.vm)
         except RefusedError:
@@ -376,17 +358,14 @@ class SourceMigration(Migration):
         if self.claim is not None:
             await self._ask("cancel", reason=str(self.error or "cancelled")[:200])
 
+    async def _retire(self) -> None:
+        await asyncio.gather(*(asyncio.to_thread(port.retire) for port in self.ports))
+
     async def _finish_peer(self) -> None:
         with contextlib.suppress(VmnetError):  # it finishes by itself, later
             self.final_counts = await self._ask("finish")
 
     async def _detach(self) -> None:
-        gates = [port.counts() for port in self.ports]
-        self.counts = {
-            "overflow": sum(one.overflow for one in gates),
-            "diverted": sum(one.diverted for one in gates),
-            "missing": sum(one.missing for one in self.released),
-        }
         kept = self._stretched() if self.state is State.DONE else {}
         for port in self.ports:
             await asyncio.to_thread(port.close, port.tunnel in kept)
@@ -396,7 +375,16 @@ class SourceMigration(Migration):
         if came_home or never_left:
             await stretch.end(self.context.store, self.record.vm)
 
+    def _count(self) -> None:
+        gates = [port.counts() for port in self.ports]
+        self.counts = {
+            "overflow": sum(one.overflow for one in gates),
+            "diverted": sum(one.diverted for one in gates),
+            "missing": sum(one.missing for one in self.released),
+        }
+
     async def _verdict(self) -> None:
+        self._count()
         verdict = source_verdict(self)
         self.record = replace(self.record, verdict=verdict.to_json())
         self.tell("verdict", verdict=verdict.to_json(), lines=verdict.lines())

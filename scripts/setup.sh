@@ -72,7 +72,7 @@ make_venv() {
     say "making .venv"
     [ -x .venv/bin/python ] && .venv/bin/python -c 'import pip' 2> /dev/null || /usr/bin/python3 -m venv --clear .venv
     log=.venv/setup.log
-    .venv/bin/python -m pip install --disable-pip-version-check --no-input -q -c scripts/constraints.txt -e '.[dev,plot]' > $log 2>&1 ||
+    .venv/bin/python -m pip install --disable-pip-version-check --no-input -q -c scripts/constraints.txt --config-settings editable_mode=compat -e '.[dev,plot]' > $log 2>&1 ||
         { tail -n 20 $log >&2; die "pip failed; all it said is in $log"; }
     fingerprint > .venv/.vmnet
 }

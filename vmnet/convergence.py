@@ -17,9 +17,10 @@ from vmnet.hypervisor.events import JobProgress
 
 _MARGIN_S: Final = 0.08
 """How much more than QEMU would stop for may be left when we stop the guest: enough to be sure to come first."""
-SHORTEST_PASS_S: Final = 0.5
-"""A small guest's memory is copied in the blink of an eye, and QEMU would be done before we have looked once."""
-NO_LIMIT_MIBPS: Final = 1_000_000
+_BLIND_S: Final = 0.1
+"""How long QEMU does not know its own bandwidth (BUFFER_DELAY, migration/migration.c), and so does not stop for anything left."""
+_BLIND_DECIDES_S: Final = 0.06
+_BLIND_TAIL_S: Final = 0.03
 _UNKNOWN_ALLOWANCE: Final = 3.0
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.006, 0.25
 
@@ -38,27 +39,36 @@ def qemu_downtime_ms(driver: str) -> int:
     return 100 if driver == "qemu" else 1
 
 
-def first_speed_mibps(memory_kib: int) -> int:
-    """The bandwidth limit to begin with, MiB/s: lets the whole memory pass in no less than :data:`SHORTEST_PASS_S`."""
-    return max(32, round(memory_kib / 1024 / SHORTEST_PASS_S))
-
-
 def decide(job: JobProgress, pass_s: float, max_downtime_ms: int, own_downtime_ms: int) -> Decision:
     """``pass_s``: seconds since the present pass began; ``own_downtime_ms``: what QEMU would stop for by itself.
 
     In the first pass QEMU does not know yet how fast the guest dirties its memory: all that was sent counts as dirty again, and the
-    limit counts three times. (QEMU can be asked to measure it beforehand, but is then deaf for the whole first pass.)
+    limit counts three times. (QEMU can be asked to measure it beforehand, but is then deaf for the whole first pass.) A small
+    guest's pass is over before QEMU knows even its bandwidth; then we go by how fast the rest has shrunk.
     """
-    if not job.active or not job.memory_total_bytes or not job.memory_bps:
+    bps = job.memory_bps or _shrinking_bps(job, pass_s)
+    if not job.active or not job.memory_total_bytes or not bps:
         return Decision(False, _SHORTEST_POLL_S, 0.0)
     dirty_bps = job.dirty_bps or None
     sent = min(job.memory_processed_bytes, job.memory_total_bytes)
     dirtied = sent if dirty_bps is None else min(sent, dirty_bps * pass_s)
     limit_ms = max_downtime_ms * (_UNKNOWN_ALLOWANCE if dirty_bps is None else 1.0)
-    remaining_s = job.memory_remaining_bytes / job.memory_bps
-    expected_ms = (remaining_s + dirtied / job.memory_bps) * 1000
-    tail_s = own_downtime_ms / 1000 + _MARGIN_S
+    remaining_s = job.memory_remaining_bytes / bps
+    expected_ms = (remaining_s + dirtied / bps) * 1000
+    tail_s = _tail_s(bool(job.memory_bps), pass_s, own_downtime_ms)
     if remaining_s <= tail_s and expected_ms <= limit_ms:
         return Decision(True, 0.0, expected_ms)
     wait_s = (remaining_s - tail_s) / 3
     return Decision(False, min(max(wait_s, _SHORTEST_POLL_S), _LONGEST_POLL_S), expected_ms)
+
+
+def _shrinking_bps(job: JobProgress, pass_s: float) -> float:
+    """Bytes a second by which what is left has shrunk in the first pass; pages of zeros count whole, as they do in what is left."""
+    done = job.memory_total_bytes - job.memory_remaining_bytes
+    return done / pass_s if job.passes <= 1 and done > 0 and 0 < pass_s < _BLIND_S else 0.0
+
+
+def _tail_s(known: bool, pass_s: float, own_downtime_ms: int) -> float:
+    """With this many seconds left the guest is stopped. As long as QEMU is blind there is no hurry, but not for long any more."""
+    tail_s = own_downtime_ms / 1000 + _MARGIN_S
+    return tail_s if known or pass_s >= _BLIND_DECIDES_S else min(tail_s, _BLIND_TAIL_S)

@@ -4,7 +4,7 @@ A migration has two sides, each driven by its own daemon with its own row of sta
 
 source        PREFLIGHT -> STARTING -> PRECOPY -> SWITCHOVER -> STOPPED -> RESUMED -> FINISHING | LEFT -> DONE
               ... -> ABORTING -> ROLLING_BACK -> ROLLED_BACK, from any state before RESUMED
-destination   PREPARING -> READY -> EXPECTING -> RESUMED -> OPEN -> DONE
+destination   PREPARING -> PREPARED -> READY -> EXPECTING -> RESUMED -> OPEN -> DONE
               ... -> ROLLING_BACK -> ROLLED_BACK, from any state before RESUMED
 
 Resume at the destination is the point of no return: before it, everything is put back; after it, only forward. An abort may come too
@@ -29,6 +29,7 @@ class State(Enum):
     PREFLIGHT = "preflight"
     STARTING = "starting"
     PREPARING = "preparing"
+    PREPARED = "prepared"
     READY = "ready"
     PRECOPY = "pre-copy"
     SWITCHOVER = "switchover"
@@ -49,6 +50,8 @@ class Event(Enum):
     """Preflight said yes (managed migrations)."""
     CLAIMED = "claimed"
     """The destination's hook asked for this VM's migration."""
+    AGREED = "agreed"
+    """The source has answered: this migration, its interfaces, their tunnels."""
     TAP_READY = "tap-ready"
     """The destination's hypervisor has made the incoming guest and its taps."""
     PASS = "pass"
@@ -91,9 +94,12 @@ class Step(Enum):
     REOPEN = "bring back what followed; let everything pass again"
     RESUME_GUEST = "resume the guest at the source if it is paused"
     CANCEL_PEER = "tell the destination that nothing comes"
+    RETIRE_SOURCE = "give back what only a return would have needed"
     FINISH_PEER = "tell the destination that nothing comes any more"
     DETACH_SOURCE = "remove gate, park and tunnel at the source"
-    ATTACH_DESTINATION = "make tunnel, park and gate at the destination; only the tunnel is let in"
+    PREPARE_DESTINATION = "make tunnel and park at the destination"
+    ATTACH_DESTINATION = "put the gate on the incoming guest's tap; only the tunnel is let in"
+    MAKE_ROOM = "empty the incoming guest's tap, and let it queue all that may have to wait"
     EXPECT = "hold what arrives directly"
     LET_IN = "lift the bounds on what the tunnel brings: the guest reads it"
     BIND = "bind the VM to this host with the next generation"
@@ -122,7 +128,7 @@ class IllegalTransition(Exception):
 _S, _D = Role.SOURCE, Role.DESTINATION
 _UNDO_SOURCE = (Step.REOPEN, Step.RESUME_GUEST, Step.CANCEL_PEER, Step.DETACH_SOURCE)
 _RESUME = (Step.LET_IN, Step.ANNOUNCE, Step.TELL_RESUMED)
-_FINISH = (Step.FINISH_PEER, Step.DETACH_SOURCE, Step.VERDICT)
+_FINISH = (Step.FINISH_PEER, Step.VERDICT, Step.DETACH_SOURCE)
 
 
 def _aborts(states: Iterable[State], events: Iterable[Event]) -> list[Row]:
@@ -146,7 +152,7 @@ TABLE: tuple[Row, ...] = (
     Row(_S, State.PRECOPY, Event.GUEST_STOPPED, State.STOPPED, (Step.HOLD, Step.EXPECT_PEER, Step.RECOVER)),
     Row(_S, State.SWITCHOVER, Event.GUEST_STOPPED, State.STOPPED, (Step.RECOVER,)),
     Row(_S, State.STOPPED, Event.PEER_RESUMED, State.RESUMED, (Step.STRETCH,)),
-    Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING),
+    Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING, (Step.RETIRE_SOURCE,)),
     Row(_S, State.RESUMED, Event.GONE, State.LEFT),
     Row(_S, State.FINISHING, Event.GONE, State.DONE, _FINISH),
     Row(_S, State.LEFT, Event.PEER_OPEN, State.DONE, _FINISH),
@@ -156,7 +162,8 @@ TABLE: tuple[Row, ...] = (
     Row(_S, State.ABORTING, Event.PEER_RESUMED, State.RESUMED, (Step.STRETCH,)),
     Row(_S, State.ABORTING, Event.STAYED, State.ROLLING_BACK, _UNDO_SOURCE),
     Row(_S, State.ROLLING_BACK, Event.UNDONE, State.ROLLED_BACK, (Step.VERDICT,)),
-    Row(_D, State.PREPARING, Event.TAP_READY, State.READY, (Step.ATTACH_DESTINATION,)),
+    Row(_D, State.PREPARING, Event.AGREED, State.PREPARED, (Step.PREPARE_DESTINATION,)),
+    Row(_D, State.PREPARED, Event.TAP_READY, State.READY, (Step.ATTACH_DESTINATION, Step.MAKE_ROOM)),
     Row(_D, State.READY, Event.EXPECT, State.EXPECTING, (Step.EXPECT,)),
     Row(_D, State.READY, Event.GUEST_RUNNING, State.RESUMED, (Step.EXPECT, *_RESUME)),
     Row(_D, State.EXPECTING, Event.GUEST_RUNNING, State.RESUMED, _RESUME),
@@ -166,7 +173,7 @@ TABLE: tuple[Row, ...] = (
     Row(_D, State.RESUMED, Event.GONE, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
     *(
         Row(_D, state, event, State.ROLLING_BACK, (Step.DETACH_DESTINATION, Step.TELL_FAILED))
-        for state in (State.PREPARING, State.READY, State.EXPECTING)
+        for state in (State.PREPARING, State.PREPARED, State.READY, State.EXPECTING)
         for event in (Event.FAILED, Event.CANCEL, Event.GONE)
     ),
     Row(_D, State.ROLLING_BACK, Event.UNDONE, State.ROLLED_BACK, (Step.VERDICT,)),

@@ -8,11 +8,13 @@ from vmnet.machine import TABLE, Event, Role, Row, State
 _ROUTE: tuple[tuple[Role, State, Event], ...] = (
     (Role.SOURCE, State.PREFLIGHT, Event.ACCEPTED),
     (Role.SOURCE, State.STARTING, Event.CLAIMED),
-    (Role.DESTINATION, State.PREPARING, Event.TAP_READY),
+    (Role.DESTINATION, State.PREPARING, Event.AGREED),
+    (Role.DESTINATION, State.PREPARED, Event.TAP_READY),
     (Role.SOURCE, State.PRECOPY, Event.CONVERGED),
     (Role.DESTINATION, State.READY, Event.EXPECT),
     (Role.DESTINATION, State.EXPECTING, Event.GUEST_RUNNING),
     (Role.DESTINATION, State.RESUMED, Event.MARKER),
+    (Role.SOURCE, State.RESUMED, Event.PEER_OPEN),
     (Role.SOURCE, State.FINISHING, Event.GONE),
     (Role.DESTINATION, State.OPEN, Event.FINISH),
 )

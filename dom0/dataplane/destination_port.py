@@ -11,8 +11,11 @@ from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
 from dom0.dataplane.listener import Listener, group_filter, source_filter
 from dom0.dataplane.park import Park
+from dom0.dataplane.parts import Parts
+from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.sender import Sender
-from dom0.dataplane.source_port import PortSettings
+
+_USUAL_MTU = 1500
 
 
 @dataclass(frozen=True)
@@ -25,40 +28,55 @@ class Opened:
 
 
 class DestinationPort:
-    """``settings.tap`` is the incoming guest's tap on this host. ``stretched``: its LAN is not here, the tunnel is its only wire."""
+    """The way in for one interface of an incoming guest. ``stretched``: its LAN is not here, the tunnel is its only wire.
+
+    Made before the guest's tap is; then :meth:`attach`, then :meth:`make_room`.
+    """
 
     def __init__(self, settings: PortSettings, stretched: bool) -> None:
         self.settings = settings
         self.stretched = stretched
-        mtu = netdev.get_mtu(settings.tap)
         self.tunnel = names.tunnel_name(settings.vni)
-        self._queue_length = netdev.get_queue_length(settings.tap)
-        self._park = Park(names.park_name(settings.vni), settings.bounds.packets, mtu)
-        self._inject_through_park()
-        self.gate = Gate(settings.tap, self._park.ifindex, 0, settings.bounds, Mode.BLOCK)
+        self.tap: str | None = None
+        self._parts = Parts()
+        try:
+            self._make(settings)
+        except BaseException:
+            self._parts.close()
+            raise
+
+    def _make(self, settings: PortSettings) -> None:
+        self._park = self._parts.add(Park(names.park_name(settings.vni), settings.bounds.packets, _USUAL_MTU))
+        tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, _USUAL_MTU)
+        self.marker = self._parts.add(Listener(self.tunnel, source_filter(settings.mac)))
+        self._groups = self._parts.add(Listener(self.tunnel, group_filter()))
+
+    def attach(self, tap: str) -> None:
+        """From now on nothing gets into ``tap`` but what the tunnel brings."""
+        mtu = netdev.get_mtu(tap)
+        for device in (self._park.name, self.tunnel):
+            netdev.set_mtu(device, mtu)
+        self._queue_length = netdev.get_queue_length(tap)
+        self._counters = self._parts.add(netdev.TapCounters(tap))
+        self._gone_before = 0
+        self._to_tap = self._parts.add(Sender(tap, MARK))
+        wire.attach(self._park.name, tap, ingress=True)  # announcements: as if the guest had sent them
+        self.gate = Gate(tap, self._park.ifindex, 0, self.settings.bounds, Mode.BLOCK)
+        self.tap = tap
         self.gate.set(Word.BOUNDED, 1)
-        self._empty_tap()
-        self._counters = netdev.TapCounters(settings.tap)
+        self.gate.attach_exit(self.tunnel, netdev.index_of(tap), self.settings.mac)
+        if self.stretched:
+            wire.attach(tap, self.tunnel, ingress=False)
+
+    def make_room(self) -> None:
+        """Make the tap's ring as long as what may wait, some ten ms; to be done before :meth:`expect`.
+
+        What was flooded into it before the gate was there has also reached the source: a ring of length 0 keeps nothing.
+        """
+        assert self.tap is not None
+        netdev.set_queue_length(self.tap, 0)
+        netdev.set_queue_length(self.tap, self.settings.bounds.packets)
         self._gone_before = self._gone()
-        tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
-        self.gate.attach_exit(self.tunnel, netdev.index_of(settings.tap), settings.mac)
-        if stretched:
-            self._wire_guest()
-        self.marker = Listener(self.tunnel, source_filter(settings.mac))
-        self._groups = Listener(self.tunnel, group_filter())
-        self._to_tap = Sender(settings.tap, MARK)
-
-    def _inject_through_park(self) -> None:
-        """What we write to the park comes in at the guest's port, as if the guest had sent it."""
-        wire.attach(self._park.name, self.settings.tap, ingress=True)
-
-    def _wire_guest(self) -> None:
-        wire.attach(self.settings.tap, self.tunnel, ingress=False)
-
-    def _empty_tap(self) -> None:
-        """What was flooded here before the gate was up also reached the source: drop it (a ring of length 0 keeps nothing)."""
-        netdev.set_queue_length(self.settings.tap, 0)
-        netdev.set_queue_length(self.settings.tap, self.settings.bounds.packets)
 
     def expect(self) -> None:
         """The guest is about to run here: from now on what arrives directly waits. Call before it resumes."""
@@ -91,27 +109,30 @@ class DestinationPort:
 
     def close(self, keep_wire: bool = False) -> None:
         """Everything of ours goes, but for the tunnel that is a stretched guest's only wire (``keep_wire``)."""
-        if keep_wire:
-            # what comes round through the old LAN is the guest's only news of it from now on: nothing is filtered, or past the gate
-            wire.attach(self.tunnel, self.settings.tap, ingress=False)
-        if netdev.exists(self.settings.tap):
-            self._shorten_queue()
-        if keep_wire:
-            self.gate.detach_tap()
-        else:
-            self.gate.close()
-            if self.stretched:
-                classifier.detach(self.settings.tap, Direction.INGRESS)
-        for part in (self.marker, self._groups, self._to_tap, self._park, self._counters):
-            part.close()
+        if self.tap is not None:
+            self._detach(self.tap, keep_wire)
+        self._parts.close()
         if not keep_wire:
             tunnel.delete(self.tunnel)
 
-    def _shorten_queue(self) -> None:
+    def _detach(self, tap: str, keep_wire: bool) -> None:
+        if keep_wire:
+            # what comes round through the old LAN is the guest's only news of it from now on: nothing is filtered, or past the gate
+            wire.attach(self.tunnel, tap, ingress=False)
+        if netdev.exists(tap):
+            self._shorten_queue(tap)
+        if keep_wire:
+            self.gate.detach_tap()
+            return
+        self.gate.close()
+        if self.stretched:
+            classifier.detach(tap, Direction.INGRESS)
+
+    def _shorten_queue(self, tap: str) -> None:
         """The tap's queue as it was, unless more than that still waits for a guest that runs."""
         if self.gate.get(Word.BOUNDED):  # it has never run here, and nothing is for it any more
             self.gate.mode = Mode.BLOCK
-            netdev.set_queue_length(self.settings.tap, self._queue_length)
+            netdev.set_queue_length(tap, self._queue_length)
         else:
             ring.shorten(self.gate, self._park, self._to_tap, self._queue_length, self._waiting)
 

@@ -49,6 +49,12 @@ def get_queue_length(name: str) -> int:
     return int(struct.unpack_from("i", _ioctl(name, _SIOCGIFTXQLEN, b""), 16)[0])
 
 
+def set_mtu(name: str, mtu: int) -> None:
+    """``mtu`` in bytes."""
+    if get_mtu(name) != mtu:
+        _ioctl(name, _SIOCSIFMTU, struct.pack("i", mtu))
+
+
 def set_queue_length(name: str, packets: int) -> None:
     _ioctl(name, _SIOCSIFTXQLEN, struct.pack("i", packets))
 
@@ -63,7 +69,7 @@ def bring_up(name: str, mtu: int | None = None) -> None:
     """Up and without ARP; ``mtu`` in bytes."""
     make_silent(name)
     if mtu is not None:
-        _ioctl(name, _SIOCSIFMTU, struct.pack("i", mtu))
+        set_mtu(name, mtu)
     (flags,) = struct.unpack_from("h", _ioctl(name, _SIOCGIFFLAGS, b""), 16)
     _ioctl(name, _SIOCSIFFLAGS, struct.pack("h", flags | _IFF_UP | _IFF_NOARP))
 

@@ -6,6 +6,7 @@ blocks over; we only keep the newest and give the oldest back. A frame is looked
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import select
 import socket
@@ -21,6 +22,7 @@ _SOL_PACKET = 263
 _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION, _PACKET_VNET_HDR = 5, 6, 10, 15
 _TPACKET_V3 = 2
 _ETH_P_ALL = 3
+_libc = ctypes.CDLL(None, use_errno=True)
 _BLOCK_BYTES = 1 << 17
 _FRAME_BYTES = 2048
 _RETIRE_MS = 4
@@ -51,7 +53,7 @@ class Recorder:
             0,
             0,
         )
-        self._socket.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
+        _set_ring(self._socket, request)
         self._ring = mmap.mmap(self._socket.fileno(), self._blocks * _BLOCK_BYTES)
         self._next = 0
         self._kept: deque[int] = deque()
@@ -117,3 +119,9 @@ class Recorder:
         self._handed_over.close()
         self._ring.close()
         self._socket.close()
+
+
+def _set_ring(to: socket.socket, request: bytes) -> None:
+    """The kernel waits for its readers here (RCU), some 20 ms; ``socket.setsockopt`` would hold up all of Python meanwhile."""
+    if _libc.setsockopt(to.fileno(), _SOL_PACKET, _PACKET_RX_RING, request, len(request)):
+        raise OSError(ctypes.get_errno(), "cannot make a packet ring")

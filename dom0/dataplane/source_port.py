@@ -5,34 +5,24 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
 from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel
 from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.frames import RecordedFrame
-from dom0.dataplane.gate import Bounds, Gate, GateCounts
+from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
 from dom0.dataplane.park import NO_OFFLOAD, VNET_HEADER_BYTES, Park
+from dom0.dataplane.parts import Parts
+from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.recorder import Recorder
 from dom0.dataplane.sender import Sender
 
 _COPY_WAIT_S = 0.5
 _END_OF_COPY = bytes.fromhex("020000000001020000000002") + b"\x88\xb5"
 """To an address no guest has, of the ethertype IEEE 802 leaves for local experiments: whoever gets it drops it."""
-
-
-@dataclass(frozen=True)
-class PortSettings:
-    """One migrating interface: its tap, the guest's MAC (6 bytes), the tunnel's id and ends, and how much may wait."""
-
-    tap: str
-    mac: bytes
-    vni: int
-    local: str
-    remote: str
-    bounds: Bounds
-    recorder_bytes: int
 
 
 @dataclass(frozen=True)
@@ -46,23 +36,36 @@ class Released:
 
 
 class SourcePort:
-    def __init__(self, settings: PortSettings) -> None:
-        self.settings = settings
-        mtu = netdev.get_mtu(settings.tap)
+    """``tap`` is the guest's, and it reads it. Everything passes until :meth:`hold`."""
+
+    def __init__(self, tap: str, settings: PortSettings) -> None:
+        self.tap, self.settings = tap, settings
         self.tunnel = names.tunnel_name(settings.vni)
-        tunnel_index = tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
-        self._park = Park(names.park_name(settings.vni), settings.bounds.packets, mtu)
-        self.recorder = Recorder(settings.tap, settings.recorder_bytes)
-        self.followed = Recorder(self.tunnel, settings.recorder_bytes)
-        self.addresses = AddressWatch(settings.tap, settings.mac)
-        self.counters = netdev.TapCounters(settings.tap)
-        self.gate = Gate(settings.tap, self._park.ifindex, tunnel_index, settings.bounds, Mode.PASS)
-        self._to_tunnel = Sender(self.tunnel)
+        self._parts = Parts()
+        try:
+            self._make(settings)
+        except BaseException:
+            self._parts.close()
+            raise
         self._offset: int | None = None
         self._stranded_sent = 0
         self._queue_length: int | None = None
         self.copy_complete = True
         """False: what was stranded may not have been found whole."""
+
+    def _make(self, settings: PortSettings) -> None:
+        mtu = netdev.get_mtu(self.tap)
+        tunnel_index = tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
+        with ThreadPoolExecutor(2) as pool:  # each waits in the kernel
+            recorder = pool.submit(Recorder, self.tap, settings.recorder_bytes)
+            followed = pool.submit(Recorder, self.tunnel, settings.recorder_bytes)
+            self._park = self._parts.add(Park(names.park_name(settings.vni), settings.bounds.packets, mtu))
+        self.recorder = self._parts.add(recorder.result())
+        self.followed = self._parts.add(followed.result())
+        self.addresses = self._parts.add(AddressWatch(self.tap, settings.mac))
+        self.counters = self._parts.add(netdev.TapCounters(self.tap))
+        self._to_tunnel = self._parts.add(Sender(self.tunnel))
+        self.gate = Gate(self.tap, self._park.ifindex, tunnel_index, settings.bounds, Mode.PASS)
 
     def turn(self, sampling: bool) -> None:
         """Call every few milliseconds: takes over what was copied and, while the guest runs, samples the counters."""
@@ -110,7 +113,7 @@ class SourcePort:
         return stranded.select(self._complete_copy(), unread, stop_ns)
 
     def _complete_copy(self) -> Iterator[RecordedFrame]:
-        to_tap = Sender(self.settings.tap, MARK)
+        to_tap = Sender(self.tap, MARK)
         newest = _complete(self.recorder, to_tap)
         to_tap.close()
         if newest is None:
@@ -125,7 +128,7 @@ class SourcePort:
         self._lengthen_queue()
         followed = _complete(self.followed, self._to_tunnel) or self.followed.newest()
         frames = [one.data for one in followed][::-1]
-        to_tap = Sender(self.settings.tap, MARK)
+        to_tap = Sender(self.tap, MARK)
         for frame in islice(frames, self._stranded_sent, None):
             to_tap.send(frame)
         self.gate.mode = Mode.CLOSE
@@ -136,14 +139,14 @@ class SourcePort:
 
     def _lengthen_queue(self) -> None:
         """A guest that does not run yet takes nothing: its tap must have room for all that comes back."""
-        before = netdev.get_queue_length(self.settings.tap)
+        before = netdev.get_queue_length(self.tap)
         if before < self.settings.bounds.packets:
             self._queue_length = before
-            netdev.set_queue_length(self.settings.tap, self.settings.bounds.packets)
+            netdev.set_queue_length(self.tap, self.settings.bounds.packets)
 
     def _shorten_queue(self) -> None:
-        if self._queue_length is not None and netdev.exists(self.settings.tap):
-            to_tap = Sender(self.settings.tap, MARK)
+        if self._queue_length is not None and netdev.exists(self.tap):
+            to_tap = Sender(self.tap, MARK)
             ring.shorten(self.gate, self._park, to_tap, self._queue_length, self.unread)
             to_tap.close()
 
@@ -154,19 +157,15 @@ class SourcePort:
     def counts(self) -> GateCounts:
         return self.gate.counts()
 
+    def retire(self) -> None:
+        """The guest runs elsewhere and the old path is empty: give back all but the gate and the tunnel, and never :meth:`turn`."""
+        self._parts.close()
+
     def close(self, keep_tunnel: bool = False) -> None:
         """Everything of ours off this host, but for the tunnel where the old host's bridge goes on forwarding into it."""
         self._shorten_queue()
         self.gate.close()
-        for part in (
-            self.counters,
-            self.addresses,
-            self.recorder,
-            self.followed,
-            self._to_tunnel,
-            self._park,
-        ):
-            part.close()
+        self._parts.close()
         if not keep_tunnel:
             tunnel.delete(self.tunnel)
 

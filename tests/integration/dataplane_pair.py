@@ -10,7 +10,8 @@ from dataplane_kit import GUEST, Guest, Host, Tap, bridge, ip, until, veth
 from dom0.dataplane.announce import announcements
 from dom0.dataplane.destination_port import DestinationPort, Opened
 from dom0.dataplane.gate import Bounds
-from dom0.dataplane.source_port import PortSettings, SourcePort
+from dom0.dataplane.port_settings import PortSettings
+from dom0.dataplane.source_port import SourcePort
 
 BOUNDS = Bounds(100_000, 1 << 28)
 VNI = 7
@@ -32,7 +33,7 @@ class Side:
         self.before = self.host.devices()
 
     def settings(self, local: str, remote: str, bounds: Bounds) -> PortSettings:
-        return PortSettings("tap0", GUEST, VNI, local, remote, bounds, 8 << 20)
+        return PortSettings(GUEST, VNI, local, remote, bounds, 8 << 20)
 
 
 class Pair:
@@ -70,9 +71,11 @@ class Pair:
         if announce:
             self.speak(self.a.tap)
         with self.a.host:
-            self.source = SourcePort(self.settings_a)
+            self.source = SourcePort("tap0", self.settings_a)
         with self.b.host:
             self.destination = DestinationPort(self.settings_b, self.stretched)
+            self.destination.attach("tap0")
+            self.destination.make_room()
 
     def speak(self, tap: Tap) -> None:
         for one in announcements(GUEST, [ip_address("192.0.2.50")]):

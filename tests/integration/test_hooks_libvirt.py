@@ -112,15 +112,21 @@ def test_a_migration_as_the_hooks_see_it(lab: Lab) -> None:
     _without_the_daemon(lab)
 
 
+WAITED_FOR = [("migrate", "begin"), ("started", "begin")]
+TOLD = {"b": {("prepare", "begin"), ("start", "begin")}, "a": {("stopped", "end"), ("release", "end")}}
+
+
 def _migration_is_seen_and_changed(lab: Lab, daemon: Daemon) -> None:
     def describe(_: str, call: HookCall) -> HookAnswer:
         return HookAnswer(xml=call.xml.replace(b"<title>t</title>", b"<title>t and ours</title>"))
 
     daemon.answer = describe
     assert migrate(lab, "a", "b") == (0, "")
-    begin = [("migrate", "begin"), ("prepare", "begin"), ("start", "begin"), ("started", "begin")]
-    assert daemon.steps("b")[:4] == begin
-    assert [op for op, _ in daemon.steps("a")][:2] == ["stopped", "release"]
+    assert [one for one in daemon.steps("b") if one in WAITED_FOR] == WAITED_FOR
+    for host, steps in TOLD.items():
+        wait_for(
+            f"the steps nobody waits for on {host}", lambda h=host, s=steps: s <= set(daemon.steps(h)), 5
+        )
     assert all(call.name == "vm1" and call.xml.startswith(b"<domain") for _, call in daemon.calls)
     b = lab.host("b")
     assert "<title>t and ours</title>" in b.run(["virsh", "dumpxml", "vm1"]).stdout
@@ -128,16 +134,14 @@ def _migration_is_seen_and_changed(lab: Lab, daemon: Daemon) -> None:
 
 
 def _a_refusal_leaves_the_vm_at_the_source(lab: Lab, daemon: Daemon) -> None:
-    for op in ("migrate", "prepare"):
+    def refuse(host: str, call: HookCall) -> HookAnswer:
+        return HookAnswer(refuse="no br7 here" if (host, call.op) == ("a", "migrate") else "")
 
-        def refuse(host: str, call: HookCall, op: str = op) -> HookAnswer:
-            return HookAnswer(refuse="no br7 here" if (host, call.op) == ("a", op) else "")
-
-        daemon.answer = refuse
-        code, error = migrate(lab, "b", "a")
-        assert code != 0
-        assert "no br7 here" in error
-        assert [(one.vm, one.host) for one in lab.running_vms()] == [("vm1", "b")]
+    daemon.answer = refuse
+    code, error = migrate(lab, "b", "a")
+    assert code != 0
+    assert "no br7 here" in error
+    assert [(one.vm, one.host) for one in lab.running_vms()] == [("vm1", "b")]
     daemon.answer = lambda host, call: HookAnswer()
     assert migrate(lab, "b", "a") == (0, "")
 

@@ -86,12 +86,15 @@ class World:
         if self.at[D] is State.PREPARING and self.at[S] is State.STARTING:
             return ["claim", "fail"]
         if self.at[D] is State.PREPARING:
+            return ["fail"]
+        if self.at[D] is State.PREPARED:
             return ["make tap", "fail"]
         return ["fail", "pass", "converge", "stop" if self.vm == "source" else "complete"]
 
     def move(self, what: str) -> None:
         if what == "claim":
             self.happen(S, Event.CLAIMED)
+            self.local[D].append(Event.AGREED)
         elif what == "make tap":
             self.happen(D, Event.TAP_READY)
         elif what == "pass":

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vmnet.machine import FINAL, Event, IllegalTransition, Role, State, Step, can_roll_back, step
 
 FIRST = {Role.SOURCE: State.PREFLIGHT, Role.DESTINATION: State.PREPARING}
-ATTACH = {Role.SOURCE: Step.ATTACH_SOURCE, Role.DESTINATION: Step.ATTACH_DESTINATION}
+ATTACH = {Role.SOURCE: Step.ATTACH_SOURCE, Role.DESTINATION: Step.PREPARE_DESTINATION}
 DETACH = {Role.SOURCE: Step.DETACH_SOURCE, Role.DESTINATION: Step.DETACH_DESTINATION}
 
 

@@ -57,7 +57,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
         from world import Port
 
         world = World(*args, **kwargs)
-        monkeypatch.setattr("dom0.source.SourcePort", lambda settings: Port(world.hosts["a"], settings))
+        monkeypatch.setattr("dom0.source.SourcePort", lambda _tap, settings: Port(world.hosts["a"], settings))
         monkeypatch.setattr(
             "dom0.destination.DestinationPort", lambda one, stretched: Port(world.hosts["b"], one, stretched)
         )

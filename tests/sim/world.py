@@ -14,7 +14,8 @@ from typing import Any
 from dom0.context import Context
 from dom0.dataplane.destination_port import Opened
 from dom0.dataplane.gate import GateCounts
-from dom0.dataplane.source_port import PortSettings, Released
+from dom0.dataplane.port_settings import PortSettings
+from dom0.dataplane.source_port import Released
 from dom0.desk import Desk
 from dom0.hook_call import HookCall
 from vmnet.config import parse
@@ -82,13 +83,23 @@ class Port:
 
     def __init__(self, host: Host, settings: PortSettings, stretched: bool = False) -> None:
         self.settings, self.stretched, self.tunnel = settings, stretched, f"vmt{settings.vni:06x}"
+        self.tap, self.retired = "", False
         self.mode, self.closed, self.copy_complete = "pass", False, True
         self.addresses = SimpleNamespace(found={})
         self.marker = Marker()
         host.ports.append(self)
 
     def turn(self, sampling: bool) -> None:
-        assert not self.closed
+        assert not self.closed and not self.retired
+
+    def attach(self, tap: str) -> None:
+        self.tap = tap
+
+    def make_room(self) -> None:
+        assert self.tap
+
+    def retire(self) -> None:
+        self.retired = True
 
     def unread(self) -> int:
         return 0
@@ -239,7 +250,6 @@ class Domains:
         self._world.abort = True
 
     async def set_max_downtime(self, vm: str, milliseconds: int) -> None: ...
-    async def set_speed(self, vm: str, speed: int) -> None: ...
 
     async def progress(self, vm: str) -> JobProgress:
         return JobProgress(

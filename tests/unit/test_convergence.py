@@ -52,7 +52,26 @@ def test_software_emulation_is_not_made_to_go_on() -> None:
     assert convergence.qemu_downtime_ms("qemu") > convergence.qemu_downtime_ms("kvm")
 
 
-@pytest.mark.parametrize("memory_mib", [1, 64, 512, 4096])
-def test_the_first_pass_takes_long_enough_to_be_watched(memory_mib: int) -> None:
-    speed = convergence.first_speed_mibps(memory_mib << 10)
-    assert memory_mib / speed >= convergence.SHORTEST_PASS_S or speed == 32
+def early(done_mib: int) -> JobProgress:
+    """A guest of 128 MiB in its first pass, before QEMU knows its own bandwidth."""
+    return JobProgress(
+        active=True,
+        memory_total_bytes=128 * MIB,
+        memory_processed_bytes=done_mib * MIB // 2,
+        memory_remaining_bytes=(128 - done_mib) * MIB,
+        passes=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("done_mib", "pass_s", "switch"),
+    [
+        (0, 0.01, False),  # nothing known
+        (64, 0.04, False),  # 40 ms left, and QEMU will not stop yet
+        (96, 0.04, True),  # 13 ms left
+        (64, 0.07, True),  # 70 ms left, but soon QEMU would stop by itself
+        (16, 0.07, False),  # 490 ms left: it would not
+    ],
+)
+def test_a_small_guest_before_the_bandwidth_is_known(done_mib: int, pass_s: float, switch: bool) -> None:
+    assert convergence.decide(early(done_mib), pass_s, 300, 100).switch is switch

@@ -87,7 +87,7 @@ def test_call_and_new_xml(host: Host) -> None:
 def test_xml_is_printed_at_migrate_only(host: Host) -> None:
     host.install()
     with host.daemon(lambda call: HookAnswer(xml=call.xml)):
-        assert host.run("qemu", "vm", "prepare", "begin", "-") == (0, b"", "")
+        assert host.run("qemu", "vm", "started", "begin", "-") == (0, b"", "")
 
 
 def test_large_xml_passes_and_too_large_goes_on(host: Host) -> None:
@@ -105,9 +105,7 @@ def test_large_xml_passes_and_too_large_goes_on(host: Host) -> None:
     ("driver", "op", "subop", "fails"),
     [
         ("qemu", "migrate", "begin", True),
-        ("qemu", "prepare", "begin", True),
         ("qemu", "started", "begin", False),
-        ("qemu", "stopped", "end", False),
         ("qemu", "reconnect", "begin", False),
         ("libxl", "migrate", "begin", False),
         ("libxl", "prepare", "begin", True),
@@ -129,7 +127,7 @@ def test_refusals_fail_only_where_that_is_clean(
 
 def test_without_a_daemon_it_goes_on(host: Host) -> None:
     host.install()
-    for op in ("migrate", "prepare", "reconnect"):
+    for op in ("migrate", "started", "reconnect"):
         code, out, err = host.run("qemu", "vm", op, "begin", "-")
         assert (code, out) == (0, b"")
         assert f"vmnet: vm {op} begin: no daemon answers on {host.socket}" in err
@@ -211,7 +209,7 @@ def test_bytes_that_are_no_utf8_and_control_characters(host: Host) -> None:
     script = host.etc / "hooks/qemu.d/50-vmnet"
     for name in (b"\xff", b"\x1b[2J\n"):
         with host.daemon(lambda _: HookAnswer()) as calls:
-            done = subprocess.run([script, name, b"start", b"begin", b"-"], input=b"", capture_output=True)
+            done = subprocess.run([script, name, b"started", b"begin", b"-"], input=b"", capture_output=True)
         assert done.returncode == 0
         assert done.stderr.count(b"\n") == 1
         assert b"\x1b" not in done.stderr
@@ -347,3 +345,20 @@ def test_commands(host: Host) -> None:
     data = json.loads(run(command, ["status", *folder, "--json"], catch_exceptions=False).output)
     assert [one["state"] for one in data["hooks"]] == ["installed", "installed"]
     assert "removed" in run(command, ["uninstall", *folder], catch_exceptions=False).output
+
+
+@pytest.mark.parametrize(("op", "subop"), [("prepare", "begin"), ("stopped", "end"), ("release", "end")])
+def test_libvirt_does_not_wait_where_nothing_is_answered(host: Host, op: str, subop: str) -> None:
+    host.install()
+    heard, answer = threading.Event(), threading.Event()
+
+    def late(call: HookCall) -> HookAnswer:
+        assert (call.op, call.subop, call.xml) == (op, subop, b"<domain/>")
+        heard.set()
+        answer.wait(10)
+        return HookAnswer()
+
+    with host.daemon(late):
+        assert host.run("qemu", "vm", op, subop, "-", xml=b"<domain/>") == (0, b"", "")
+        assert not answer.is_set() and heard.wait(10)
+        answer.set()

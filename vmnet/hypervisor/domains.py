@@ -79,20 +79,16 @@ class Domains:
             "list of VMs", lambda handle: [(one.name(), one.UUIDString()) for one in handle.listAllDomains(1)]
         )
 
-    async def migrate(
-        self, uuid: str, uri: str, migrate_uri: str | None, mebibytes_per_s: int, limit_s: float
-    ) -> None:
+    async def migrate(self, uuid: str, uri: str, migrate_uri: str | None, limit_s: float) -> None:
         """Live, peer to peer; returns when libvirt has finished. RefusedError with libvirt's reason if it failed.
 
-        ``mebibytes_per_s``: the bandwidth limit it begins with. On a connection of its own: while a call lasts for seconds, others on
+        On a connection of its own: while a call lasts for seconds, others on
         the same connection were seen to wait for hundreds of milliseconds, and the switchover cannot.
         """
         uri_here = self._connection.uri
 
         def run(_handle: Any) -> None:
-            parameters: dict[str, Any] = {libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: mebibytes_per_s}
-            if migrate_uri:
-                parameters[libvirt.VIR_MIGRATE_PARAM_URI] = migrate_uri
+            parameters = {libvirt.VIR_MIGRATE_PARAM_URI: migrate_uri} if migrate_uri else {}
             flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
             own = libvirt.open(uri_here)
             try:
@@ -114,12 +110,6 @@ class Domains:
     async def set_max_downtime(self, uuid: str, milliseconds: int) -> None:
         await self._call(
             "max downtime", lambda handle: _lookup(handle, uuid).migrateSetMaxDowntime(milliseconds, 0)
-        )
-
-    async def set_speed(self, uuid: str, mebibytes_per_s: int) -> None:
-        """The migration's bandwidth limit, MiB/s."""
-        await self._call(
-            "migration speed", lambda handle: _lookup(handle, uuid).migrateSetMaxSpeed(mebibytes_per_s, 0)
         )
 
     async def progress(self, uuid: str) -> JobProgress:
