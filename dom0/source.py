@@ -65,6 +65,7 @@ class SourceMigration(Migration):
         self.divert_ns: int | None = None
         self.passes = 0
         self.suspended = self.gone = self.held = self.ended_here = self.abort_requested = False
+        self.stopped = asyncio.Event()
         self.opened: dict[str, Any] = {}
         self.counts = {"overflow": 0, "diverted": 0, "missing": 0}
         self.final_counts: dict[str, Any] = {}
@@ -130,6 +131,7 @@ class SourceMigration(Migration):
             self.stop_ns = event.time_ns
             self.tell("stop", at=event.time_ns / 1e9)
         self._hold_now()  # every millisecond here is a frame more to recover
+        self.stopped.set()
         self.post(Event.GUEST_STOPPED)
 
     def after(self, event: Event) -> None:
@@ -244,12 +246,25 @@ class SourceMigration(Migration):
             await asyncio.sleep(_SAMPLE_S)
 
     async def _expect_peer(self) -> None:
+        """A guest that has stopped is not waited for: its frames must be sent after it before its tap goes.
+
+        The request may be late (one packet of it lost costs TCP 200 ms); the destination then expects it when it runs there.
+        """
         addresses = {wire.mac: [str(one) for one in port.addresses.found] for wire, port in self._pairs()}
+        asking = self.spawn(self._ask("expect", addresses=addresses))
+        stopping = self.spawn(self.stopped.wait())
         try:
-            await self._ask("expect", addresses=addresses)
-        except VmnetError as error:
-            if self.state is not State.STOPPED:
-                raise
+            await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if self.stopped.is_set():
+            asking.add_done_callback(self._told_late)
+        else:
+            asking.result()
+
+    def _told_late(self, asking: asyncio.Task[Any]) -> None:
+        error = None if asking.cancelled() else asking.exception()
+        if error is not None:
             self.notes.append(f"the destination was not told in time: {error}")
 
     def _pairs(self) -> list[tuple[Wire, SourcePort]]:
@@ -269,6 +284,8 @@ class SourceMigration(Migration):
 
     async def _release_if_empty(self) -> None:
         """The guest still runs: give it a moment to take what it has. If it does not, what is left is stranded, and recovered."""
+        if self.stopped.is_set():  # by itself: what it read last it may not have taken
+            return
         deadline = time.monotonic() + _DRAIN_S
         while any(port.unread() for port in self.ports):
             if time.monotonic() > deadline:

@@ -162,9 +162,24 @@ def test_the_hypervisor_fails(
 def test_a_bad_wire(run: Run, make: Callable[..., World], way: Callable[[World], Any], seed: int) -> None:
     async def body() -> None:
         world = make(seed, 0.3)
-        world.spared = ("expect",)
         await way(world)
         judge(world)
+
+    run(body())
+
+
+def test_what_a_stopped_guest_left_is_sent_though_the_destination_does_not_answer(
+    run: Run, make: Callable[..., World]
+) -> None:
+    """The packet with 'expect' was lost, and the hypervisor was quicker than TCP's timer."""
+
+    async def body() -> None:
+        world = make(1, 0.0)
+        world.lost = ("expect",)
+        await hooks(world)
+        assert judge(world) == "b"
+        assert world.hosts["a"].ports[0].mode == "divert"
+        assert world.released_while == ["paused"]
 
     run(body())
 

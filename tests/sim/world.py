@@ -87,6 +87,7 @@ class Port:
         self.mode, self.closed, self.copy_complete = "pass", False, True
         self.addresses = SimpleNamespace(found={})
         self.marker = Marker()
+        self._world = host.world
         host.ports.append(self)
 
     def turn(self, sampling: bool) -> None:
@@ -112,6 +113,7 @@ class Port:
     def release(self, stop_ns: int | None) -> Released:
         assert self.mode == "hold"
         self.mode = "divert"
+        self._world.released_while.append(self._world.at.get("a"))
         return Released(0, 0, 0, 0)
 
     def reopen(self) -> int:
@@ -160,7 +162,7 @@ class Marker:
 
 class Host:
     def __init__(self, world: World, name: str, other: str) -> None:
-        self.name, self.ports, self.alive = name, [], True
+        self.name, self.world, self.alive = name, world, True
         self.ports: list[Port] = []
         config = parse(
             f"[host]\nname='{name}'\n[listen]\ntunnel_address='192.0.2.{ord(name)}'\n[tls]\nplain=true\n"
@@ -270,12 +272,16 @@ class World:
         self.at: dict[str, str] = {"a": "running"}
         self.job_running = self.abort = self.by_people = False
         self.die_at: tuple[str, str] | None = None
-        self.spared: tuple[str, ...] = ()
+        self.lost: tuple[str, ...] = ()
+        self.released_while: list[str | None] = []
+        """What the VM did at ``a`` when its frames were sent after it; None: it was no longer there."""
         self.tasks: set[asyncio.Task[None]] = set()
         self.hosts = {"a": Host(self, "a", "b"), "b": Host(self, "b", "a")}
 
     def fate(self, op: str) -> str:
-        if self.dice.random() >= self.trouble or op in self.spared:
+        if op in self.lost:
+            return "lost"
+        if self.dice.random() >= self.trouble:
             return "well"
         return self.dice.choice(("lost", "answer lost", "doubled"))
 
