@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -26,6 +27,10 @@ def exists(name: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_linux_bridge_port(name: str) -> bool:
+    return Path(f"/sys/class/net/{name}/brport").exists()
 
 
 def all_names() -> list[str]:
@@ -77,21 +82,37 @@ def bring_up(name: str, mtu: int | None = None) -> None:
 class TapCounters:
     """What a tap's reader has taken, and what did not fit: ``statistics/tx_packets`` and ``tx_dropped``.
 
-    Files stay open: a reading costs microseconds, which matters between a diversion and a suspend.
+    Files stay open: a reading costs microseconds, which matters between a diversion and a suspend. Of a tap that has gone, what was
+    read last is told.
     """
 
     def __init__(self, name: str) -> None:
         base = f"/sys/class/net/{name}/statistics/"
         self._taken = os.open(base + "tx_packets", os.O_RDONLY)
         self._dropped = os.open(base + "tx_dropped", os.O_RDONLY)
+        self._last: dict[int, int] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read both, in case the tap goes."""
+        self.taken()
+        self.dropped()
+
+    def _read(self, counter: int) -> int:
+        try:
+            self._last[counter] = int(os.pread(counter, 32, 0))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+        return self._last[counter]
 
     def taken(self) -> int:
         """Frames the hypervisor has read from the tap since it was made."""
-        return int(os.pread(self._taken, 32, 0))
+        return self._read(self._taken)
 
     def dropped(self) -> int:
         """Frames that found the tap's ring full since it was made."""
-        return int(os.pread(self._dropped, 32, 0))
+        return self._read(self._dropped)
 
     def close(self) -> None:
         os.close(self._taken)

@@ -26,6 +26,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _BLOCK_BYTES = 1 << 17
 _FRAME_BYTES = 2048
 _RETIRE_MS = 4
+LAST_BLOCK_S = 0.02
+"""So long after the last frame, at most, all of them have been handed over."""
 _STATUS_USER = 1
 _STATUS_VLAN_VALID = 1 << 4
 _BLOCK_HEADER = struct.Struct("=IIIIII")  # version, private, status, packets, first packet's offset, length

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,7 +18,7 @@ from dom0.dataplane.gate_program import MARK, Mode, Word
 from dom0.dataplane.park import NO_OFFLOAD, VNET_HEADER_BYTES, Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
-from dom0.dataplane.recorder import Recorder
+from dom0.dataplane.recorder import LAST_BLOCK_S, Recorder
 from dom0.dataplane.sender import Sender
 
 _COPY_WAIT_S = 0.5
@@ -74,6 +75,8 @@ class SourcePort:
         self.addresses.turn()
         if sampling:
             self.sample()
+        else:
+            self.counters.refresh()
 
     def sample(self) -> None:
         """Learn what the counters show when the tap is empty: the least difference ever seen. Call often while the guest runs."""
@@ -89,6 +92,7 @@ class SourcePort:
     def hold(self) -> None:
         """From now on frames wait in the park. One store."""
         self.gate.mode = Mode.HOLD
+        self.counters.refresh()
 
     def release(self, stop_ns: int | None) -> Released:
         """Send what the guest never took, then what waits, into the tunnel; then the gate diverts by itself.
@@ -113,13 +117,20 @@ class SourcePort:
         return stranded.select(self._complete_copy(), unread, stop_ns)
 
     def _complete_copy(self) -> Iterator[RecordedFrame]:
-        to_tap = Sender(self.tap, MARK)
-        newest = _complete(self.recorder, to_tap)
-        to_tap.close()
+        newest = self._until_complete()
         if newest is None:
             self.copy_complete = False
             return self.recorder.newest()
         return newest
+
+    def _until_complete(self) -> Iterator[RecordedFrame] | None:
+        try:
+            with closing(Sender(self.tap, MARK)) as to_tap:
+                return _complete(self.recorder, to_tap)
+        except OSError:
+            # The hypervisor was quicker than we, and the tap has gone: nothing more comes into the copy.
+            time.sleep(LAST_BLOCK_S)
+            return self.recorder.newest()
 
     def reopen(self) -> int:
         """The guest runs on here after all: what followed it comes back, in order, then everything passes. Frames brought back."""

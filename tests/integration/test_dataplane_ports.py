@@ -139,6 +139,37 @@ def test_back_again_everything_comes_back_in_order() -> None:
 
 
 @isolated()
+def test_a_tap_that_goes_before_the_release_takes_nothing_with_it() -> None:
+    """The hypervisor was quicker than the daemons: the guest has left, and its tap with it."""
+    pair = Pair()
+    pair.attach()
+    first = Guest(pair.a.tap)
+    traffic = Traffic(pair.client.write, 3000)
+    pair.precopy(0.2)
+    stop_ns = first.stop()
+    time.sleep(0.02)  # stranded
+    pair.source.hold()
+    time.sleep(0.02)  # parked
+    total = traffic.stop()
+    time.sleep(0.05)
+    os.close(pair.a.tap.fd)
+    with pair.a.host:
+        pair.source.turn(False)
+        released = pair.source.release(stop_ns)
+    pair.destination.expect()
+    with pair.b.host:
+        second = Guest(pair.b.tap)
+        pair.destination.resumed()
+    time.sleep(0.05)
+    second.stop()
+    assert released.stranded > 0 and released.parked > 0 and released.missing == 0
+    assert pair.source.copy_complete
+    judge(first.got + second.got, total, 0, released.possible_duplicates)
+    pair.close()
+    assert pair.a.host.devices() == pair.a.before - {"tap0"}
+
+
+@isolated()
 def test_to_another_lan_the_tunnel_is_the_wire() -> None:
     pair = Pair(stretched=True)
     pair.attach()
