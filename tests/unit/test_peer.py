@@ -23,6 +23,7 @@ from vmnet.errors import (
 )
 from vmnet.peer import PeerClient, PeerServer
 from vmnet.peer import server as server_module
+from vmnet.peer.link import NUDGE_S
 
 IP = {"a": "127.0.0.1", "b": "127.0.0.2", "c": "127.0.0.3"}
 
@@ -132,6 +133,29 @@ def test_deadline_names_peer_and_op_and_spares_the_connection(both: tuple[Config
             assert await client.request("quick", {}, 5)
             assert not slow.done()
             assert await slow
+
+    run(test())
+
+
+def test_a_late_answer_is_nudged_a_few_times_and_an_early_one_never(both: tuple[Config, Config]) -> None:
+    """Whatever follows a lost packet lets TCP see at once that it is lost; its own timer takes 200 ms."""
+
+    async def test() -> None:
+        async with pair(*both) as client:
+            await client.request("x", {}, 5)
+            assert client._link is not None
+            written: list[bytes] = []
+            writer = client._link._writer
+            write = writer.write
+            writer.write = lambda data: (written.append(data), write(data))[1]  # type: ignore[method-assign]
+            await client.request("x", {}, 5)
+            await asyncio.sleep(0.05)
+            assert len(written) == 1
+            await client.request("sleep", {"s": 0.05}, 5)
+            assert [b"_clock" in one for one in written[1:]] == [False, True, True]
+            await client.request("sleep", {"s": 0.5}, 5)
+            assert len(written) == 4 + 1 + len(NUDGE_S)
+            assert await client.request("x", {"n": 1}, 5) == {"from": "a", "op": "x", "n": 1}
 
     run(test())
 

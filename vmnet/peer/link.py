@@ -13,6 +13,10 @@ from vmnet.peer import frame, identity
 from vmnet.peer.server import check_version, greeting
 from vmnet.wire import error_from_dict, one_line
 
+NUDGE_S = (0.01, 0.02, 0.04, 0.08)
+"""Pauses after which an answer that has not come is asked for again, in TCP's way."""
+_NUDGE = {"id": 0, "op": "_clock", "payload": {}}  # nobody waits for number 0
+
 
 class Link:
     """An authenticated connection. ``alive`` turns False for good when it ends, and every waiter is told why."""
@@ -37,11 +41,24 @@ class Link:
             data = frame.encode({"id": number, "op": op, "payload": payload})
             answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
             self._waiting[number] = answer
+            nudging = asyncio.create_task(self._nudge())
             try:
                 self._writer.write(data)
                 return await answer
             finally:
+                nudging.cancel()
                 del self._waiting[number]
+
+    async def _nudge(self) -> None:
+        """Send something more while an answer is late.
+
+        TCP finds the loss of a connection's last packet by a timer, 200 ms at least, and that of any other within a round trip
+        (RFC 8985). A guest's switchover does not last 200 ms.
+        """
+        for pause_s in NUDGE_S:
+            await asyncio.sleep(pause_s)
+            if self.alive:
+                self._writer.write(frame.encode(_NUDGE))
 
     async def close(self) -> None:
         """End the connection; whoever waits for an answer gets a PeerError."""
