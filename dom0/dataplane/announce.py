@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 _BROADCAST = b"\xff" * 6
 _MINIMUM_FRAME_BYTES = 60
 _ARP, _RARP, _IPV6 = 0x0806, 0x8035, 0x86DD
+_LOCAL_EXPERIMENT = 0x88B5  # IEEE 802 Std, for local experiments
 _ICMPV6, _NEIGHBOUR_ADVERTISEMENT, _OVERRIDE = 58, 136, 0x20000000
 _ALL_NODES = IPv6Address("ff02::1")
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
@@ -26,6 +27,11 @@ def announcements(mac: bytes, addresses: Iterable[IPv4Address | IPv6Address]) ->
             gratuitous_arp(mac, address) if isinstance(address, IPv4Address) else advertisement(mac, address)
         )
     return frames
+
+
+def here_only(mac: bytes) -> bytes:
+    """A frame from ``mac`` to ``mac``: a switch learns where it came in, and has nowhere to send it (nor, so, anybody to tell)."""
+    return _frame(mac, mac, _LOCAL_EXPERIMENT, b"")
 
 
 def rarp(mac: bytes) -> bytes:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from dom0.dataplane import classifier, names, netdev, pump, ring, tunnel, wire
+from dom0.dataplane.announce import here_only
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
@@ -83,6 +84,16 @@ class DestinationPort:
         self._groups.drain()
         if not self.stretched:
             self.gate.mode = Mode.HOLD
+            if not netdev.is_linux_bridge_port(self.settings.tap):
+                self._tell_switch()
+
+    def _tell_switch(self) -> None:
+        """Let this host's Open vSwitch, and it alone, know that the guest is at our port.
+
+        Its cache of flows follows its table of addresses some milliseconds late. If it remembers to drop what comes from outside for
+        a guest that is outside (it was here before, or somebody floods), it would drop the first frames that come directly.
+        """
+        self._park.inject(here_only(self.settings.mac))
 
     def resumed(self) -> None:
         """The guest reads its tap again: what comes by the tunnel no longer waits."""

@@ -21,6 +21,11 @@ def test_rarp() -> None:
     assert (arp.op, arp.hwsrc, arp.hwdst, arp.psrc, arp.pdst) == (3, TEXT, TEXT, "0.0.0.0", "0.0.0.0")
 
 
+def test_a_frame_for_one_switch_alone() -> None:
+    frame = Ether(announce.here_only(MAC))
+    assert (frame.dst, frame.src, frame.type) == (TEXT, TEXT, 0x88B5)
+
+
 @given(st.ip_addresses(v=4))
 def test_gratuitous_arp(address: IPv4Address) -> None:
     ours = announce.gratuitous_arp(MAC, address)
