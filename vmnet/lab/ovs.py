@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vmnet.errors import LabError
+from vmnet.lab import packet_room
 from vmnet.lab.node import Node
 from vmnet.lab.spawn import last_line
 from vmnet.lab.topology import Bridge
@@ -13,6 +14,7 @@ from vmnet.lab.wait import wait_for
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _RUN = "/run/openvswitch"
 _SOCKET = f"{_RUN}/db.sock"
+_RECEIVE_BYTES = 8 << 20
 _VSCTL = ("ovs-vsctl", "--timeout=10")  # without it ovs-vsctl waits for ever for a dead switch
 
 
@@ -29,6 +31,7 @@ def start(node: Node) -> None:
     _start_daemons(node)
     for bridge in bridges:
         _make_bridge(node, bridge)
+    _make_room(node)
 
 
 def _start_daemons(node: Node) -> None:
@@ -66,3 +69,9 @@ def _make_bridge(node: Node, bridge: Bridge) -> None:
         words += ["--", "add-port", bridge.name, port]
     node.run([*_VSCTL, *words], timeout=15)
     node.run(["ip", "link", "set", "dev", bridge.name, "up"])
+
+
+def _make_room(node: Node) -> None:
+    switch = node.service("vswitchd")
+    if switch is not None:
+        packet_room.enlarge(switch.pid, _RECEIVE_BYTES)
