@@ -84,7 +84,7 @@ class DestinationPort:
         self._groups.drain()
         if not self.stretched:
             self.gate.mode = Mode.HOLD
-            if not netdev.is_linux_bridge_port(self.settings.tap):
+            if self.tap is not None and not netdev.is_linux_bridge_port(self.tap):
                 self._tell_switch()
 
     def _tell_switch(self) -> None:
