@@ -100,8 +100,9 @@ class DestinationMigration(Migration):
         """The hypervisor waits for this."""
         taps = [self._tap(one) for one in self.agreed.result().wires]
         kept = {port.tunnel: tap for port, tap in zip(self.ports, taps, strict=True) if port.stretched}
-        self.record = replace(self.record, settings=stretch.encode(kept))
-        await self.context.store.migration_put(self.record)
+        if kept:
+            self.record = replace(self.record, settings=stretch.encode(kept))
+            await self.context.store.migration_put(self.record)
         await self.journal([action for tap in taps for action in self._changes(tap)])
         for port, tap in zip(self.ports, taps, strict=True):
             await asyncio.to_thread(port.attach, tap)

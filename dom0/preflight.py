@@ -122,7 +122,6 @@ async def ask(context: Context, info: DomainInfo, destination: str) -> dict[str,
     if peer is not None and not peer.libvirt_uri:
         problems.append(f"no libvirt_uri for {destination}: set [peers.{destination}] libvirt_uri")
     problems += await _far_from_home(context, info, destination)
-    await context.store.space_check()
     if problems or peer is None:
         raise RefusedError("; ".join(problems) or f"unknown host {destination!r}")
     local = stretch.local_address(context.config.listen.tunnel_address, peer.address)
@@ -139,7 +138,9 @@ async def ask(context: Context, info: DomainInfo, destination: str) -> dict[str,
         "bridges": [one.bridge for one in taps if one.bridge],
         "mtu": mtu,
     }
-    said = await context.peers[destination].request("preflight", question, 10.0)
+    said, _ = await asyncio.gather(
+        context.peers[destination].request("preflight", question, 10.0), context.store.space_check()
+    )
     refusals = said.get("problems")
     if isinstance(refusals, list) and refusals:
         raise RefusedError("; ".join(str(one) for one in refusals))
