@@ -138,6 +138,7 @@ async def ask(context: Context, info: DomainInfo, destination: str) -> dict[str,
         "bridges": [one.bridge for one in taps if one.bridge],
         "mtu": mtu,
     }
+    said: dict[str, Any]
     said, _ = await asyncio.gather(
         context.peers[destination].request("preflight", question, 10.0), context.store.space_check()
     )
