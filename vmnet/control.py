@@ -6,11 +6,13 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vmnet.errors import UnavailableError, WaitTimeoutError
 from vmnet.wire import decode_object, error_from_dict
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_LINE = 16 * 1024 * 1024
 CONNECT_S = 5.0

@@ -14,7 +14,7 @@ from vmnet.control import ControlClient
 from vmnet.lab import Host, Lab
 from vmnet.lab.wait import wait_for
 
-VMNET = [sys.executable, "-m", "vmnet.cli.main"]
+VMNET = [sys.executable, "-m", "vmnet.cli.entry"]
 VM = "vm1"
 
 

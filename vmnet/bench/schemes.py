@@ -35,7 +35,7 @@ def virsh(vm: str, name: str, address: str) -> list[str]:
 
 def ours(vm: str, name: str, address: str) -> list[str]:
     sibling = Path(sys.executable).with_name("vmnet")
-    program = [str(sibling)] if sibling.exists() else [sys.executable, "-m", "vmnet.cli.main"]
+    program = [str(sibling)] if sibling.exists() else [sys.executable, "-m", "vmnet.cli.entry"]
     return [*program, "migrate", vm, name, "--json"]
 
 

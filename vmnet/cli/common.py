@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
+from vmnet.cli import migration
 from vmnet.control import ControlClient
 
-DEFAULT_SOCKET = Path("/run/vmnet/dom0d.sock")
+DEFAULT_SOCKET = Path(migration.DEFAULT_SOCKET)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -21,7 +22,7 @@ def socket_option(command: Command) -> Command:
         type=click.Path(path_type=Path),
         default=DEFAULT_SOCKET,
         show_default=True,
-        envvar="VMNET_SOCKET",
+        envvar=migration.SOCKET_VARIABLE,
         help="The daemon's control socket.",
     )(command)
 
