@@ -10,8 +10,6 @@ import uuid
 from collections.abc import Coroutine
 from typing import Any
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from dom0 import bridges, preflight, stretch
 from dom0.claim import address_field, agreement, field, uuid_field
 from dom0.context import Context
@@ -37,7 +35,7 @@ async def make_taps_ready(info: domain_xml.DomainInfo) -> None:
         if one.target_dev is not None:
             try:
                 await asyncio.to_thread(classifier.make_ready, one.target_dev)
-            except (OSError, NetlinkError) as error:
+            except OSError as error:
                 log.warning("cannot make %s ready: %s", one.target_dev, error)
 
 

@@ -25,6 +25,7 @@ from vmnet.machine import Event, Role, State, Step, can_roll_back
 from vmnet.store import Binding, MigrationRecord
 
 _SAMPLE_S = 0.01
+_EARLY_SAMPLE_S = 0.05  # before the first pass the guest does not stop
 _DRAIN_S = 0.005
 _PEER_S = 5.0
 _FORWARD_S = 5.0
@@ -243,7 +244,7 @@ class SourceMigration(Migration):
         while can_roll_back(self.state) and self.state is not State.ROLLING_BACK:
             for port in self.ports:
                 port.turn(sampling=self.state is State.PRECOPY and not self.held)
-            await asyncio.sleep(_SAMPLE_S)
+            await asyncio.sleep(_SAMPLE_S if self.passes else _EARLY_SAMPLE_S)
 
     async def _expect_peer(self) -> None:
         """A guest that has stopped is not waited for: its frames must be sent after it before its tap goes.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import socket
 from enum import IntEnum
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from dom0.dataplane import netdev, rtnetlink
 
-from dom0.dataplane import netdev
-
+_NEW_QDISC, _NEW_FILTER, _DELETE_FILTER = 36, 44, 45
+_KIND, _OPTIONS = 1, 2
+_BPF_CLASS, _BPF_FD, _BPF_NAME, _BPF_FLAGS = 3, 6, 7, 8
+_DIRECT_ACTION = 1
+_CLSACT_HANDLE, _CLSACT = 0xFFFF0000, 0xFFFFFFF1
 _PRIORITY = 1
 _ETH_P_ALL = 3
-_EEXIST, _ENOENT, _EINVAL, _ENODEV = 17, 2, 22, 19
+_GONE = (errno.ENOENT, errno.EINVAL, errno.ENODEV)
 
 
 class Direction(IntEnum):
@@ -25,55 +30,42 @@ def make_ready(device: str) -> None:
     The kernel takes a device out of service for a few milliseconds while a qdisc is added, whichever it is (``qdisc_graft`` in
     net/sched/sch_api.c), and drops what it is given meanwhile. So this is done when a guest starts, not when it migrates.
     """
-    with IPRoute() as netlink:
-        _make_ready(netlink, netdev.index_of(device))
+    _make_ready(netdev.index_of(device))
 
 
-def _make_ready(netlink: IPRoute, index: int) -> None:
-    if any(dict(one["attrs"]).get("TCA_KIND") == "clsact" for one in netlink.get_qdiscs(index)):
-        return
-    try:
-        netlink.tc("add", "clsact", index)
-    except NetlinkError as error:
-        if error.code != _EEXIST:
-            raise
+def _make_ready(index: int) -> None:
+    message = rtnetlink.traffic_message(index, _CLSACT_HANDLE, _CLSACT)
+    flags = rtnetlink.CREATE | rtnetlink.EXCLUSIVE  # refused, and nothing touched, if there is one
+    with contextlib.suppress(FileExistsError):
+        rtnetlink.request(_NEW_QDISC, flags, message + rtnetlink.text(_KIND, "clsact"))
+
+
+def _filter(index: int, direction: Direction) -> bytes:
+    return rtnetlink.traffic_message(index, 1, direction, _PRIORITY << 16 | socket.htons(_ETH_P_ALL))
 
 
 def attach(device: str, direction: Direction, program_fd: int, name: str) -> None:
-    """``program_fd`` decides on every frame from now on; NetlinkError if the kernel refuses."""
+    """``program_fd`` decides on every frame from now on; OSError if the kernel refuses."""
     index = netdev.index_of(device)
-    with IPRoute() as netlink:
-        _make_ready(netlink, index)
-        netlink.tc(
-            "replace-filter",
-            "bpf",
-            index,
-            parent=int(direction),
-            prio=_PRIORITY,
-            protocol=_ETH_P_ALL,
-            handle=1,
-            fd=program_fd,
-            name=name,
-            direct_action=True,
-            classid=1,
-        )
+    _make_ready(index)
+    options = rtnetlink.nested(
+        _OPTIONS,
+        rtnetlink.u32(_BPF_CLASS, 1),
+        rtnetlink.u32(_BPF_FD, program_fd),
+        rtnetlink.text(_BPF_NAME, name),
+        rtnetlink.u32(_BPF_FLAGS, _DIRECT_ACTION),
+    )
+    body = _filter(index, direction) + rtnetlink.text(_KIND, "bpf") + options
+    rtnetlink.request(_NEW_FILTER, rtnetlink.CREATE | rtnetlink.REPLACE, body)
 
 
 def detach(device: str, direction: Direction) -> None:
     """Nothing happens if the device or the program has gone already."""
     if not netdev.exists(device):
         return
-    with IPRoute() as netlink:
-        try:
-            netlink.tc(
-                "del-filter",
-                "bpf",
-                netdev.index_of(device),
-                parent=int(direction),
-                prio=_PRIORITY,
-                protocol=_ETH_P_ALL,
-                handle=1,
-            )
-        except NetlinkError as error:
-            if error.code not in (_ENOENT, _EINVAL, _ENODEV):
-                raise
+    try:
+        body = _filter(netdev.index_of(device), direction) + rtnetlink.text(_KIND, "bpf")
+        rtnetlink.request(_DELETE_FILTER, 0, body)
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise

@@ -6,11 +6,15 @@ Learning is off and the only destination is the peer.
 
 from __future__ import annotations
 
+import struct
 from ipaddress import ip_address
 
-from pyroute2 import IPRoute
+from dom0.dataplane import netdev, rtnetlink
 
-from dom0.dataplane import netdev
+_NEW_LINK, _DELETE_LINK = 16, 17
+_NAME, _LINK_INFO, _INFO_KIND, _INFO_DATA = 3, 18, 1, 2
+_ID, _GROUP, _LOCAL, _TTL, _LEARNING, _PORT_RANGE, _PORT, _GROUP6, _LOCAL6 = 1, 2, 4, 5, 7, 10, 15, 16, 17
+_HOPS = 64
 
 UDP_PORT = 6643
 _SOURCE_PORT = 49643
@@ -19,31 +23,33 @@ OUTER_BYTES = 70
 
 
 def create(name: str, vni: int, local: str, remote: str, mtu: int) -> int:
-    """Make the device and bring it up; returns its ifindex. ``mtu``: the guest's, in bytes. OSError/NetlinkError if refused."""
-    six = ip_address(remote).version == 6
-    with IPRoute() as netlink:
-        netlink.link(
-            "add",
-            ifname=name,
-            kind="vxlan",
-            vxlan_id=vni,
-            vxlan_port=UDP_PORT,
-            vxlan_learning=False,
-            vxlan_ttl=64,
-            vxlan_port_range={"low": _SOURCE_PORT, "high": _SOURCE_PORT + 1},
-            **(
-                {"vxlan_local6": local, "vxlan_group6": remote}
-                if six
-                else {"vxlan_local": local, "vxlan_group": remote}
-            ),
-        )
+    """Make the device and bring it up; returns its ifindex. ``mtu``: the guest's, in bytes. OSError if refused."""
+    info = rtnetlink.nested(
+        _LINK_INFO,
+        rtnetlink.text(_INFO_KIND, "vxlan"),
+        rtnetlink.nested(_INFO_DATA, *_vxlan(vni, local, remote)),
+    )
+    body = rtnetlink.link_message() + rtnetlink.text(_NAME, name) + info
+    rtnetlink.request(_NEW_LINK, rtnetlink.CREATE | rtnetlink.EXCLUSIVE, body)
     netdev.bring_up(name, mtu)
     return netdev.index_of(name)
 
 
+def _vxlan(vni: int, local: str, remote: str) -> list[bytes]:
+    here, there = ip_address(local), ip_address(remote)
+    six = there.version == 6
+    return [
+        rtnetlink.u32(_ID, vni),
+        rtnetlink.attribute(_GROUP6 if six else _GROUP, there.packed),
+        rtnetlink.attribute(_LOCAL6 if six else _LOCAL, here.packed),
+        rtnetlink.attribute(_TTL, bytes([_HOPS])),
+        rtnetlink.attribute(_LEARNING, b"\0"),
+        rtnetlink.attribute(_PORT_RANGE, struct.pack("!HH", _SOURCE_PORT, _SOURCE_PORT + 1)),
+        rtnetlink.attribute(_PORT, struct.pack("!H", UDP_PORT)),
+    ]
+
+
 def delete(name: str) -> None:
     """Remove a device of ours; nothing happens if it has gone already."""
-    if not netdev.exists(name):
-        return
-    with IPRoute() as netlink:
-        netlink.link("del", index=netdev.index_of(name))
+    if netdev.exists(name):
+        rtnetlink.request(_DELETE_LINK, 0, rtnetlink.link_message(netdev.index_of(name)))
