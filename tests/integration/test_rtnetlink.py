@@ -1,0 +1,35 @@
+"""The kernel's answers to our requests are errors one can tell apart."""
+
+import errno
+import os
+
+import pytest
+from dataplane_kit import Host
+
+from dom0.dataplane import classifier, netdev, tunnel
+from dom0.dataplane.classifier import Direction
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.mark.parametrize(("local", "remote"), [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")])
+def test_a_tunnel_is_made_once_and_removed_twice(local: str, remote: str) -> None:
+    with Host():
+        index = tunnel.create("vmt1", 7, local, remote, 1400)
+        assert netdev.index_of("vmt1") == index and netdev.get_mtu("vmt1") == 1400
+        with pytest.raises(FileExistsError):
+            tunnel.create("vmt1", 8, local, remote, 1400)
+        tunnel.delete("vmt1")
+        tunnel.delete("vmt1")
+        assert not netdev.exists("vmt1")
+
+
+def test_a_file_that_is_no_program_is_refused() -> None:
+    with Host(), open(os.devnull) as file:  # noqa: PTH123
+        tunnel.create("vmt1", 7, "192.0.2.1", "192.0.2.2", 1400)
+        with pytest.raises(OSError) as refused:
+            classifier.attach("vmt1", Direction.EGRESS, file.fileno(), "nothing")
+        assert refused.value.errno == errno.EINVAL
+        classifier.detach("vmt1", Direction.EGRESS)
+        classifier.make_ready("vmt1")
+        classifier.make_ready("vmt1")
