@@ -96,7 +96,7 @@ def test_dry_run_says_every_step_and_touches_nothing(pair: Lab) -> None:
     assert said.returncode == 0
     assert "announce the VM's addresses" in said.stdout
     assert kit.where(pair).name == source.name
-    kit.wait_clean(pair)
+    kit.settled(pair)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_refuses_without_the_bridge_or_the_daemon_at_the_destination(pair: Lab) 
     assert said.returncode in (5, 9, 10)
     assert target.name in said.stderr
     assert kit.where(pair).name == source.name
-    kit.wait_clean(pair)
+    kit.settled(pair)
 
 
 def test_doctor_is_content(pair: Lab) -> None:
