@@ -124,9 +124,12 @@ class DestinationMigration(Migration):
         ]
 
     async def _make_room(self) -> None:
-        self.let_go.set()
+        """A managed switchover asks us first, and so waits for this; QEMU's own does not: then the hypervisor has to."""
+        if self.agreed.result().mode == "managed":
+            self.let_go.set()
         for port in self.ports:
             await asyncio.to_thread(port.make_room)
+        self.let_go.set()
 
     async def _expect(self) -> None:
         for port in self.ports:
