@@ -25,7 +25,7 @@ _ETH_P_ALL = 3
 _libc = ctypes.CDLL(None, use_errno=True)
 _BLOCK_BYTES = 1 << 17
 _FRAME_BYTES = 2048
-_RETIRE_MS = 4
+RETIRE_MS = 4
 LAST_BLOCK_S = 0.02
 """So long after the last frame, at most, all of them have been handed over."""
 _STATUS_USER = 1
@@ -37,9 +37,13 @@ _OUTGOING = ((0x28, 0, 0, 0xFFFFF004), (0x15, 0, 1, 4), (0x06, 0, 0, 0x40000), (
 
 
 class Recorder:
-    """Copies what enters ``device`` into a ring of ``ring_bytes``; call :meth:`turn` every few milliseconds."""
+    """Copies what enters ``device`` into a ring of ``ring_bytes``; call :meth:`turn` every few milliseconds.
 
-    def __init__(self, device: str, ring_bytes: int) -> None:
+    ``retire_ms``: how long the kernel waits before it hands over a block that is not full. With little traffic the ring remembers that
+    long times its number of blocks.
+    """
+
+    def __init__(self, device: str, ring_bytes: int, retire_ms: int = RETIRE_MS) -> None:
         self._blocks = max(8, ring_bytes // _BLOCK_BYTES)
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
@@ -51,7 +55,7 @@ class Recorder:
             self._blocks,
             _FRAME_BYTES,
             self._blocks * (_BLOCK_BYTES // _FRAME_BYTES),
-            _RETIRE_MS,
+            retire_ms,
             0,
             0,
         )

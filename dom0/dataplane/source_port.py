@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel
@@ -22,6 +22,11 @@ from dom0.dataplane.recorder import LAST_BLOCK_S, Recorder
 from dom0.dataplane.sender import Sender
 
 _COPY_WAIT_S = 0.5
+_FOLLOWED_RETIRE_MS = (
+    60  # read only if the guest stays after all: then it should reach back over the whole downtime
+)
+_MOST_PARKED = 65_536
+"""Frames wait at the source only until the tunnel is open: some ten ms at most, even of the smallest at 1 Gbit/s."""
 _END_OF_COPY = bytes.fromhex("020000000001020000000002") + b"\x88\xb5"
 """To an address no guest has, of the ethertype IEEE 802 leaves for local experiments: whoever gets it drops it."""
 
@@ -56,17 +61,18 @@ class SourcePort:
 
     def _make(self, settings: PortSettings) -> None:
         mtu = netdev.get_mtu(self.tap)
+        bounds = replace(settings.bounds, packets=min(settings.bounds.packets, _MOST_PARKED))
         tunnel_index = tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
         with ThreadPoolExecutor(2) as pool:  # each waits in the kernel
             recorder = pool.submit(Recorder, self.tap, settings.recorder_bytes)
-            followed = pool.submit(Recorder, self.tunnel, settings.recorder_bytes)
-            self._park = self._parts.add(Park(names.park_name(settings.vni), settings.bounds.packets, mtu))
+            followed = pool.submit(Recorder, self.tunnel, settings.recorder_bytes, _FOLLOWED_RETIRE_MS)
+            self._park = self._parts.add(Park(names.park_name(settings.vni), bounds.packets, mtu))
         self.recorder = self._parts.add(recorder.result())
         self.followed = self._parts.add(followed.result())
         self.addresses = self._parts.add(AddressWatch(self.tap, settings.mac))
         self.counters = self._parts.add(netdev.TapCounters(self.tap))
         self._to_tunnel = self._parts.add(Sender(self.tunnel))
-        self.gate = Gate(self.tap, self._park.ifindex, tunnel_index, settings.bounds, Mode.PASS)
+        self.gate = Gate(self.tap, self._park.ifindex, tunnel_index, bounds, Mode.PASS)
 
     def turn(self, sampling: bool) -> None:
         """Call every few milliseconds: takes over what was copied and, while the guest runs, samples the counters."""

@@ -99,12 +99,12 @@ class BridgeConfig:
 @dataclass(frozen=True)
 class Hold:
     max_bytes: int = _setting(134_217_728, checks.integer(65_536, 2**36, "bytes"))
-    max_packets: int = _setting(500_000, checks.integer(100, 524_288, "packets"))
+    max_packets: int = _setting(262_144, checks.integer(100, 524_288, "packets"))
 
 
 @dataclass(frozen=True)
 class Recorder:
-    bytes: int = _setting(8_388_608, checks.integer(1_048_576, 2**32 - 1, "bytes"))
+    bytes: int = _setting(4_194_304, checks.integer(1_048_576, 2**32 - 1, "bytes"))
 
 
 @dataclass(frozen=True)
