@@ -65,7 +65,7 @@ class SourcePort:
         tunnel_index = tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
         with ThreadPoolExecutor(2) as pool:  # each waits in the kernel
             recorder = pool.submit(Recorder, self.tap, settings.recorder_bytes)
-            followed = pool.submit(Recorder, self.tunnel, settings.recorder_bytes, _FOLLOWED_RETIRE_MS)
+            followed = pool.submit(Recorder, self.tunnel, settings.recorder_bytes // 2, _FOLLOWED_RETIRE_MS)
             self._park = self._parts.add(Park(names.park_name(settings.vni), bounds.packets, mtu))
         self.recorder = self._parts.add(recorder.result())
         self.followed = self._parts.add(followed.result())
