@@ -25,6 +25,7 @@ class ConvergenceWatch:
         self._tell = tell
         self._new_pass = asyncio.Event()
         self._pass_began = time.monotonic()
+        self._told_ms: int | None = None
         self.processed_bytes = 0
 
     def pass_began(self) -> None:
@@ -34,8 +35,7 @@ class ConvergenceWatch:
     async def until_switch(self) -> None:
         """Returns when the guest should stop. libvirt's errors end the watch: the migration's own failure follows."""
         await self._new_pass.wait()
-        with contextlib.suppress(VmnetError):
-            await self._domains.set_max_downtime(self._vm, self._own_downtime_ms)
+        await self._let_qemu_stop_at(convergence.QEMU_WAITS_MS)
         while True:
             asked = time.monotonic()
             job = await self._domains.progress(self._vm)
@@ -56,6 +56,14 @@ class ConvergenceWatch:
             )
             if decision.switch:
                 return
+            if job.memory_bps:
+                await self._let_qemu_stop_at(self._own_downtime_ms)
             self._new_pass.clear()
             with contextlib.suppress(TimeoutError):  # a new pass is worth a look at once
                 await asyncio.wait_for(self._new_pass.wait(), decision.poll_s)
+
+    async def _let_qemu_stop_at(self, downtime_ms: int) -> None:
+        if self._told_ms != downtime_ms:
+            self._told_ms = downtime_ms
+            with contextlib.suppress(VmnetError):
+                await self._domains.set_max_downtime(self._vm, downtime_ms)

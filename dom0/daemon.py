@@ -149,7 +149,7 @@ class Daemon:
             raise VmnetError(
                 f"VM {migration.record.name!r} stays on {self.config.host.name}: {cause}",
                 hint,
-                ExitCode.ABORTED if "aborted by the operator" in cause else ExitCode.ROLLED_BACK,
+                ExitCode.ABORTED if migration.abort_requested else ExitCode.ROLLED_BACK,
             )
         return {"id": migration.record.id, "verdict": verdict}
 

@@ -16,10 +16,11 @@ from dom0.convergence_watch import ConvergenceWatch
 from dom0.dataplane import names, netdev
 from dom0.dataplane.source_port import Released, SourcePort
 from dom0.migration import Migration
+from dom0.outgoing import Outgoing
 from dom0.result import source_verdict
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo, Interface
-from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
+from vmnet.errors import RefusedError, VmnetError
 from vmnet.hypervisor.events import DomainEvent, Happening
 from vmnet.machine import Event, Role, State, Step, can_roll_back
 from vmnet.store import Binding, MigrationRecord
@@ -29,8 +30,6 @@ _EARLY_SAMPLE_S = 0.05  # before the first pass the guest does not stop
 _DRAIN_S = 0.005
 _PEER_S = 5.0
 _FORWARD_S = 5.0
-_DECIDE_S = 30.0
-_ASK_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class SourceMigration(Migration):
         self.resume_ns: int | None = None
         self.divert_ns: int | None = None
         self.passes = 0
-        self.suspended = self.gone = self.held = self.ended_here = self.abort_requested = False
+        self.gone = self.held = self.ended_here = self.abort_requested = False
         self.stopped = asyncio.Event()
         self.opened: dict[str, Any] = {}
         self.counts = {"overflow": 0, "diverted": 0, "missing": 0}
@@ -75,7 +74,7 @@ class SourceMigration(Migration):
         self.watch: ConvergenceWatch | None = None
         self.attached: asyncio.Future[Agreement] = asyncio.get_running_loop().create_future()
         """What the destination gets for an answer to its claim."""
-        self._migrating: asyncio.Task[Any] | None = None
+        self._outgoing = Outgoing(context.domains, record.vm)
         self.steps = {
             Step.START_MIGRATION: self._start_migration,
             Step.ATTACH_SOURCE: self._attach,
@@ -160,11 +159,11 @@ class SourceMigration(Migration):
 
     async def _start_migration(self) -> None:
         peer = self.context.config.peers[self.record.destination]
-        self._migrating = self.spawn(self._migrate(peer.libvirt_uri, peer.migrate_uri))
+        self._outgoing.begun_by(self.spawn(self._migrate(peer.libvirt_uri, peer.migrate_uri)))
 
     async def _migrate(self, uri: str, migrate_uri: str | None) -> None:
         try:
-            await self.context.domains.migrate(self.record.vm, uri, migrate_uri, 24 * 3600)
+            await self._outgoing.migrate(uri, migrate_uri)
         except VmnetError as error:
             self.post(Event.FAILED, error)
         else:
@@ -299,14 +298,7 @@ class SourceMigration(Migration):
         self.tell("release", stranded=sum(one.stranded for one in self.released))
 
     async def _suspend(self) -> None:
-        self.suspended = True
-        if self.stop_ns is not None:
-            return
-        try:
-            await self.context.domains.suspend(self.record.vm)
-        except RefusedError:
-            if self.stop_ns is None:  # else QEMU was quicker
-                raise
+        await self._outgoing.suspend(lambda: self.stop_ns is not None)
 
     async def _recover(self) -> None:
         if not self.released:
@@ -337,27 +329,9 @@ class SourceMigration(Migration):
         }
 
     async def _abort_job(self) -> None:
-        """Ask libvirt to give up, if it is for us to ask, and wait until it has decided where the guest is.
-
-        A migration that somebody else began goes on without us when our part fails; it is aborted only on request.
-        """
-        if not self.managed and not self.abort_requested:
-            return
-        deadline = time.monotonic() + _DECIDE_S
-        while not self.gone and await self._job_active():
-            with contextlib.suppress(RefusedError, UnavailableError):
-                await self.context.domains.abort_job(self.record.vm)
-            if time.monotonic() > deadline:
-                raise WaitTimeoutError(f"libvirt did not end the migration within {_DECIDE_S:g} s")
-            await asyncio.sleep(_ASK_AGAIN_S)  # libvirt has no event for "no job any more"
-
-    async def _job_active(self) -> bool:
-        if self._migrating is not None:
-            return not self._migrating.done()
-        try:
-            return (await self.context.domains.progress(self.record.vm)).active
-        except (NotFoundError, RefusedError):
-            return False
+        """A migration that somebody else began goes on without us when our part fails; it is aborted only on request."""
+        if self.managed or self.abort_requested:
+            await self._outgoing.abort(lambda: self.gone)
 
     async def _reopen(self) -> None:
         if self.held and not self.gone:
@@ -366,11 +340,8 @@ class SourceMigration(Migration):
                 self.tell("reopened", frames=brought)
 
     async def _resume_guest(self) -> None:
-        if not self.suspended or self.gone:
-            return
-        state = await self.context.domains.find(self.record.vm)
-        if not state.running:
-            await self.context.domains.resume(self.record.vm)
+        if not self.gone:
+            await self._outgoing.resume()
 
     async def _cancel_peer(self) -> None:
         if self.claim is not None:

@@ -34,8 +34,12 @@ class Decision:
     expected_ms: float
 
 
+QEMU_WAITS_MS: Final = 1
+"""What QEMU is told to converge to while it is still blind, so that it does not come before us just when it begins to see."""
+
+
 def qemu_downtime_ms(driver: str) -> int:
-    """What QEMU is told to converge to by itself; ``driver`` is the domain's type ("kvm", or "qemu" for TCG)."""
+    """What QEMU is told to converge to by itself once it knows its bandwidth; ``driver`` is the domain's type ("kvm", or "qemu" for TCG)."""
     return 100 if driver == "qemu" else 1
 
 
