@@ -39,7 +39,7 @@ QEMU_WAITS_MS: Final = 1
 
 
 def qemu_downtime_ms(driver: str) -> int:
-    """What QEMU is told to converge to by itself once it knows its bandwidth; ``driver`` is the domain's type ("kvm", or "qemu" for TCG)."""
+    """What QEMU is told to converge to once it knows its bandwidth; ``driver``: the domain's type, "kvm", or "qemu" for TCG."""
     return 100 if driver == "qemu" else 1
 
 
