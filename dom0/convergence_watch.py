@@ -34,6 +34,7 @@ class ConvergenceWatch:
 
     async def until_switch(self) -> None:
         """Returns when the guest should stop. libvirt's errors end the watch: the migration's own failure follows."""
+        await self._let_qemu_stop_at(convergence.QEMU_WAITS_MS)  # libvirt's job is there, QEMU's not yet
         await self._new_pass.wait()
         await self._let_qemu_stop_at(convergence.QEMU_WAITS_MS)
         while True:
@@ -64,6 +65,6 @@ class ConvergenceWatch:
 
     async def _let_qemu_stop_at(self, downtime_ms: int) -> None:
         if self._told_ms != downtime_ms:
-            self._told_ms = downtime_ms
             with contextlib.suppress(VmnetError):
                 await self._domains.set_max_downtime(self._vm, downtime_ms)
+                self._told_ms = downtime_ms

@@ -19,9 +19,11 @@ _MARGIN_S: Final = 0.08
 """How much more than QEMU would stop for may be left when we stop the guest: enough to be sure to come first."""
 _BLIND_S: Final = 0.1
 """How long QEMU does not know its own bandwidth (BUFFER_DELAY, migration/migration.c), and so does not stop for anything left."""
-_BLIND_DECIDES_S: Final = 0.06
-_BLIND_TAIL_S: Final = 0.03
+_BLIND_DECIDES_S: Final = 0.045
+_BLIND_TAIL_S: Final = 0.04
 _UNKNOWN_ALLOWANCE: Final = 3.0
+QEMU_WAITS_MS: Final = 1
+"""What QEMU is told to converge to while it is still blind, so that it does not come before us just when it begins to see."""
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.006, 0.25
 
 
@@ -32,10 +34,6 @@ class Decision:
     switch: bool
     poll_s: float
     expected_ms: float
-
-
-QEMU_WAITS_MS: Final = 1
-"""What QEMU is told to converge to while it is still blind, so that it does not come before us just when it begins to see."""
 
 
 def qemu_downtime_ms(driver: str) -> int:

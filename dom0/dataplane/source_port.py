@@ -22,9 +22,8 @@ from dom0.dataplane.recorder import LAST_BLOCK_S, Recorder
 from dom0.dataplane.sender import Sender
 
 _COPY_WAIT_S = 0.5
-_FOLLOWED_RETIRE_MS = (
-    60  # read only if the guest stays after all: then it should reach back over the whole downtime
-)
+_FOLLOWED_RETIRE_MS = 60
+"""The copy of what followed is read only if the guest stays after all; it should then reach back over the whole downtime."""
 _MOST_PARKED = 65_536
 """Frames wait at the source only until the tunnel is open: some ten ms at most, even of the smallest at 1 Gbit/s."""
 _END_OF_COPY = bytes.fromhex("020000000001020000000002") + b"\x88\xb5"

@@ -67,7 +67,7 @@ def early(done_mib: int) -> JobProgress:
     ("done_mib", "pass_s", "switch"),
     [
         (0, 0.01, False),  # nothing known
-        (64, 0.04, False),  # 40 ms left, and QEMU will not stop yet
+        (56, 0.04, False),  # 51 ms left, and QEMU will not stop yet
         (96, 0.04, True),  # 13 ms left
         (64, 0.07, True),  # 70 ms left, but soon QEMU would stop by itself
         (16, 0.07, False),  # 490 ms left: it would not
