@@ -40,11 +40,8 @@ class DestinationPort:
         self.tunnel = names.tunnel_name(settings.vni)
         self.tap: str | None = None
         self._parts = Parts()
-        try:
+        with self._parts.closed_on_failure():
             self._make(settings)
-        except BaseException:
-            self._parts.close()
-            raise
 
     def _make(self, settings: PortSettings) -> None:
         self._park = self._parts.add(Park(names.park_name(settings.vni), settings.bounds.packets, _USUAL_MTU))

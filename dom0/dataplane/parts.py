@@ -6,7 +6,9 @@ the other they would cost a migration more than its switchover.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 
@@ -24,6 +26,15 @@ class Parts:
     def add(self, part: Part) -> Part:
         self._open.append(part)
         return part
+
+    @contextmanager
+    def closed_on_failure(self) -> Iterator[None]:
+        """Around the making of all parts: half a port is none."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """All of them, at the same time; again: nothing. Raises the first error when all have been tried."""

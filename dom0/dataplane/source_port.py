@@ -47,11 +47,8 @@ class SourcePort:
         self.tap, self.settings = tap, settings
         self.tunnel = names.tunnel_name(settings.vni)
         self._parts = Parts()
-        try:
+        with self._parts.closed_on_failure():
             self._make(settings)
-        except BaseException:
-            self._parts.close()
-            raise
         self._offset: int | None = None
         self._stranded_sent = 0
         self._queue_length: int | None = None
