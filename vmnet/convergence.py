@@ -45,8 +45,9 @@ def decide(job: JobProgress, pass_s: float, max_downtime_ms: int, own_downtime_m
     """``pass_s``: seconds since the present pass began; ``own_downtime_ms``: what QEMU would stop for by itself.
 
     In the first pass QEMU does not know yet how fast the guest dirties its memory: all that was sent counts as dirty again, and the
-    limit counts three times. (QEMU can be asked to measure it beforehand, but is then deaf for the whole first pass.) A small
-    guest's pass is over before QEMU knows even its bandwidth; then we go by how fast the rest has shrunk.
+    limit counts three times. (QEMU can be asked to measure it beforehand, but is then deaf for the whole first pass.) QEMU itself does
+    not ask what has been dirtied: where it would stop for what is left, we come first. A small guest's pass is over before QEMU knows
+    even its bandwidth; then we go by how fast the rest has shrunk.
     """
     bps = job.memory_bps or _shrinking_bps(job, pass_s)
     if not job.active or not job.memory_total_bytes or not bps:
@@ -57,8 +58,9 @@ def decide(job: JobProgress, pass_s: float, max_downtime_ms: int, own_downtime_m
     limit_ms = max_downtime_ms * (_UNKNOWN_ALLOWANCE if dirty_bps is None else 1.0)
     remaining_s = job.memory_remaining_bytes / bps
     expected_ms = (remaining_s + dirtied / bps) * 1000
+    fits = expected_ms <= limit_ms or (dirty_bps is None and own_downtime_ms > QEMU_WAITS_MS)
     tail_s = _tail_s(bool(job.memory_bps), pass_s, own_downtime_ms)
-    if remaining_s <= tail_s and expected_ms <= limit_ms:
+    if remaining_s <= tail_s and fits:
         return Decision(True, 0.0, expected_ms)
     wait_s = (remaining_s - tail_s) / 3
     return Decision(False, min(max(wait_s, _SHORTEST_POLL_S), _LONGEST_POLL_S), expected_ms)

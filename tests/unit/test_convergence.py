@@ -48,6 +48,12 @@ def test_unknown_dirty_rate_counts_all_that_was_sent_and_allows_three_times() ->
     assert not convergence.decide(job(MIB, processed=95 * MIB), 1.0, 300, 1).switch
 
 
+def test_where_qemu_would_stop_by_itself_we_come_first() -> None:
+    slow = job(10 * MIB, bps=60 * MIB, processed=95 * MIB)  # 167 ms left; if all sent is dirty again, 1.8 s
+    assert convergence.decide(slow, 1.0, 300, 100).switch
+    assert not convergence.decide(slow, 1.0, 300, 1).switch
+
+
 def test_software_emulation_is_not_made_to_go_on() -> None:
     assert convergence.qemu_downtime_ms("qemu") > convergence.qemu_downtime_ms("kvm")
 

@@ -27,7 +27,8 @@ def test_never_above_the_limit(job: JobProgress, pass_s: float, limit_ms: int, o
     decision = convergence.decide(job, pass_s, limit_ms, own_ms)
     if decision.switch:
         assert job.active and (job.memory_bps or pass_s < 0.1)
-        assert decision.expected_ms <= limit_ms * (1 if job.dirty_bps else 3)
+        unasked = own_ms > 1 and not job.dirty_bps  # QEMU would stop there whatever has been dirtied
+        assert unasked or decision.expected_ms <= limit_ms * (1 if job.dirty_bps else 3)
         assert not job.memory_bps or job.memory_remaining_bytes / job.memory_bps <= own_ms / 1000 + 0.081
     else:
         assert 0.001 < decision.poll_s <= 0.25
