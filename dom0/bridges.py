@@ -71,7 +71,7 @@ def _join_linux(device: str, bridge: str) -> None:
 
 def flood(device: str, on: bool) -> None:
     """Whether a Linux bridge floods broadcast and multicast out of this port. Nothing happens for other ports."""
-    if not Path(f"/sys/class/net/{device}/brport").is_dir():
+    if not netdev.is_linux_bridge_port(device):
         return
     with IPRoute() as netlink:
         _flood(netlink, netdev.index_of(device), on)

@@ -36,7 +36,7 @@ class ConvergenceWatch:
         """Returns when the guest should stop. libvirt's errors end the watch: the migration's own failure follows."""
         await self._let_qemu_stop_at(convergence.QEMU_WAITS_MS)  # libvirt's job is there, QEMU's not yet
         await self._new_pass.wait()
-        await self._let_qemu_stop_at(convergence.QEMU_WAITS_MS)
+        await self._let_qemu_stop_at(convergence.QEMU_WAITS_MS)  # if it was too early before
         while True:
             asked = time.monotonic()
             job = await self._domains.progress(self._vm)

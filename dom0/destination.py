@@ -243,7 +243,7 @@ class DestinationMigration(Migration):
         done = self.state is State.DONE
         stretched = [port for port in self.ports if port.stretched and done]
         for port in stretched:
-            await stretch.keep(self.context.store, self.record.vm, port.tunnel, str(port.tap))
+            await stretch.keep(self.context.store, self.record.vm, port.tunnel, port.tap)
         if done and not stretched:
             await stretch.end(self.context.store, self.record.vm)
         for port in self.ports:

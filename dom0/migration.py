@@ -30,6 +30,7 @@ CRASH_AT = "VMNET_CRASH_AT"
 
 
 _BUSY = {State.SWITCHOVER.value, State.STOPPED.value, State.EXPECTING.value, State.RESUMED.value}
+"""The guest is stopping or has just begun to run: the host is its own then, and what is written of that can wait."""
 _LATER_S = 0.25
 
 
@@ -102,7 +103,6 @@ class Migration:
     async def _run(self) -> None:
         while not self.final:
             await self._handle(await self._events.get())
-        self._ended.set()
         await self._flush()
         for task in list(self._tasks):
             task.cancel()
@@ -199,9 +199,7 @@ class Migration:
         """In order, and not in the switchover's way: what a restart needs is in the journal already."""
         while True:
             record = await self._writes.get()
-            if (
-                record.state in _BUSY
-            ):  # the guest is stopping or has just begun to run: the host is its own now
+            if record.state in _BUSY:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ended.wait(), _LATER_S)
             if self._writes.empty():
@@ -212,6 +210,7 @@ class Migration:
             self._writes.task_done()
 
     async def _flush(self) -> None:
+        self._ended.set()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._writes.join(), 10)
         if self.final:
@@ -248,6 +247,5 @@ class Migration:
 
     async def _crash_if_told(self) -> None:
         if os.environ.get(CRASH_AT) == f"{self.role.value}:{self.state.value}":
-            self._ended.set()
             await self._flush()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -38,7 +38,7 @@ class Decision:
 
 def qemu_downtime_ms(driver: str) -> int:
     """What QEMU is told to converge to once it knows its bandwidth; ``driver``: the domain's type, "kvm", or "qemu" for TCG."""
-    return 100 if driver == "qemu" else 1
+    return 100 if driver == "qemu" else QEMU_WAITS_MS
 
 
 def decide(job: JobProgress, pass_s: float, max_downtime_ms: int, own_downtime_ms: int) -> Decision:

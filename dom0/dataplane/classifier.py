@@ -30,24 +30,23 @@ def make_ready(device: str) -> None:
     The kernel takes a device out of service for a few milliseconds while a qdisc is added, whichever it is (``qdisc_graft`` in
     net/sched/sch_api.c), and drops what it is given meanwhile. So this is done when a guest starts, not when it migrates.
     """
-    _make_ready(netdev.index_of(device))
-
-
-def _make_ready(index: int) -> None:
-    message = rtnetlink.traffic_message(index, _CLSACT_HANDLE, _CLSACT)
+    message = rtnetlink.traffic_message(netdev.index_of(device), _CLSACT_HANDLE, _CLSACT)
     flags = rtnetlink.CREATE | rtnetlink.EXCLUSIVE  # refused, and nothing touched, if there is one
     with contextlib.suppress(FileExistsError):
         rtnetlink.request(_NEW_QDISC, flags, message + rtnetlink.text(_KIND, "clsact"))
 
 
-def _filter(index: int, direction: Direction) -> bytes:
-    return rtnetlink.traffic_message(index, 1, direction, _PRIORITY << 16 | socket.htons(_ETH_P_ALL))
+def _filter(device: str, direction: Direction) -> bytes:
+    """Which filter is meant."""
+    info = _PRIORITY << 16 | socket.htons(_ETH_P_ALL)
+    return rtnetlink.traffic_message(netdev.index_of(device), 1, direction, info) + rtnetlink.text(
+        _KIND, "bpf"
+    )
 
 
 def attach(device: str, direction: Direction, program_fd: int, name: str) -> None:
     """``program_fd`` decides on every frame from now on; OSError if the kernel refuses."""
-    index = netdev.index_of(device)
-    _make_ready(index)
+    make_ready(device)
     options = rtnetlink.nested(
         _OPTIONS,
         rtnetlink.u32(_BPF_CLASS, 1),
@@ -55,7 +54,7 @@ def attach(device: str, direction: Direction, program_fd: int, name: str) -> Non
         rtnetlink.text(_BPF_NAME, name),
         rtnetlink.u32(_BPF_FLAGS, _DIRECT_ACTION),
     )
-    body = _filter(index, direction) + rtnetlink.text(_KIND, "bpf") + options
+    body = _filter(device, direction) + options
     rtnetlink.request(_NEW_FILTER, rtnetlink.CREATE | rtnetlink.REPLACE, body)
 
 
@@ -64,8 +63,7 @@ def detach(device: str, direction: Direction) -> None:
     if not netdev.exists(device):
         return
     try:
-        body = _filter(netdev.index_of(device), direction) + rtnetlink.text(_KIND, "bpf")
-        rtnetlink.request(_DELETE_FILTER, 0, body)
+        rtnetlink.request(_DELETE_FILTER, 0, _filter(device, direction))
     except OSError as error:
         if error.errno not in _GONE:
             raise

@@ -38,7 +38,8 @@ class DestinationPort:
         self.settings = settings
         self.stretched = stretched
         self.tunnel = names.tunnel_name(settings.vni)
-        self.tap: str | None = None
+        self.tap = ""
+        """Empty until :meth:`attach`."""
         self._parts = Parts()
         with self._parts.closed_on_failure():
             self._make(settings)
@@ -71,7 +72,6 @@ class DestinationPort:
 
         What was flooded into it before the gate was there has also reached the source: a ring of length 0 keeps nothing.
         """
-        assert self.tap is not None
         netdev.set_queue_length(self.tap, 0)
         netdev.set_queue_length(self.tap, self.settings.bounds.packets)
         self._gone_before = self._gone()
@@ -81,7 +81,7 @@ class DestinationPort:
         self._groups.drain()
         if not self.stretched:
             self.gate.mode = Mode.HOLD
-            if self.tap is not None and not netdev.is_linux_bridge_port(self.tap):
+            if not netdev.is_linux_bridge_port(self.tap):
                 self._tell_switch()
 
     def _tell_switch(self) -> None:
@@ -117,30 +117,30 @@ class DestinationPort:
 
     def close(self, keep_wire: bool = False) -> None:
         """Everything of ours goes, but for the tunnel that is a stretched guest's only wire (``keep_wire``)."""
-        if self.tap is not None:
-            self._detach(self.tap, keep_wire)
+        if self.tap:
+            self._detach(keep_wire)
         self._parts.close()
         if not keep_wire:
             tunnel.delete(self.tunnel)
 
-    def _detach(self, tap: str, keep_wire: bool) -> None:
+    def _detach(self, keep_wire: bool) -> None:
         if keep_wire:
             # what comes round through the old LAN is the guest's only news of it from now on: nothing is filtered, or past the gate
-            wire.attach(self.tunnel, tap, ingress=False)
-        if netdev.exists(tap):
-            self._shorten_queue(tap)
+            wire.attach(self.tunnel, self.tap, ingress=False)
+        if netdev.exists(self.tap):
+            self._shorten_queue()
         if keep_wire:
             self.gate.detach_tap()
             return
         self.gate.close()
         if self.stretched:
-            classifier.detach(tap, Direction.INGRESS)
+            classifier.detach(self.tap, Direction.INGRESS)
 
-    def _shorten_queue(self, tap: str) -> None:
+    def _shorten_queue(self) -> None:
         """The tap's queue as it was, unless more than that still waits for a guest that runs."""
         if self.gate.get(Word.BOUNDED):  # it has never run here, and nothing is for it any more
             self.gate.mode = Mode.BLOCK
-            netdev.set_queue_length(tap, self._queue_length)
+            netdev.set_queue_length(self.tap, self._queue_length)
         else:
             ring.shorten(self.gate, self._park, self._to_tap, self._queue_length, self._waiting)
 

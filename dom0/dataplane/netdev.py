@@ -30,7 +30,7 @@ def exists(name: str) -> bool:
 
 
 def is_linux_bridge_port(name: str) -> bool:
-    return Path(f"/sys/class/net/{name}/brport").exists()
+    return Path(f"/sys/class/net/{name}/brport").is_dir()
 
 
 def all_names() -> list[str]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel
 from dom0.dataplane.addresses import AddressWatch
@@ -60,15 +61,20 @@ class SourcePort:
         bounds = replace(settings.bounds, packets=min(settings.bounds.packets, _MOST_PARKED))
         tunnel_index = tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
         with ThreadPoolExecutor(2) as pool:  # each waits in the kernel
-            recorder = pool.submit(Recorder, self.tap, settings.recorder_bytes)
-            followed = pool.submit(Recorder, self.tunnel, settings.recorder_bytes // 2, _FOLLOWED_RETIRE_MS)
+            recorder = pool.submit(self._record, self.tap, settings.recorder_bytes)
+            followed = pool.submit(
+                self._record, self.tunnel, settings.recorder_bytes // 2, _FOLLOWED_RETIRE_MS
+            )
             self._park = self._parts.add(Park(names.park_name(settings.vni), bounds.packets, mtu))
-        self.recorder = self._parts.add(recorder.result())
-        self.followed = self._parts.add(followed.result())
+        self.recorder, self.followed = recorder.result(), followed.result()
         self.addresses = self._parts.add(AddressWatch(self.tap, settings.mac))
         self.counters = self._parts.add(netdev.TapCounters(self.tap))
         self._to_tunnel = self._parts.add(Sender(self.tunnel))
         self.gate = Gate(self.tap, self._park.ifindex, tunnel_index, bounds, Mode.PASS)
+
+    def _record(self, *arguments: Any) -> Recorder:
+        """Added at once: if the other one fails, this one is given back."""
+        return self._parts.add(Recorder(*arguments))
 
     def turn(self, sampling: bool) -> None:
         """Call every few milliseconds: takes over what was copied and, while the guest runs, samples the counters."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from typing import Any
 
 import pytest
 from dataplane_kit import (
@@ -70,6 +71,15 @@ def move(pair: Pair, first: Guest, orderly: bool) -> tuple[Released, Opened, lis
     return released, opened, [*first.got, *_finish(second)]
 
 
+def in_precopy(pair: Pair, *traffic: Any) -> tuple[Guest, Traffic]:
+    """The guest on the source, and what the client sends it (:class:`Traffic`'s arguments) for a while."""
+    pair.attach()
+    first = Guest(pair.a.tap)
+    sent = Traffic(pair.client.write, *traffic)
+    pair.precopy(0.2)
+    return first, sent
+
+
 def _finish(guest: Guest) -> list[bytes]:
     pending.append(guest)
     return []
@@ -83,10 +93,7 @@ pending: list[Guest] = []
 @isolated()
 def test_the_network_notices_nothing(version: int, orderly: bool) -> None:
     pair = Pair(version)
-    pair.attach()
-    first = Guest(pair.a.tap)
-    traffic = Traffic(pair.client.write, 4000, mixed)
-    pair.precopy(0.2)
+    first, traffic = in_precopy(pair, 4000, mixed)
     released, opened, got = move(pair, first, orderly)
     total = traffic.stop()
     time.sleep(0.05)
@@ -113,10 +120,7 @@ def test_the_network_notices_nothing(version: int, orderly: bool) -> None:
 @isolated()
 def test_back_again_everything_comes_back_in_order() -> None:
     pair = Pair()
-    pair.attach()
-    first = Guest(pair.a.tap)
-    traffic = Traffic(pair.client.write, 3000)
-    pair.precopy(0.2)
+    first, traffic = in_precopy(pair, 3000)
     stop_ns = first.stop()
     pair.source.hold()
     pair.destination.expect()
@@ -142,10 +146,7 @@ def test_back_again_everything_comes_back_in_order() -> None:
 def test_a_tap_that_goes_before_the_release_takes_nothing_with_it() -> None:
     """The hypervisor was quicker than the daemons: the guest has left, and its tap with it."""
     pair = Pair()
-    pair.attach()
-    first = Guest(pair.a.tap)
-    traffic = Traffic(pair.client.write, 3000)
-    pair.precopy(0.2)
+    first, traffic = in_precopy(pair, 3000)
     stop_ns = first.stop()
     time.sleep(0.02)  # stranded
     pair.source.hold()
@@ -172,10 +173,7 @@ def test_a_tap_that_goes_before_the_release_takes_nothing_with_it() -> None:
 @isolated()
 def test_to_another_lan_the_tunnel_is_the_wire() -> None:
     pair = Pair(stretched=True)
-    pair.attach()
-    first = Guest(pair.a.tap)
-    traffic = Traffic(pair.client.write, 3000)
-    pair.precopy(0.2)
+    first, traffic = in_precopy(pair, 3000)
     with pair.a.host:
         pair.source.hold()
         until(lambda: not pair.source.unread(), 1, "the guest took what it had")

@@ -91,12 +91,13 @@ def test_abort_brings_everything_back_and_loses_nothing(pair: Lab) -> None:
 
 
 def test_dry_run_says_every_step_and_touches_nothing(pair: Lab) -> None:
+    kit.settled(pair)
     source = kit.where(pair)
     said = kit.vmnet(source, "migrate", "--dry-run", kit.VM, kit.other(pair, source).name)
     assert said.returncode == 0
     assert "announce the VM's addresses" in said.stdout
     assert kit.where(pair).name == source.name
-    kit.settled(pair)
+    assert not kit.left_behind(pair)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,7 @@ def test_refuses_a_paused_vm(pair: Lab) -> None:
 
 
 def test_refuses_without_the_bridge_or_the_daemon_at_the_destination(pair: Lab) -> None:
+    kit.settled(pair)
     source = kit.where(pair)
     target = kit.other(pair, source)
     target.run(["ip", "link", "set", "br0", "mtu", "1280"])
@@ -144,7 +146,7 @@ def test_refuses_without_the_bridge_or_the_daemon_at_the_destination(pair: Lab) 
     assert said.returncode in (5, 9, 10)
     assert target.name in said.stderr
     assert kit.where(pair).name == source.name
-    kit.settled(pair)
+    assert not kit.left_behind(pair)
 
 
 def test_doctor_is_content(pair: Lab) -> None:

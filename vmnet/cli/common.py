@@ -9,10 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from vmnet.cli import migration
-from vmnet.control import ControlClient
+from vmnet.control import DEFAULT_SOCKET, SOCKET_VARIABLE, ControlClient
 
-DEFAULT_SOCKET = Path(migration.DEFAULT_SOCKET)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -20,9 +18,9 @@ def socket_option(command: Command) -> Command:
     return click.option(
         "--socket",
         type=click.Path(path_type=Path),
-        default=DEFAULT_SOCKET,
+        default=Path(DEFAULT_SOCKET),
         show_default=True,
-        envvar=migration.SOCKET_VARIABLE,
+        envvar=SOCKET_VARIABLE,
         help="The daemon's control socket.",
     )(command)
 

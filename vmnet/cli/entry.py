@@ -15,7 +15,7 @@ def plain_migration(words: list[str]) -> tuple[str, str, bool] | None:
     if words[:1] != ["migrate"]:
         return None
     names = [word for word in words[1:] if word != "--json"]
-    if len(names) != 2 or len(words) - len(names) > 2 or any(not one or one[0] == "-" for one in names):
+    if len(names) != 2 or words.count("--json") > 1 or any(not one or one[0] == "-" for one in names):
         return None
     return names[0], names[1], "--json" in words
 
@@ -33,9 +33,10 @@ def main() -> None:
 
 def _migrate(vm: str, destination: str, as_json: bool) -> int:
     from vmnet.cli import migration
+    from vmnet.control import DEFAULT_SOCKET, SOCKET_VARIABLE
     from vmnet.errors import VmnetError
 
-    socket = os.environ.get(migration.SOCKET_VARIABLE) or migration.DEFAULT_SOCKET
+    socket = os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
     try:
         return migration.run(socket, vm, destination, as_json)
     except VmnetError as error:

@@ -6,49 +6,47 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from vmnet.control import ControlClient
 from vmnet.errors import ExitCode, VmnetError
 
-DEFAULT_SOCKET = "/run/vmnet/dom0d.sock"
-SOCKET_VARIABLE = "VMNET_SOCKET"
-
 
 def run(
     socket: str, vm: str, destination: str, as_json: bool = False, max_downtime_ms: int | None = None
 ) -> int:
     """Migrate; the exit code: 0, or NOT_CLEAN. Raises what the daemon answers."""
-    with _AbortOnInterrupt(socket, vm):
+    with _abort_on_interrupt(socket, vm):
         stream = ControlClient(socket).stream(
             "migrate", vm=vm, destination=destination, max_downtime_ms=max_downtime_ms
         )
         events = (one.get("event") or one.get("result", {}) for one in stream)
-        verdict = _json_lines(events) if as_json else _display(events, vm, destination)
-    return int(ExitCode.OK if verdict.get("clean") else ExitCode.NOT_CLEAN)
+        last = _json_lines(events) if as_json else _display(events, vm, destination)
+    verdict = last.get("verdict")
+    clean = isinstance(verdict, dict) and verdict.get("clean")
+    return int(ExitCode.OK if clean else ExitCode.NOT_CLEAN)
 
 
-class _AbortOnInterrupt:
+@contextmanager
+def _abort_on_interrupt(socket: str, vm: str) -> Iterator[None]:
     """Ctrl-C asks the daemon to put everything back; the stream then ends by itself. A second Ctrl-C leaves at once."""
+    before = signal.getsignal(signal.SIGINT)
 
-    def __init__(self, socket: str, vm: str) -> None:
-        self._socket, self._vm = socket, vm
-        self._before = signal.getsignal(signal.SIGINT)
-
-    def __enter__(self) -> None:
-        signal.signal(signal.SIGINT, self._interrupted)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _interrupted(self, _signal: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, self._before)
+    def interrupted(_signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
         try:
-            ControlClient(self._socket).request("abort", vm=self._vm)
+            ControlClient(socket).request("abort", vm=vm)
             _say("aborting: putting everything back")
         except VmnetError as error:
             _say(f"vmnet: {error}")
+
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _say(line: str) -> None:
@@ -56,26 +54,21 @@ def _say(line: str) -> None:
 
 
 def _json_lines(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for event in events:
-        print(json.dumps(event), flush=True)
-        result = event
-    return _verdict(result)
-
-
-def _verdict(last: dict[str, Any]) -> dict[str, Any]:
-    verdict = last.get("verdict", {})
-    return verdict if isinstance(verdict, dict) else {}
+    """The last of ``events``, when all are printed."""
+    last: dict[str, Any] = {}
+    for last in events:
+        print(json.dumps(last), flush=True)
+    return last
 
 
 def _display(events: Iterator[dict[str, Any]], vm: str, destination: str) -> dict[str, Any]:
+    """The last of ``events``, when they have been shown to a person."""
     if sys.stderr.isatty():
         from vmnet.cli.live import follow
 
-        return _verdict(follow(events, vm, destination))
+        return follow(events, vm, destination)
     last: dict[str, Any] = {}
-    for event in events:
-        last = event
-        if event.get("event") == "verdict":
-            print(*event["lines"], sep="\n", flush=True)
-    return _verdict(last)
+    for last in events:
+        if last.get("event") == "verdict":
+            print(*last["lines"], sep="\n", flush=True)
+    return last

@@ -82,8 +82,8 @@ class Domains:
     async def migrate(self, uuid: str, uri: str, migrate_uri: str | None, limit_s: float) -> None:
         """Live, peer to peer; returns when libvirt has finished. RefusedError with libvirt's reason if it failed.
 
-        On a connection of its own: while a call lasts for seconds, others on
-        the same connection were seen to wait for hundreds of milliseconds, and the switchover cannot.
+        On a connection of its own: while a call lasts for seconds, others on the same connection were seen to wait for hundreds of
+        milliseconds, and the switchover cannot.
         """
         uri_here = self._connection.uri
 
