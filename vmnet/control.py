@@ -42,9 +42,15 @@ class ControlClient:
 
     def stream(self, op: str, **fields: Any) -> Iterator[dict[str, Any]]:
         """Yield ``{"event": ...}`` as they happen, then one ``{"result": {...}}``; raises as ``request``."""
-        with self._connect() as sock, sock.makefile("rb") as lines:
+        with self._connect() as sock:
             with suppress(ConnectionError):  # it may have answered before it hung up: read that
                 sock.sendall(json.dumps({"op": op, **fields}).encode() + b"\n")
+            yield from self.answers(sock, op)
+
+    def answers(self, sock: socket.socket, op: str) -> Iterator[dict[str, Any]]:
+        """What :meth:`stream` yields, of an ``op`` that has been sent on ``sock``, which is closed afterwards."""
+        sock.settimeout(self._silence_s)
+        with sock, sock.makefile("rb") as lines:
             while True:
                 answer = self._line(lines, op)
                 yield answer
@@ -56,7 +62,6 @@ class ControlClient:
         try:
             sock.settimeout(CONNECT_S)
             sock.connect(self._path)
-            sock.settimeout(self._silence_s)
         except OSError as error:
             sock.close()
             raise self._away(error) from None

@@ -1,11 +1,16 @@
 """The short way to a migration: what takes it, and that it needs no command-line library."""
 
+import json
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from vmnet.cli.entry import plain_migration
+from vmnet.cli import entry
+from vmnet.cli.entry import ask, plain_migration
+from vmnet.control import DEFAULT_SOCKET
 
 
 @pytest.mark.parametrize(
@@ -44,3 +49,33 @@ def test_it_says_the_same_as_the_long_way() -> None:
 def test_it_loads_no_command_line_library() -> None:
     script = "import sys, vmnet.cli.entry, vmnet.cli.migration; sys.exit(any(m in sys.modules for m in ('click', 'rich')))"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_asks_before_anything_is_loaded(tmp_path: Path) -> None:
+    path = str(tmp_path / "d.sock")
+    with socket.create_server(path, family=socket.AF_UNIX) as server:
+        descriptor = ask(path, "vm-1.x", "b")
+        assert descriptor is not None
+        heard, _ = server.accept()
+        with heard, socket.socket(fileno=descriptor):
+            assert json.loads(heard.makefile().readline()) == {
+                "op": "migrate",
+                "vm": "vm-1.x",
+                "destination": "b",
+            }
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "\u00fc", "a b"])
+def test_what_would_have_to_be_quoted_goes_the_ordinary_way(tmp_path: Path, name: str) -> None:
+    path = str(tmp_path / "d.sock")
+    with socket.create_server(path, family=socket.AF_UNIX):
+        assert ask(path, name, "b") is None
+        assert ask(path, "vm1", name) is None
+
+
+def test_without_a_daemon_the_ordinary_way_says_so(tmp_path: Path) -> None:
+    assert ask(str(tmp_path / "none"), "vm1", "b") is None
+
+
+def test_knows_the_ordinary_socket() -> None:
+    assert entry._DEFAULT_SOCKET == DEFAULT_SOCKET

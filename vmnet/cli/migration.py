@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +16,23 @@ from vmnet.errors import ExitCode, VmnetError
 
 
 def run(
-    socket: str, vm: str, destination: str, as_json: bool = False, max_downtime_ms: int | None = None
+    path: str,
+    vm: str,
+    destination: str,
+    as_json: bool = False,
+    max_downtime_ms: int | None = None,
+    asked: int | None = None,
 ) -> int:
-    """Migrate; the exit code: 0, or NOT_CLEAN. Raises what the daemon answers."""
-    with _abort_on_interrupt(socket, vm):
-        stream = ControlClient(socket).stream(
-            "migrate", vm=vm, destination=destination, max_downtime_ms=max_downtime_ms
-        )
+    """Migrate; the exit code: 0, or NOT_CLEAN. Raises what the daemon answers.
+
+    ``asked``: the descriptor of a connection on which the request has been sent.
+    """
+    client = ControlClient(path)
+    with _abort_on_interrupt(client, vm):
+        if asked is None:
+            stream = client.stream("migrate", vm=vm, destination=destination, max_downtime_ms=max_downtime_ms)
+        else:
+            stream = client.answers(socket.socket(fileno=asked), "migrate")
         events = (one.get("event") or one.get("result", {}) for one in stream)
         last = _json_lines(events) if as_json else _display(events, vm, destination)
     verdict = last.get("verdict")
@@ -30,19 +41,20 @@ def run(
 
 
 @contextmanager
-def _abort_on_interrupt(socket: str, vm: str) -> Iterator[None]:
+def _abort_on_interrupt(client: ControlClient, vm: str) -> Iterator[None]:
     """Ctrl-C asks the daemon to put everything back; the stream then ends by itself. A second Ctrl-C leaves at once."""
     before = signal.getsignal(signal.SIGINT)
 
     def interrupted(_signal: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, before)
         try:
-            ControlClient(socket).request("abort", vm=vm)
+            client.request("abort", vm=vm)
             _say("aborting: putting everything back")
         except VmnetError as error:
             _say(f"vmnet: {error}")
 
     signal.signal(signal.SIGINT, interrupted)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -42,14 +42,22 @@ def _translate(error: libvirt.libvirtError, what: str) -> VmnetError:
     return RefusedError(text)
 
 
+def _close(opened: asyncio.Future[Any]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()
+
+
 class Domains:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._spare: asyncio.Future[Any] | None = None
 
     async def _call(self, what: str, function: Callable[[Any], Result], limit_s: float = _CALL_S) -> Result:
-        handle = self._connection.handle()
+        return await self._bounded(what, asyncio.to_thread(function, self._connection.handle()), limit_s)
+
+    async def _bounded(self, what: str, answer: Awaitable[Result], limit_s: float = _CALL_S) -> Result:
         try:
-            return await asyncio.wait_for(asyncio.to_thread(function, handle), limit_s)
+            return await asyncio.wait_for(answer, limit_s)
         except libvirt.libvirtError as error:
             raise _translate(error, what) from None
         except TimeoutError:
@@ -79,18 +87,27 @@ class Domains:
             "list of VMs", lambda handle: [(one.name(), one.UUIDString()) for one in handle.listAllDomains(1)]
         )
 
+    def get_ready(self) -> None:
+        """A migration is about to be asked for: open its connection meanwhile."""
+        if self._spare is not None:  # nobody came for it, and it may be dead by now
+            self._spare.add_done_callback(_close)
+        self._spare = self._open_another()
+
+    def _open_another(self) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(asyncio.to_thread(libvirt.open, self._connection.uri))
+
     async def migrate(self, uuid: str, uri: str, migrate_uri: str | None, limit_s: float) -> None:
         """Live, peer to peer; returns when libvirt has finished. RefusedError with libvirt's reason if it failed.
 
         On a connection of its own: while a call lasts for seconds, others on the same connection were seen to wait for hundreds of
         milliseconds, and the switchover cannot.
         """
-        uri_here = self._connection.uri
+        spare, self._spare = self._spare or self._open_another(), None
+        own = await self._bounded("migration", spare)
 
         def run(_handle: Any) -> None:
             parameters = {libvirt.VIR_MIGRATE_PARAM_URI: migrate_uri} if migrate_uri else {}
             flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
-            own = libvirt.open(uri_here)
             try:
                 _lookup(own, uuid).migrateToURI3(uri, parameters, flags)
             finally:
