@@ -63,6 +63,8 @@ def decide(job: JobProgress, pass_s: float, max_downtime_ms: int, own_downtime_m
     if remaining_s <= tail_s and fits:
         return Decision(True, 0.0, expected_ms)
     wait_s = (remaining_s - tail_s) / 3
+    if not job.memory_bps:  # what is known so far is from a pass that has hardly begun
+        wait_s = min(wait_s, _BLIND_DECIDES_S - pass_s)
     return Decision(False, min(max(wait_s, _SHORTEST_POLL_S), _LONGEST_POLL_S), expected_ms)
 
 

@@ -58,12 +58,15 @@ class Step:
 
 
 def steps(settings: Settings) -> Iterator[Step]:
-    """All runs in order: for each guest and rate, runs of all schemes in turn, then their controls in turn."""
+    """All runs in order: for each guest and rate, runs of all schemes in turn, then their controls in turn.
+
+    Every other turn goes backwards: two schemes that share a lab would else each migrate in one direction only.
+    """
     for guest in settings.guests:
         for rate in settings.rates:
             for control, count in ((False, settings.runs), (True, settings.controls)):
                 for run in range(count):
-                    for scheme in settings.schemes:
+                    for scheme in settings.schemes[:: -1 if run % 2 else 1]:
                         yield Step(Case(scheme, rate, settings.size_bytes, guest), run, control)
 
 
