@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dom0.marks import HookMarks
 from vmnet.config import Config
 from vmnet.hypervisor.connection import Connection
 from vmnet.hypervisor.domains import Domains
@@ -19,6 +20,7 @@ class Context:
     store: Store
     connection: Connection
     domains: Domains
+    marks: HookMarks
     peers: dict[str, PeerClient] = field(default_factory=dict)
     publish: Callable[[str, dict[str, Any]], None] = lambda migration_id, event: None
 

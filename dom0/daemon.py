@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections import deque
@@ -14,6 +15,7 @@ from dom0 import doctor, recovery
 from dom0.context import Context
 from dom0.control_server import ControlServer
 from dom0.desk import Desk
+from dom0.marks import HookMarks
 from dom0.source import SourceMigration
 from vmnet.config import Config
 from vmnet.errors import ExitCode, NotFoundError, RefusedError, VmnetError
@@ -44,6 +46,8 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         async with contextlib.AsyncExitStack() as stack:
             await self._open(stack)
+            gc.collect()
+            gc.freeze()  # what is loaded now stays: to look through all of it takes some 10 ms, in the middle of a switchover
             log.info("host %s is ready", self.config.host.name)
             await self._stop.wait()
             log.info("stopping")
@@ -58,7 +62,9 @@ class Daemon:
         peers = {name: PeerClient(config, name) for name in config.peers}
         for peer in peers.values():
             stack.push_async_callback(peer.close)
-        self.context = Context(config, store, connection, Domains(connection), peers, self._publish)
+        marks = HookMarks(config.daemon.socket.parent)
+        marks.clear()
+        self.context = Context(config, store, connection, Domains(connection), marks, peers, self._publish)
         self.desk = Desk(self.context)
         await connection.start(_LIBVIRT_S)
         stack.push_async_callback(connection.close)

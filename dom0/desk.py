@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from dom0 import bridges, preflight, stretch
-from dom0.claim import address_field, agreement, field, uuid_field
+from dom0.claim import Agreement, address_field, agreement, field, uuid_field
 from dom0.context import Context
 from dom0.control_server import HookAnswer, HookCall
 from dom0.dataplane import classifier
@@ -27,6 +27,8 @@ from vmnet.store import Binding, MigrationRecord
 log = logging.getLogger(__name__)
 _CLAIM_S = 5.0
 _BARRIER_S = 15.0
+_COMING_S = 60.0
+_PREPARED_FOR = (State.READY, State.EXPECTING, State.RESUMED, State.OPEN, State.DONE)
 
 
 async def make_taps_ready(info: domain_xml.DomainInfo) -> None:
@@ -43,10 +45,21 @@ class Desk:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.migrations: dict[str, Migration] = {}
+        self._coming: dict[str, float] = {}
+        """By uuid: when libvirt said that the VM would come."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def of_vm(self, vm: str) -> Migration | None:
         return next((one for one in self.migrations.values() if one.record.vm == vm and not one.final), None)
+
+    def _coming_to_us(self, vm: str) -> DestinationMigration | None:
+        """The newest: the VM's last leaving may not be over yet."""
+        found = [
+            one
+            for one in self.migrations.values()
+            if isinstance(one, DestinationMigration) and one.record.vm == vm and not one.final
+        ]
+        return found[-1] if found else None
 
     def _begin(self, migration: Migration) -> None:
         self.migrations[migration.record.id] = migration
@@ -62,6 +75,8 @@ class Desk:
     async def _forget(self, migration: Migration) -> None:
         await asyncio.shield(migration.finished())
         self.migrations.pop(migration.record.id, None)
+        if isinstance(migration, DestinationMigration):
+            self.context.marks.discard(migration.record.name)
 
     # -- the hypervisor ----------------------------------------------------------------------------------------------
 
@@ -78,8 +93,13 @@ class Desk:
 
     # -- people --------------------------------------------------------------------------------------------------------
 
-    async def plan(self, name: str, destination: str) -> tuple[domain_xml.DomainInfo, list[str]]:
-        """Preflight. RefusedError with every reason against it; else the VM and what is worth knowing."""
+    async def plan(
+        self, name: str, destination: str, coming: bool = False
+    ) -> tuple[domain_xml.DomainInfo, list[str]]:
+        """Preflight. RefusedError with every reason against it; else the VM and what is worth knowing.
+
+        ``coming``: it is not only asked, the VM is about to go there.
+        """
         if destination != self.context.host and destination not in self.context.config.peers:
             known = ", ".join(self.context.config.peers) or "none"
             raise NotFoundError(
@@ -91,12 +111,13 @@ class Desk:
             raise RefusedError(f"VM {info.name!r} is paused", "resume it first (`virsh resume`)")
         if self.of_vm(info.uuid) is not None:
             raise RefusedError(f"VM {info.name!r} is being migrated already", "see `vmnet status`")
-        said = await preflight.ask(self.context, info, destination)
+        said = await preflight.ask(self.context, info, destination, coming)
         notes = said.get("notes")
         return info, [str(one) for one in notes] if isinstance(notes, list) else []
 
     async def migrate(self, name: str, destination: str, max_downtime_ms: int | None) -> SourceMigration:
-        info, notes = await self.plan(name, destination)
+        self.context.domains.get_ready()
+        info, notes = await self.plan(name, destination, coming=True)
         migration = await self._source(info, destination, "managed", max_downtime_ms)
         migration.notes += notes
         migration.post(Event.ACCEPTED)
@@ -148,12 +169,18 @@ class Desk:
 
     async def hook(self, call: HookCall) -> HookAnswer:
         """Only an incoming migration concerns us; everything else is answered at once."""
-        if call.op == "migrate" and call.subop == "begin" and call.xml:
+        if not call.xml:
+            return HookAnswer()
+        if (call.op, call.subop) == ("migrate", "begin"):
             return await self._incoming(call)
-        if call.op == "started" and call.subop == "begin" and call.xml:
-            await self._tap_ready(call)
-        elif call.op in ("stopped", "release") and call.subop == "end" and call.xml:
-            migration = self.of_vm(domain_xml.parse(call.xml).uuid)
+        info = domain_xml.parse(call.xml)
+        if (call.op, call.subop) == ("start", "begin"):
+            self._begin_claim(info)
+        elif (call.op, call.subop) == ("started", "begin"):
+            self._begin_claim(info)  # if the call before was lost, or is late
+            await self._tap_ready(info)
+        elif call.op in ("stopped", "release") and call.subop == "end":
+            migration = self.of_vm(info.uuid)
             if isinstance(migration, DestinationMigration):
                 migration.post(Event.GONE)
         return HookAnswer()
@@ -163,31 +190,32 @@ class Desk:
         mapping = self.context.config.binding
         kinds = {new: await bridges.is_ovs(new) for new in set(mapping.values())}
         rebound = domain_xml.rebind(call.xml, mapping, kinds)
-        if rebound is not None:
-            info = domain_xml.parse(rebound)
-        self._keep(self._claim(info))  # the hypervisor need not wait for it yet
+        self._coming[info.uuid] = time.monotonic()
         return HookAnswer(xml=rebound or b"")
 
-    async def _claim(self, info: domain_xml.DomainInfo) -> None:
+    def _begin_claim(self, info: domain_xml.DomainInfo) -> None:
+        """Now that libvirt has made the taps: what we make waits for the same locks of the kernel. It starts QEMU meanwhile."""
+        announced = self._coming.pop(info.uuid, -_COMING_S)
+        expected = info.name in self.context.marks.expected
+        if expected or time.monotonic() - announced < _COMING_S:
+            self.context.marks.expected.discard(info.name)
+            earlier = self.of_vm(info.uuid)
+            record = self._record(info, "", self.context.host, "destination", "hooks", str(uuid.uuid4()))
+            waiting = DestinationMigration(self.context, record, info)
+            self.migrations[record.id] = waiting
+            self._keep(self._claim(waiting, earlier))
+
+    async def _claim(self, waiting: DestinationMigration, earlier: Migration | None) -> None:
         """Ask every peer whose VM this is. Nobody's: the migration goes on without us."""
-        pending = self.of_vm(info.uuid)
-        if pending is not None:
-            log.warning(
-                "VM %s comes again while %s: the earlier one is ended", info.name, pending.state.value
-            )
-            pending.post(Event.CANCEL)
-            await pending.settled((), _CLAIM_S)
-        record = self._record(info, "", self.context.host, "destination", "hooks", str(uuid.uuid4()))
-        question = {
-            "vm": info.uuid,
-            "tunnel_address": "",
-            "segments": {one.mac: self.context.segment_of(one.bridge or "") for one in info.interfaces},
-        }
-        waiting = DestinationMigration(self.context, record, info)
-        self.migrations[record.id] = waiting
-        answers = await asyncio.gather(*(self._ask_claim(name, question) for name in self.context.peers))
-        found = next((one for one in answers if one is not None), None)
-        self.migrations.pop(record.id, None)
+        info = waiting.info
+        try:
+            if earlier is not None:
+                await self._end_earlier(earlier)
+            found = await self._source_of(info)
+        except VmnetError as error:
+            log.warning("VM %s: %s", info.name, error)
+            found = None
+        self.migrations.pop(waiting.record.id, None)
         if found is None:
             log.warning("no peer has VM %s: its migration goes on without vmnet", info.name)
             waiting.agreed.cancel()
@@ -198,26 +226,39 @@ class Desk:
         self._begin(waiting)
         waiting.post(Event.AGREED)
 
-    async def _ask_claim(self, peer: str, question: dict[str, Any]) -> Any:
+    async def _end_earlier(self, one: Migration) -> None:
+        log.warning("VM %s comes again while %s: the earlier one is ended", one.record.name, one.state.value)
+        one.post(Event.CANCEL)
+        await one.settled((), _CLAIM_S)
+
+    async def _source_of(self, info: domain_xml.DomainInfo) -> tuple[str, Agreement] | None:
+        question = {
+            "vm": info.uuid,
+            "tunnel_address": "",
+            "segments": {one.mac: self.context.segment_of(one.bridge or "") for one in info.interfaces},
+        }
+        answers = await asyncio.gather(*(self._ask_claim(name, question) for name in self.context.peers))
+        return next((one for one in answers if one is not None), None)
+
+    async def _ask_claim(self, peer: str, question: dict[str, Any]) -> tuple[str, Agreement] | None:
         config = self.context.config
         try:
             local = stretch.local_address(config.listen.tunnel_address, config.peers[peer].address)
             said = await self.context.peers[peer].request(
                 "claim", {**question, "tunnel_address": local}, _CLAIM_S
             )
-            return (peer, agreement(said))
+            return peer, agreement(said)
         except NotFoundError:
             return None
         except VmnetError as error:
             log.warning("claim at %s: %s", peer, error)
             return None
 
-    async def _tap_ready(self, call: HookCall) -> None:
+    async def _tap_ready(self, info: domain_xml.DomainInfo) -> None:
         """The barrier: the hypervisor goes on when the port is ready, before it copies memory."""
-        info = domain_xml.parse(call.xml)
         await make_taps_ready(info)
-        migration = self.of_vm(info.uuid)
-        if not isinstance(migration, DestinationMigration):
+        migration = self._coming_to_us(info.uuid)
+        if migration is None:
             return
         migration.taps = {one.mac: one.target_dev for one in info.interfaces if one.target_dev is not None}
         try:
@@ -236,7 +277,7 @@ class Desk:
 
     async def peer(self, peer: str, op: str, message: dict[str, Any]) -> dict[str, Any]:
         if op == "preflight":
-            return {"problems": await preflight.answer(self.context, preflight.Question.from_json(message))}
+            return await self._may_come(preflight.Question.from_json(message))
         if op == "claim":
             return await self._claimed(peer, message)
         migration = self.migrations.get(uuid_field(message, "id"))
@@ -253,6 +294,13 @@ class Desk:
             return await self._to_destination(migration, op, message)
         assert isinstance(migration, SourceMigration)
         return await self._to_source(migration, op, message)
+
+    async def _may_come(self, question: preflight.Question) -> dict[str, Any]:
+        problems = await preflight.answer(self.context, question)
+        rebound = any(one in self.context.config.binding for one in question.bridges)
+        if question.coming and not problems and not rebound:  # our answers will say nothing new
+            self.context.marks.expected.add(question.name)
+        return {"problems": problems}
 
     async def _claimed(self, peer: str, message: dict[str, Any]) -> dict[str, Any]:
         vm = uuid_field(message, "vm")
@@ -277,6 +325,7 @@ class Desk:
             one.known_addresses = (
                 {str(k): v for k, v in raw.items() if isinstance(v, list)} if isinstance(raw, dict) else {}
             )
+            await one.settled(_PREPARED_FOR, _CLAIM_S)
             one.post(Event.EXPECT)
             state = await one.settled((State.EXPECTING, State.RESUMED, State.OPEN, State.DONE), _CLAIM_S)
             if state is State.ROLLED_BACK:

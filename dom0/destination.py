@@ -43,6 +43,7 @@ class DestinationMigration(Migration):
         self.resume_ns: int | None = None
         self.opened: list[Opened] = []
         self.ordered = True
+        self._runs = False
         self.binding: Binding | None = None
         self._announced: dict[str, list[bytes]] = {}
         self.steps = {
@@ -66,9 +67,10 @@ class DestinationMigration(Migration):
     def hypervisor_event(self, event: DomainEvent) -> None:
         happening = event.happening
         if happening in (Happening.GUEST_RESUME, Happening.RESUMED):
-            if self.resume_ns is None and self.state in (State.READY, State.EXPECTING):
+            if self.resume_ns is None and self.state in (State.PREPARED, State.READY, State.EXPECTING):
                 self.resume_ns = event.time_ns
                 self.tell("resume", at=event.time_ns / 1e9)
+            self._runs = True
             self.post(Event.GUEST_RUNNING)
         elif happening is Happening.STOPPED:
             self.post(Event.GONE)
@@ -80,6 +82,8 @@ class DestinationMigration(Migration):
     def after(self, event: Event) -> None:
         if self.state is State.PREPARED:
             self.expect_within(_PREPARE_S, Event.FAILED, "the hypervisor did not make the incoming VM")
+        if self.state is State.READY and self._runs:  # the hypervisor did not wait, and was quicker
+            self.post(Event.GUEST_RUNNING)
         if self.state is State.OPEN:
             self.expect_within(
                 _FINISH_S, Event.FINISH, "the source's daemon did not say that it has finished"
@@ -95,6 +99,8 @@ class DestinationMigration(Migration):
         for one in agreement.wires:
             settings = self.port_settings(one, local, agreement.tunnel_address)
             self.ports.append(await asyncio.to_thread(DestinationPort, settings, one.stretched))
+        if agreement.mode == "managed":
+            self.context.marks.prepared.add(self.record.name)
 
     async def _attach(self) -> None:
         """The hypervisor waits for this."""

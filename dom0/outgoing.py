@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vmnet.errors import NotFoundError, RefusedError, UnavailableError, WaitTimeoutError
+from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
 from vmnet.hypervisor.domains import Domains
 
 _MIGRATE_S = 24 * 3600
 _DECIDE_S = 30.0
 _ASK_AGAIN_S = 0.05
+_ANY_DOWNTIME_MS = 60_000
 
 
 class Outgoing:
@@ -43,18 +44,23 @@ class Outgoing:
         except RefusedError:
             if not stopped():  # else QEMU was quicker
                 raise
+        with contextlib.suppress(
+            VmnetError
+        ):  # nothing changes any more: QEMU need not look again, pass after pass
+            await self._domains.set_max_downtime(self._vm, _ANY_DOWNTIME_MS)
 
     async def abort(self, gone: Callable[[], bool]) -> None:
         """Ask libvirt to give up, and wait until it has decided where the guest is. WaitTimeoutError if it does not."""
         deadline = time.monotonic() + _DECIDE_S
-        while not gone() and await self._active():
+        while not gone() and await self.active():
             with contextlib.suppress(RefusedError, UnavailableError):
                 await self._domains.abort_job(self._vm)
             if time.monotonic() > deadline:
                 raise WaitTimeoutError(f"libvirt did not end the migration within {_DECIDE_S:g} s")
             await asyncio.sleep(_ASK_AGAIN_S)  # libvirt has no event for "no job any more"
 
-    async def _active(self) -> bool:
+    async def active(self) -> bool:
+        """Whether libvirt is migrating the VM."""
         if self._migrating is not None:
             return not self._migrating.done()
         try:

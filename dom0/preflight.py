@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ class Question:
     tunnel_address: str
     bridges: tuple[str, ...]
     mtu: int
+    coming: bool
+    """Not only asked: nothing but a refusal of ours keeps the VM from coming now."""
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Question:
@@ -46,6 +48,7 @@ class Question:
             address_field(message, "tunnel_address"),
             names[:_MOST_INTERFACES],
             field(message, "mtu", int, 0, 65535),
+            message.get("coming") is True,
         )
 
 
@@ -65,13 +68,15 @@ def local_problems(info: DomainInfo) -> list[str]:
 async def answer(context: Context, question: Question) -> list[str]:
     """At the destination: what speaks against this VM's coming. An empty list: nothing does."""
     checks = (_domain, _capabilities, _bridges, _route, _journal)
-    problems: list[str] = []
-    for check in checks:
-        try:
-            problems += await check(context, question)
-        except VmnetError as error:
-            problems.append(str(error))
-    return problems
+    found = await asyncio.gather(*(_checked(check(context, question)) for check in checks))
+    return [problem for one in found for problem in one]
+
+
+async def _checked(check: Awaitable[list[str]]) -> list[str]:
+    try:
+        return await check
+    except VmnetError as error:
+        return [str(error)]
 
 
 async def _domain(context: Context, question: Question) -> list[str]:
@@ -113,7 +118,7 @@ async def _journal(context: Context, _question: Question) -> list[str]:
     return []
 
 
-async def ask(context: Context, info: DomainInfo, destination: str) -> dict[str, Any]:
+async def ask(context: Context, info: DomainInfo, destination: str, coming: bool) -> dict[str, Any]:
     """At the source: all checks on both sides. RefusedError with every reason; else what the destination said."""
     problems = local_problems(info)
     if destination == context.host:
@@ -137,6 +142,7 @@ async def ask(context: Context, info: DomainInfo, destination: str) -> dict[str,
         "tunnel_address": local,
         "bridges": [one.bridge for one in taps if one.bridge],
         "mtu": mtu,
+        "coming": coming,
     }
     said: dict[str, Any]
     said, _ = await asyncio.gather(

@@ -30,6 +30,7 @@ _EARLY_SAMPLE_S = 0.05  # before the first pass the guest does not stop
 _DRAIN_S = 0.005
 _PEER_S = 5.0
 _FORWARD_S = 5.0
+_LOOK_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,8 @@ class SourceMigration(Migration):
                 self.context.domains, self.record.vm, self.info.driver, self.max_downtime_ms, self.tell
             )
             self.spawn(self._converge(self.watch))
+        else:
+            self.spawn(self._notice_the_end())
 
     def _interfaces(self) -> list[Interface]:
         return [
@@ -238,6 +241,14 @@ class SourceMigration(Migration):
             self.log.info("the progress can no longer be asked for: %s", error)
         else:
             self.post(Event.CONVERGED)
+
+    async def _notice_the_end(self) -> None:
+        """libvirt has no event for a migration that fails before its guest has stopped, and the destination's daemon may have died."""
+        while self.state is State.PRECOPY:
+            await asyncio.sleep(_LOOK_S)
+            if self.state is State.PRECOPY and not await self._outgoing.active():
+                self.post(Event.FAILED, RefusedError(f"libvirt no longer migrates VM {self.record.name!r}"))
+                return
 
     async def _sample(self) -> None:
         while can_roll_back(self.state) and self.state is not State.ROLLING_BACK:

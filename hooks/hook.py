@@ -4,12 +4,23 @@
 # sh and Python in one file. The sh part lets only a deliberate refusal fail a step: not a missing or broken Python,
 # and nothing at all at `reconnect`, where a failing hook would kill the guest.
 PYTHON=/usr/bin/python3
-# Of QEMU's steps these neither change nor refuse anything, and are no barrier: libvirt need not wait for us.
-case "$0 $2 $3" in *libxl*) ;; *" prepare begin"|*" start begin"|*" stopped end"|*" release end")
-    exec 3<&0
-    nice -n 19 "$PYTHON" -IS "$0" "$@" <&3 3<&- >/dev/null 2>&1 &
-    exit 0 ;;
+MARKS=/run/vmnet
+# Where libvirt need not wait for us. Of QEMU's steps some neither change nor refuse anything, and are no barrier; nor are the
+# others for a VM of which the source's daemon has told ours (dom0/marks.py).
+marked() { [ -n "$MARKS" ] && [ -f "$MARKS/$1" ]; }
+niceness=
+case "$0 $2 $3" in *libxl*) ;;
+*" migrate begin") marked "expected/$1" && exit 0 ;;
+*" prepare begin") marked "expected/$1" && exit 0; niceness=19 ;;
+*" start begin") niceness=0 ;;
+*" started begin") marked "prepared/$1" && niceness=0 ;;
+*" stopped end"|*" release end") niceness=19 ;;
 esac
+if [ -n "$niceness" ]; then
+    exec 3<&0
+    nice -n "$niceness" "$PYTHON" -IS "$0" "$@" <&3 3<&- >/dev/null 2>&1 &
+    exit 0
+fi
 "$PYTHON" -IS "$0" "$@"
 [ "$?" = 3 ] && [ "$2" != reconnect ] && exit 1
 exit 0

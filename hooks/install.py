@@ -24,7 +24,8 @@ NAME = "50-vmnet"
 SOURCE = Path(__file__).with_name("hook.py")
 _MARKER = re.compile(r"^# vmnet-hook version=(\S+) dirs=(\d) sha256=([0-9a-f]{64})$", re.MULTILINE)
 _UNMARKED = re.compile(r"^# vmnet-hook: .*$", re.MULTILINE)
-_SETTING = re.compile(r"^(PYTHON|SOCKET|WHEN_DAEMON_AWAY|TIMEOUT_MS) ?= ?(.*)$", re.MULTILINE)
+_SETTING = re.compile(r"^(PYTHON|MARKS|SOCKET|WHEN_DAEMON_AWAY|TIMEOUT_MS) ?= ?(.*)$", re.MULTILINE)
+_OF_SHELL = ("PYTHON", "MARKS")
 _HARMLESS = re.compile(r"/[A-Za-z0-9_./+-]+\Z")  # in sh and in Python alike
 
 
@@ -117,6 +118,8 @@ def _settings(python: str, socket_path: str, when_daemon_away: str, timeout_ms: 
         )
     return {
         "PYTHON": python,
+        # a daemon that dies after it has been told of a VM must still be missed where that is to be a refusal
+        "MARKS": str(Path(socket_path).parent) if when_daemon_away == "continue" else "",
         "SOCKET": f'"{socket_path}"',
         "WHEN_DAEMON_AWAY": f'"{when_daemon_away}"',
         "TIMEOUT_MS": str(timeout_ms),
@@ -127,7 +130,7 @@ def render(values: dict[str, str], made_dirs: int) -> str:
     """The script with its settings, and a marker by which ``uninstall`` knows it again."""
 
     def set_one(match: re.Match[str]) -> str:
-        joint = "=" if match[1] == "PYTHON" else " = "
+        joint = "=" if match[1] in _OF_SHELL else " = "
         return f"{match[1]}{joint}{values[match[1]]}"
 
     text = _SETTING.sub(set_one, SOURCE.read_text(encoding="utf-8"))

@@ -113,13 +113,19 @@ async def managed(world: World) -> None:
     await settle(world)
 
 
+async def expected(world: World) -> None:
+    """Managed, and the hypervisor waits for no hook."""
+    world.hosts["b"].context.marks.expected.add("blue")
+    await managed(world)
+
+
 async def hooks(world: World) -> None:
     with contextlib.suppress(VmnetError):
         await world.migrate()
     await settle(world)
 
 
-WAYS = [managed, hooks]
+WAYS = [managed, expected, hooks]
 
 
 @pytest.mark.parametrize("way", WAYS)
