@@ -48,8 +48,8 @@ def test_schemes_take_turns_run_by_run_and_controls_come_after():
     assert [(s.case.scheme, s.run, s.control) for s in steps(settings)] == [
         ("x", 0, False),
         ("y", 0, False),
-        ("x", 1, False),
         ("y", 1, False),
+        ("x", 1, False),
         ("x", 0, True),
         ("y", 0, True),
     ]
