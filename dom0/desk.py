@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _CLAIM_S = 5.0
 _BARRIER_S = 15.0
 _COMING_S = 60.0
-_PREPARED_FOR = (State.READY, State.EXPECTING, State.RESUMED, State.OPEN, State.DONE)
+_EXPECTS = (State.EXPECTING, State.RESUMED, State.OPEN, State.DONE)
 
 
 async def make_taps_ready(info: domain_xml.DomainInfo) -> None:
@@ -50,15 +50,15 @@ class Desk:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def of_vm(self, vm: str) -> Migration | None:
-        return next((one for one in self.migrations.values() if one.record.vm == vm and not one.final), None)
+        return next(iter(self._under_way(vm)), None)
+
+    def _under_way(self, vm: str) -> list[Migration]:
+        """The oldest first."""
+        return [one for one in self.migrations.values() if one.record.vm == vm and not one.final]
 
     def _coming_to_us(self, vm: str) -> DestinationMigration | None:
         """The newest: the VM's last leaving may not be over yet."""
-        found = [
-            one
-            for one in self.migrations.values()
-            if isinstance(one, DestinationMigration) and one.record.vm == vm and not one.final
-        ]
+        found = [one for one in self._under_way(vm) if isinstance(one, DestinationMigration)]
         return found[-1] if found else None
 
     def _begin(self, migration: Migration) -> None:
@@ -325,9 +325,9 @@ class Desk:
             one.known_addresses = (
                 {str(k): v for k, v in raw.items() if isinstance(v, list)} if isinstance(raw, dict) else {}
             )
-            await one.settled(_PREPARED_FOR, _CLAIM_S)
+            await one.settled((State.READY, *_EXPECTS), _CLAIM_S)
             one.post(Event.EXPECT)
-            state = await one.settled((State.EXPECTING, State.RESUMED, State.OPEN, State.DONE), _CLAIM_S)
+            state = await one.settled(_EXPECTS, _CLAIM_S)
             if state is State.ROLLED_BACK:
                 raise RefusedError(f"{self.context.host} is not ready: {one.error}")
             return {}

@@ -44,9 +44,8 @@ class Outgoing:
         except RefusedError:
             if not stopped():  # else QEMU was quicker
                 raise
-        with contextlib.suppress(
-            VmnetError
-        ):  # nothing changes any more: QEMU need not look again, pass after pass
+        # nothing changes any more: QEMU need not look again, pass after pass
+        with contextlib.suppress(VmnetError):
             await self._domains.set_max_downtime(self._vm, _ANY_DOWNTIME_MS)
 
     async def abort(self, gone: Callable[[], bool]) -> None:

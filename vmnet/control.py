@@ -14,8 +14,6 @@ from vmnet.wire import decode_object, error_from_dict
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEFAULT_SOCKET = "/run/vmnet/dom0d.sock"
-SOCKET_VARIABLE = "VMNET_SOCKET"
 MAX_LINE = 16 * 1024 * 1024
 CONNECT_S = 5.0
 

@@ -10,7 +10,7 @@ import pytest
 
 from vmnet.cli import entry
 from vmnet.cli.entry import ask, plain_migration
-from vmnet.control import DEFAULT_SOCKET
+from vmnet.control_socket import DEFAULT_SOCKET
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,4 @@ def test_without_a_daemon_the_ordinary_way_says_so(tmp_path: Path) -> None:
 
 
 def test_knows_the_ordinary_socket() -> None:
-    assert entry._DEFAULT_SOCKET == DEFAULT_SOCKET
+    assert entry.DEFAULT_SOCKET == DEFAULT_SOCKET

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from vmnet.control import DEFAULT_SOCKET, SOCKET_VARIABLE, ControlClient
+from vmnet.control import ControlClient
+from vmnet.control_socket import DEFAULT_SOCKET, SOCKET_VARIABLE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -11,8 +11,9 @@ import _socket
 import os
 import sys
 
+from vmnet.control_socket import DEFAULT_SOCKET, SOCKET_VARIABLE
+
 _CONNECT_S = 5.0
-_DEFAULT_SOCKET = "/run/vmnet/dom0d.sock"  # vmnet.control's: a test holds the two together
 
 
 def plain_migration(words: list[str]) -> tuple[str, str, bool] | None:
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 def _migrate(vm: str, destination: str, as_json: bool) -> int:
-    path = os.environ.get("VMNET_SOCKET") or _DEFAULT_SOCKET
+    path = os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
     _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})  # Ctrl-C waits until we can abort
     asked = ask(path, vm, destination)
 
