@@ -18,6 +18,9 @@ if [ "${1:-}" = --inside ]; then
 fi
 
 [ "$(id -u)" = 0 ] || { echo "isolated.sh: needs root" >&2; exit 1; }
+# A mount point that is removed takes with it what others have mounted there in namespaces of their own: whoever ends last removes them.
+exec 8> /run/vmnet-isolated.lock
+flock -s 8
 made=""
 for folder in /etc/vmnet /var/lib/vmnet /var/lib/vmnet-lab; do  # mount points of a lab's hosts, if we are the first
     [ -d "$folder" ] || { mkdir -p "$folder"; made="$folder $made"; }
@@ -25,7 +28,10 @@ done
 scratch=$(mktemp -d /tmp/vmnet-test.XXXXXX)
 tidy() {
     rmdir "$scratch" 2> /dev/null || true
-    [ -n "$(ls /run/vmnet-lab 2> /dev/null)" ] || for folder in $made; do rmdir "$folder" 2> /dev/null || true; done
+    [ -z "$(ls /run/vmnet-lab 2> /dev/null)" ] || return 0
+    flock -n -x 8 || return 0
+    rm -f /run/vmnet-isolated.lock
+    for folder in $made; do rmdir "$folder" 2> /dev/null || true; done
 }
 trap tidy EXIT
 trap 'kill -TERM "$child" 2> /dev/null; wait "$child"; exit 143' TERM HUP

@@ -2,16 +2,16 @@
 # scripts/setup.sh [check|lab|test]: what vmnet's own targets need, on Debian 12 and 13. Starts nothing, changes no configuration.
 #   check  packages to build with, and .venv: enough for `make check`. No root if the packages are there.
 #   lab    also libvirt, QEMU, Open vSwitch and the guest image: for `make demo` and `make bench`. Root or sudo.
-#   test   also the guest image with a routing daemon.
+#   test   also FRR and the guest image with it.
 # Idempotent; when all is there it ends at once.
 set -eu
 cd "$(dirname "$0")/.."
 level=${1:-lab}
 
-build="make gcc libc6-dev pkg-config python3 python3-venv python3-dev libvirt-dev ca-certificates git"
-# libvirtd, virtlogd, virsh, QEMU; ip, nsenter, mount; the guest's busybox and responder; ovsdb-server; what tests call
+build="make gcc libc6-dev cpio pkg-config python3 python3-venv python3-dev libvirt-dev ca-certificates git"
+# libvirtd, virtlogd, virsh, QEMU; ip, nsenter, mount; the guest's busybox and responder; ovsdb-server; what tests call; routing daemons
 lab="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 openvswitch-switch
-     iproute2 util-linux mount hostname busybox-static binutils nftables openssl kmod"
+     iproute2 util-linux mount hostname busybox-static binutils nftables openssl kmod frr bird2"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -19,7 +19,7 @@ die() { say "$*"; exit 1; }
 case $level in
 check) wanted=$build ;;
 lab) wanted="$build $lab" images="small" ;;
-test) wanted="$build $lab" images="small router" ;;
+test) wanted="$build $lab frr" images="small router" ;;
 *) die "usage: scripts/setup.sh [check|lab|test]" ;;
 esac
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -41,11 +42,16 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        number: int = sock.getsockname()[1]
-    return number
+    """Free at all addresses, and below what the kernel gives to outgoing connections: none takes it meanwhile."""
+    while True:
+        number = random.randrange(20_000, 32_000)
+        try:
+            socket.create_server(("", number), family=socket.AF_INET6, dualstack_ipv6=True).close()
+        except OSError:
+            continue
+        return number
 
 
 def config(me: str, port: int, keys: Path | None, peers: str = "abc", address: str = "") -> Config:
