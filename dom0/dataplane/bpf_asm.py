@@ -14,7 +14,7 @@ R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
 B, H, W, DW = 0x10, 0x08, 0x00, 0x18
 _JUMPS = {"ja": 0x00, "eq": 0x10, "gt": 0x20, "ge": 0x30, "set": 0x40, "ne": 0x50, "lt": 0xA0, "le": 0xB0}
 _ALU = {"add": 0x00, "sub": 0x10, "or": 0x40, "and": 0x50, "mov": 0xB0}
-PSEUDO_MAP_VALUE = 2
+PSEUDO_MAP_FD, PSEUDO_MAP_VALUE = 1, 2
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,13 @@ class Program:
     def alu_reg(self, operation: str, dst: int, src: int) -> None:
         self._code.append(_Instruction(0x0F | _ALU[operation], dst, src))
 
+    def shift_left(self, dst: int, bits: int) -> None:
+        self._code.append(_Instruction(0x67, dst, immediate=bits))
+
+    def shift_out_high(self, dst: int) -> None:
+        """Keep the low 32 bits (a 32-bit move clears the others)."""
+        self._code.append(_Instruction(0xBC, dst, dst))
+
     def load(self, size: int, dst: int, src: int, offset: int) -> None:
         self._code.append(_Instruction(0x61 | size, dst, src, offset))
 
@@ -64,6 +71,11 @@ class Program:
     def map_value(self, dst: int, map_fd: int) -> None:
         """Address of the first value of an array map (BPF_PSEUDO_MAP_VALUE): no lookup at run time."""
         self._code.append(_Instruction(0x18, dst, PSEUDO_MAP_VALUE, immediate=map_fd))
+        self._code.append(_Instruction(0x00))
+
+    def map_pointer(self, dst: int, map_fd: int) -> None:
+        """The map itself (BPF_PSEUDO_MAP_FD), as helpers take it."""
+        self._code.append(_Instruction(0x18, dst, PSEUDO_MAP_FD, immediate=map_fd))
         self._code.append(_Instruction(0x00))
 
     def jump(self, label: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from enum import IntEnum
 
-from dom0.dataplane import netdev, rtnetlink
+from dom0.dataplane import bpf_syscall, netdev, rtnetlink
 
 _NEW_QDISC, _NEW_FILTER, _DELETE_FILTER = 36, 44, 45
 _KIND, _OPTIONS = 1, 2
@@ -56,6 +57,15 @@ def attach(device: str, direction: Direction, program_fd: int, name: str) -> Non
     )
     body = _filter(device, direction) + options
     rtnetlink.request(_NEW_FILTER, rtnetlink.CREATE | rtnetlink.REPLACE, body)
+
+
+def load_and_attach(device: str, direction: Direction, code: bytes, name: str) -> None:
+    """``code`` (eBPF instructions) decides from now on, in place of what did; ``name`` is what tools show. OSError if refused."""
+    program = bpf_syscall.load_classifier(code, name)
+    try:
+        attach(device, direction, program, "vmnet")
+    finally:
+        os.close(program)  # the filter keeps it
 
 
 def detach(device: str, direction: Direction) -> None:

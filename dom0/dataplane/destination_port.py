@@ -31,12 +31,15 @@ class Opened:
 class DestinationPort:
     """The way in for one interface of an incoming guest. ``stretched``: its LAN is not here, the tunnel is its only wire.
 
+    ``routed``: a router's port is in the switch in place of its tap, and says itself where it is.
+
     Made before the guest's tap is; then :meth:`attach`, then :meth:`make_room`.
     """
 
-    def __init__(self, settings: PortSettings, stretched: bool) -> None:
+    def __init__(self, settings: PortSettings, stretched: bool, routed: bool = False) -> None:
         self.settings = settings
         self.stretched = stretched
+        self.routed = routed
         self.tunnel = names.tunnel_name(settings.vni)
         self.tap = ""
         """Empty until :meth:`attach`."""
@@ -81,7 +84,7 @@ class DestinationPort:
         self._groups.drain()
         if not self.stretched:
             self.gate.mode = Mode.HOLD
-            if not netdev.is_linux_bridge_port(self.tap):
+            if not self.routed and not netdev.is_linux_bridge_port(self.tap):
                 self._tell_switch()
 
     def _tell_switch(self) -> None:
@@ -106,7 +109,7 @@ class DestinationPort:
             self._groups.drain()
         )  # first: what is heard and dropped as well would come neither way
         self.gate.set(Word.DROP_GROUP, 1)
-        skipped = _Once(by_tunnel)
+        skipped = Once(by_tunnel)
         self.gate.mode = Mode.CLOSE
         pumped = pump.empty(self.gate, self._park, self._to_tap, skipped)
         self.gate.mode = Mode.PASS
@@ -152,7 +155,7 @@ class DestinationPort:
         return self.gate.entered() - (self._gone() - self._gone_before)
 
 
-class _Once:
+class Once:
     """True for each frame of ``seen``, once: it has come by the tunnel already."""
 
     def __init__(self, seen: Counter[bytes]) -> None:

@@ -41,6 +41,8 @@ class Mode(IntEnum):
     HOLD = 2
     CLOSE = 3
     DIVERT = 4
+    SLOW = 5
+    """A router's port only: everything goes to the VM, which forwards it itself."""
 
 
 class Word(IntEnum):
@@ -64,22 +66,29 @@ class Word(IntEnum):
     BOUNDED = 120
     REFLECTED = 128
     DROP_GROUP = 136
+    # a router's port only (split_program)
+    TAP_IFINDEX = 144
+    TALK = 152
+    LINK_IFINDEX = 160
+    CONTROL = 168
+    NO_TAP = 176
+    MUTED = 184
 
 
-SHARED_BYTES: Final = 144
+SHARED_BYTES: Final = 192
 
 
-def _increment(code: Program, word: Word) -> None:
+def increment(code: Program, word: Word) -> None:
     code.mov(R3, 1)
     code.atomic_add(R7, word, R3)
 
 
-def _finish(code: Program, verdict: int) -> None:
+def finish(code: Program, verdict: int) -> None:
     code.mov(R0, verdict)
     code.exit()
 
 
-def _redirect(code: Program, word: Word) -> None:
+def redirect(code: Program, word: Word) -> None:
     code.load(DW, R1, R7, word)
     code.mov(R2, 0)
     code.call(_REDIRECT)
@@ -105,23 +114,34 @@ def _over_limit(
 def gate_code(map_fd: int) -> bytes:
     """The program for a tap's egress; ``map_fd`` is the shared array of :data:`SHARED_BYTES`."""
     code = Program()
-    code.mov_reg(R6, R1)
-    code.map_value(R7, map_fd)
-    code.load(W, R8, R6, _SKB_LEN)
+    begin(code, map_fd)
     code.load(W, R2, R6, _SKB_MARK)
     code.jump_if("eq", R2, MARK, "marked")
     code.load(DW, R5, R7, Word.MODE)
-    code.jump_if("eq", R5, Mode.HOLD, "hold")
     code.jump_if("eq", R5, Mode.DIVERT, "divert")
+    lane(code)
+    return code.assemble()
+
+
+def begin(code: Program, map_fd: int) -> None:
+    """R6: the frame's context; R7: the shared memory; R8: the frame's length in bytes."""
+    code.mov_reg(R6, R1)
+    code.map_value(R7, map_fd)
+    code.load(W, R8, R6, _SKB_LEN)
+
+
+def lane(code: Program) -> None:
+    """What the mode in R5 means for an unmarked frame; "marked" and "divert" are labels to jump to instead."""
+    code.jump_if("eq", R5, Mode.HOLD, "hold")
     code.jump_if("eq", R5, Mode.CLOSE, "close")
     code.jump_if("eq", R5, Mode.BLOCK, "block")
     code.label("pass")
-    _increment(code, Word.PASSED)
-    _finish(code, _TC_UNSPEC)
+    increment(code, Word.PASSED)
+    finish(code, _TC_UNSPEC)
     code.label("block")
-    _increment(code, Word.BLOCKED)
+    increment(code, Word.BLOCKED)
     code.label("drop")
-    _finish(code, _TC_SHOT)
+    finish(code, _TC_SHOT)
     code.label("close")
     code.load(DW, R3, R7, Word.RELEASED)
     code.load(DW, R4, R7, Word.PARKED)
@@ -130,27 +150,26 @@ def gate_code(map_fd: int) -> bytes:
     code.jump_if("eq", R3, 0, "pass")
     code.label("divert")
     _drop_group_if_told(code)
-    _increment(code, Word.DIVERTED)
-    _redirect(code, Word.EXIT_IFINDEX)
+    increment(code, Word.DIVERTED)
+    redirect(code, Word.EXIT_IFINDEX)
     code.label("hold")
     _over_limit(code, Word.PARKED, Word.RELEASED, Word.MAX_PACKETS, None)
     _over_limit(code, Word.PARKED_BYTES, Word.RELEASED_BYTES, Word.MAX_BYTES, R8)
-    _increment(code, Word.PARKED)
+    increment(code, Word.PARKED)
     code.atomic_add(R7, Word.PARKED_BYTES, R8)
-    _redirect(code, Word.PARK_IFINDEX)
+    redirect(code, Word.PARK_IFINDEX)
     code.label("overflow")
-    _increment(code, Word.OVERFLOW)
-    _finish(code, _TC_SHOT)
+    increment(code, Word.OVERFLOW)
+    finish(code, _TC_SHOT)
     code.label("marked")
     code.load(DW, R5, R7, Word.BOUNDED)
     code.jump_if("eq", R5, 0, "tunnelled")
     _over_limit(code, Word.TUNNELLED, None, Word.MAX_PACKETS, None)
     _over_limit(code, Word.TUNNELLED_BYTES, None, Word.MAX_BYTES, R8)
     code.label("tunnelled")
-    _increment(code, Word.TUNNELLED)
+    increment(code, Word.TUNNELLED)
     code.atomic_add(R7, Word.TUNNELLED_BYTES, R8)
-    _finish(code, _TC_UNSPEC)
-    return code.assemble()
+    finish(code, _TC_UNSPEC)
 
 
 def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
@@ -173,9 +192,9 @@ def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
     code.call(_REDIRECT)
     code.exit()
     code.label("reflected")
-    _increment(code, Word.REFLECTED)
+    increment(code, Word.REFLECTED)
     code.label("drop")
-    _finish(code, _TC_SHOT)
+    finish(code, _TC_SHOT)
     return code.assemble()
 
 

@@ -75,8 +75,25 @@ def bring_up(name: str, mtu: int | None = None) -> None:
     make_silent(name)
     if mtu is not None:
         set_mtu(name, mtu)
+    _change_flags(name, _IFF_UP | _IFF_NOARP, 0)
+
+
+def is_up(name: str) -> bool:
     (flags,) = struct.unpack_from("h", _ioctl(name, _SIOCGIFFLAGS, b""), 16)
-    _ioctl(name, _SIOCSIFFLAGS, struct.pack("h", flags | _IFF_UP | _IFF_NOARP))
+    return bool(flags & _IFF_UP)
+
+
+def set_up(name: str) -> None:
+    _change_flags(name, _IFF_UP, 0)
+
+
+def set_down(name: str) -> None:
+    _change_flags(name, 0, _IFF_UP)
+
+
+def _change_flags(name: str, add: int, remove: int) -> None:
+    (flags,) = struct.unpack_from("h", _ioctl(name, _SIOCGIFFLAGS, b""), 16)
+    _ioctl(name, _SIOCSIFFLAGS, struct.pack("h", (flags | add) & ~remove))
 
 
 class TapCounters:

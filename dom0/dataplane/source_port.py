@@ -118,7 +118,7 @@ class SourcePort:
 
     def _find_stranded(self, stop_ns: int | None) -> stranded.Stranded:
         if stop_ns is not None:
-            grace.wait_for_frames_under_way()
+            grace.wait_for_hands()
         unread = self.unread()
         if stop_ns is None and not unread:
             return stranded.Stranded((), 0)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
-from dom0.dataplane import bpf_syscall, classifier, netdev
+from dom0.dataplane import classifier, netdev
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate_program import wire_code
 
 
 def attach(device: str, to: str, ingress: bool) -> None:
     """What comes in at ``device`` goes out of ``to``, or (``ingress``) comes in there. Replaces a program of ours."""
-    program = bpf_syscall.load_classifier(wire_code(netdev.index_of(to), ingress), "vmnet_wire")
-    try:
-        classifier.attach(device, Direction.INGRESS, program, "vmnet")
-    finally:
-        os.close(program)  # the filter keeps it
+    classifier.load_and_attach(
+        device, Direction.INGRESS, wire_code(netdev.index_of(to), ingress), "vmnet_wire"
+    )
 
 
 def both_ways(tap: str, tunnel: str) -> None:
