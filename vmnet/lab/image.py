@@ -75,9 +75,20 @@ def _place(cache: Path, variant: Variant) -> Image:
 def _content_hash(variant: Variant) -> str:
     digest = hashlib.sha256(f"{variant} {_FORMAT} {_release()}".encode())
     here = Path(__file__).parent
-    for file in (_SOURCES / "init", _SOURCES / "responder.c", *(here / name for name in _BUILDERS[variant])):
-        digest.update(file.read_bytes() if file.exists() else b"-")
+    for file in (*_scripts(variant), *_programs(variant), *(here / name for name in _BUILDERS[variant])):
+        digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _scripts(variant: Variant) -> list[Path]:
+    """The first one is the guest's first process."""
+    return [_SOURCES / name for name in (("init",) if variant == "small" else ("init", "answer"))]
+
+
+def _programs(variant: Variant) -> list[Path]:
+    """C programs of one file each: all of them in the router, only the responder in the small image."""
+    found = sorted(_SOURCES.glob("*.c"))
+    return [file for file in found if variant == "router" or file.stem == "responder"]
 
 
 def _release() -> str:
@@ -108,7 +119,7 @@ def _build(cache: Path, variant: Variant, image: Image) -> None:
         if not kernels:
             raise LabError("the kernel package holds no vmlinuz")
         shutil.copyfile(kernels[-1], out / "vmlinuz")
-        archive = _base(root, Path(scratch))
+        archive = _base(variant, root, Path(scratch))
         if variant == "router":
             frr.add(archive, store, Path(scratch) / "frr")
         (out / "initrd").write_bytes(archive.packed())
@@ -117,20 +128,23 @@ def _build(cache: Path, variant: Variant, image: Image) -> None:
         out.rename(target)
 
 
-def _base(root: Path, scratch: Path) -> Archive:
+def _base(variant: Variant, root: Path, scratch: Path) -> Archive:
     archive = Archive()
     for name in _DIRECTORIES:
         archive.directory(name)
     archive.device("dev/console", 5, 1)
     archive.device("dev/null", 1, 3)
-    archive.file("init", (_SOURCES / "init").read_bytes(), 0o755)
+    first, *others = _scripts(variant)
+    archive.file(first.name, first.read_bytes(), 0o755)
+    for script in others:
+        archive.file(f"bin/{script.name}", script.read_bytes(), 0o755)
     _busybox(archive, root)
     modules = kmod.in_load_order(root)
     for name, content in modules:
         archive.file(f"lib/modules/{name}.ko", content)
     archive.file("lib/modules/order", "".join(f"{name}\n" for name, _ in modules).encode())
-    if (_SOURCES / "responder.c").exists():
-        archive.file("bin/responder", _compiled(scratch), 0o755)
+    for program in _programs(variant):
+        archive.file(f"bin/{program.stem}", _compiled(program, scratch), 0o755)
     return archive
 
 
@@ -144,10 +158,10 @@ def _busybox(archive: Archive, root: Path) -> None:
             archive.link(f"bin/{applet}", "busybox")
 
 
-def _compiled(scratch: Path) -> bytes:
-    program = scratch / "responder"
+def _compiled(source: Path, scratch: Path) -> bytes:
+    program = scratch / source.stem
     flags = ["-O2", "-static", "-pthread", "-s"]
-    run(["gcc", *flags, "-o", str(program), str(_SOURCES / "responder.c")], timeout=120)
+    run(["gcc", *flags, "-o", str(program), str(source)], timeout=120)
     return program.read_bytes()
 
 
