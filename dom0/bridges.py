@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from dom0.dataplane import netdev
+from dom0.dataplane import netdev, rtnetlink
 from vmnet.errors import UnavailableError, WaitTimeoutError
 
 _OVS_S = 5
+_NEW_LINK, _IFLA_MASTER = 16, 10
 
 
 def is_linux_bridge(name: str) -> bool:
@@ -54,31 +55,62 @@ async def is_ovs(name: str) -> bool:
     return not is_linux_bridge(name) and await exists(name)
 
 
-async def join(device: str, bridge: str) -> None:
-    """``device`` becomes a port of ``bridge``; on a Linux bridge it floods only broadcast and multicast, and those not yet."""
+async def join(device: str, bridge: str, learns: bool = True) -> None:
+    """``device`` becomes a port of ``bridge``; a Linux bridge floods only broadcast and multicast there, and those not yet.
+
+    ``learns`` False: nor does it learn there before; what is for the guest goes by the old port, behind what that one holds.
+    """
     if is_linux_bridge(bridge):
-        await asyncio.to_thread(_join_linux, device, bridge)
+        await asyncio.to_thread(_join_linux, device, bridge, learns)
     else:
         await _ovs_vsctl("--may-exist", "add-port", bridge, device)
 
 
-def _join_linux(device: str, bridge: str) -> None:
+def _join_linux(device: str, bridge: str, learns: bool) -> None:
     index, master = netdev.index_of(device), netdev.index_of(bridge)
     with IPRoute() as netlink:
         netlink.link("set", index=index, master=master)
-        _flood(netlink, index, False)
+        _flood(netlink, index, False, learns)
+
+
+async def add_port(device: str, bridge: str) -> None:
+    """``device`` becomes an ordinary port of ``bridge``. Nothing happens if it is."""
+    if is_linux_bridge(bridge):
+        await asyncio.to_thread(_set_master, device, netdev.index_of(bridge))
+    else:
+        await _ovs_vsctl("--may-exist", "add-port", bridge, device)
+
+
+async def take_off(device: str, bridge: str) -> None:
+    """``device`` is a port no more; it stays. Nothing happens if it was none."""
+    if is_linux_bridge(bridge):
+        await asyncio.to_thread(_set_master, device, 0)
+    else:
+        await _ovs_vsctl("--if-exists", "del-port", bridge, device)
+
+
+def _set_master(device: str, master: int) -> None:
+    body = rtnetlink.link_message(netdev.index_of(device)) + rtnetlink.u32(_IFLA_MASTER, master)
+    rtnetlink.request(_NEW_LINK, 0, body)
 
 
 def flood(device: str, on: bool) -> None:
-    """Whether a Linux bridge floods broadcast and multicast out of this port. Nothing happens for other ports."""
+    """Whether a Linux bridge floods broadcast and multicast out of this port, and learns there. Nothing happens for other ports."""
     if not netdev.is_linux_bridge_port(device):
         return
     with IPRoute() as netlink:
-        _flood(netlink, netdev.index_of(device), on)
+        _flood(netlink, netdev.index_of(device), on, True)
 
 
-def _flood(netlink: IPRoute, index: int, on: bool) -> None:
-    netlink.brport("set", index=index, unicast_flood=0, multicast_flood=int(on), broadcast_flood=int(on))
+def _flood(netlink: IPRoute, index: int, on: bool, learns: bool) -> None:
+    netlink.brport(
+        "set",
+        index=index,
+        unicast_flood=0,
+        multicast_flood=int(on),
+        broadcast_flood=int(on),
+        learning=int(learns),
+    )
 
 
 async def leave(device: str, bridge: str) -> None:

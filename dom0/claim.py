@@ -13,20 +13,42 @@ from vmnet.errors import PeerError
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _ID = re.compile(r"[0-9a-f-]{36}\Z")
 _MOST_INTERFACES, _MOST_ADDRESSES = 64, 64
+_LAST_VNI = 0xFFFFFF
 Kind = TypeVar("Kind", str, int)
+
+
+def mac_bytes(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 @dataclass(frozen=True)
 class Wire:
-    """One interface as both hosts agree on it. ``vni``: the tunnel's id; ``stretched``: the VM's LAN is not at the destination."""
+    """One interface as both hosts agree on it. ``vni``: the tunnel's id.
+
+    ``stretched``: its LAN, ``segment``, is not at the destination.
+
+    ``link_vni``: the tunnel's id of a router's link, whose data plane moves apart from the VM; 0: it has none.
+    """
 
     mac: str
     vni: int
     stretched: bool
+    segment: str = ""
+    link_vni: int = 0
+
+    @property
+    def lan_vni(self) -> int:
+        """Of the tunnel that stays if the LAN is not at the destination."""
+        return self.link_vni or self.vni
+
+    @property
+    def far_guest(self) -> bool:
+        """The guest itself, rather than its data plane, hangs on the tunnel that stays."""
+        return self.stretched and not self.link_vni
 
     @property
     def mac_bytes(self) -> bytes:
-        return bytes.fromhex(self.mac.replace(":", ""))
+        return mac_bytes(self.mac)
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,16 @@ def address_field(message: Mapping[str, Any], name: str) -> str:
         raise PeerError(f"the peer's '{name}' is no IP address") from None
 
 
+def _wire(raw: Mapping[str, Any]) -> Wire:
+    return Wire(
+        mac_field(raw),
+        field(raw, "vni", int, 1, _LAST_VNI),
+        raw.get("stretched") is True,
+        field(raw, "segment", str),
+        field(raw, "link_vni", int, 0, _LAST_VNI),
+    )
+
+
 def agreement(message: Mapping[str, Any]) -> Agreement:
     """PeerError if any part is missing or out of bounds."""
     raw = message.get("wires")
@@ -89,9 +121,7 @@ def agreement(message: Mapping[str, Any]) -> Agreement:
         or not all(isinstance(one, dict) for one in raw)
     ):
         raise PeerError("the peer's 'wires' are no list of interfaces")
-    wires = tuple(
-        Wire(mac_field(one), field(one, "vni", int, 1, 0xFFFFFF), bool(one.get("stretched"))) for one in raw
-    )
+    wires = tuple(_wire(one) for one in raw)
     mode = field(message, "mode", str)
     if mode not in ("managed", "hooks"):
         raise PeerError("the peer's 'mode' is neither 'managed' nor 'hooks'")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dom0.marks import HookMarks
+from dom0.router.registry import Routers
 from vmnet.config import Config
 from vmnet.hypervisor.connection import Connection
 from vmnet.hypervisor.domains import Domains
@@ -21,6 +22,7 @@ class Context:
     connection: Connection
     domains: Domains
     marks: HookMarks
+    routers: Routers
     peers: dict[str, PeerClient] = field(default_factory=dict)
     publish: Callable[[str, dict[str, Any]], None] = lambda migration_id, event: None
 

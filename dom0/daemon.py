@@ -16,7 +16,9 @@ from dom0.context import Context
 from dom0.control_server import ControlServer
 from dom0.desk import Desk
 from dom0.marks import HookMarks
+from dom0.router.registry import Routers
 from dom0.source import SourceMigration
+from vmnet import router
 from vmnet.config import Config
 from vmnet.errors import ExitCode, NotFoundError, RefusedError, VmnetError
 from vmnet.hypervisor.connection import Connection
@@ -64,12 +66,16 @@ class Daemon:
             stack.push_async_callback(peer.close)
         marks = HookMarks(config.daemon.socket.parent)
         marks.clear()
-        self.context = Context(config, store, connection, Domains(connection), marks, peers, self._publish)
+        domains = Domains(connection)
+        routers = Routers(config, domains, store)
+        self.context = Context(config, store, connection, domains, marks, routers, peers, self._publish)
         self.desk = Desk(self.context)
         await connection.start(_LIBVIRT_S)
         stack.push_async_callback(connection.close)
         await recovery.recover_all(self.context)
         await self.desk.make_ready()
+        stack.push_async_callback(routers.close)
+        await routers.start()
         server = PeerServer()
         if config.peers:
             await server.start(config, self.desk.peer)
@@ -117,6 +123,12 @@ class Daemon:
         if op == "abort":
             record = self.desk.abort(_text(request, "vm"))
             return {"vm": record.name, "id": record.id}
+        if op == "router-add":
+            return await self._add_router(request)
+        if op == "router-remove":
+            return await self.context.routers.remove(_text(request, "vm"))
+        if op == "router-list":
+            return {"host": self.config.host.name, "routers": await self.context.routers.status()}
         if op == "doctor":
             return {"checks": await doctor.examine(self.context)}
         raise RefusedError(
@@ -142,6 +154,19 @@ class Daemon:
             "steps": plan_lines(info, self.config.host.name, destination),
             "notes": notes,
         }
+
+    async def _add_router(self, request: dict[str, Any]) -> dict[str, Any]:
+        keep = request.get("keep_s")
+        raw = request.get("addresses")
+        addresses = (
+            [one for one in raw if isinstance(one, list) and len(one) == 2] if isinstance(raw, list) else []
+        )
+        return await self.context.routers.add(
+            _text(request, "vm"),
+            _text(request, "management"),
+            None if keep is None else router.keep_s(str(keep)),
+            tuple((str(one), str(address)) for one, address in addresses),
+        )
 
     async def _migrate(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
         downtime = request.get("max_downtime_ms")

@@ -20,9 +20,9 @@ from dom0.migration import Migration
 from dom0.source import ClaimRequest, SourceMigration
 from vmnet import domain_xml
 from vmnet.errors import NotFoundError, PeerError, RefusedError, VmnetError
-from vmnet.hypervisor.events import DomainEvent
+from vmnet.hypervisor.events import DomainEvent, Happening
 from vmnet.machine import Event, State, can_roll_back
-from vmnet.store import Binding, MigrationRecord
+from vmnet.store import Binding, MigrationRecord, join_segments
 
 log = logging.getLogger(__name__)
 _CLAIM_S = 5.0
@@ -77,6 +77,8 @@ class Desk:
         self.migrations.pop(migration.record.id, None)
         if isinstance(migration, DestinationMigration):
             self.context.marks.discard(migration.record.name)
+            if migration.state is State.DONE and migration.arriving is None:
+                await self._router_may_run(migration.record.vm)
 
     # -- the hypervisor ----------------------------------------------------------------------------------------------
 
@@ -84,6 +86,10 @@ class Desk:
         migration = self.of_vm(event.uuid)
         if isinstance(migration, SourceMigration | DestinationMigration):
             migration.hypervisor_event(event)
+        elif event.happening is Happening.STOPPED:
+            self.context.routers.vm_gone(event.uuid, event.detail)
+        elif event.happening in (Happening.STARTED, Happening.RESUMED):
+            self._keep(self._router_may_run(event.uuid))
 
     async def make_ready(self) -> None:
         """VMs that started while no daemon ran: their taps may drop frames for a moment, once, now."""
@@ -111,6 +117,12 @@ class Desk:
             raise RefusedError(f"VM {info.name!r} is paused", "resume it first (`virsh resume`)")
         if self.of_vm(info.uuid) is not None:
             raise RefusedError(f"VM {info.name!r} is being migrated already", "see `vmnet status`")
+        router = self.context.routers.of(info.uuid)
+        if router is not None and not router.forwards:
+            raise RefusedError(
+                f"not all routes of router VM {info.name!r} are here yet",
+                "try again when `vmnet router list` says 'data: pass'",
+            )
         said = await preflight.ask(self.context, info, destination, coming)
         notes = said.get("notes")
         return info, [str(one) for one in notes] if isinstance(notes, list) else []
@@ -161,7 +173,9 @@ class Desk:
             bridge=bridge,
             port=",".join(str(one.target_dev) for one in info.interfaces if one.target_dev),
             macs=tuple(one.mac for one in info.interfaces),
-            segment=self.context.segment_of(bridge),
+            segment=join_segments(
+                {one.mac: self.context.segment_of(one.bridge or "") for one in info.interfaces}
+            ),
         )
         return await store.binding_claim(mine, known.generation if known is not None else None)
 
@@ -273,6 +287,15 @@ class Desk:
         if migration.error is not None:
             log.warning("VM %s comes without vmnet: %s", info.name, migration.error)
 
+    async def _router_may_run(self, vm: str) -> None:
+        """A VM has been started, or has come without its data plane. One that is still on its way here does not run."""
+        try:
+            state = await self.context.domains.find(vm)
+            if state.running and self.of_vm(vm) is None:
+                await self.context.routers.vm_runs(domain_xml.parse(state.xml.encode()))
+        except (VmnetError, OSError) as error:
+            log.warning("VM %s has no data plane here: %s", vm, error)
+
     # -- peers -----------------------------------------------------------------------------------------------------------
 
     async def peer(self, peer: str, op: str, message: dict[str, Any]) -> dict[str, Any]:
@@ -331,6 +354,18 @@ class Desk:
             if state is State.ROLLED_BACK:
                 raise RefusedError(f"{self.context.host} is not ready: {one.error}")
             return {}
+        if op == "fib":
+            await one.fib(message)
+            return {}
+        if op == "links":
+            if one.arriving is not None:
+                one.arriving.note_links(message)
+            one.post(Event.LINKS)
+            return {}
+        if op == "links-back":
+            if one.arriving is not None:
+                await one.arriving.go_back()
+            return {}
         if op == "cancel":
             one.post(Event.CANCEL, RefusedError(field(message, "reason", str)[:200]))
             return {}
@@ -345,6 +380,10 @@ class Desk:
             one.resume_ns = field(message, "resume_ns", int) - one.clock_offset_ns
             one.tell("resume", at=one.resume_ns / 1e9)
             one.post(Event.PEER_RESUMED)
+            return {}
+        if op == "clone":
+            if one.leaving is not None:
+                one.leaving.wanted.set()
             return {}
         if op == "bound":
             raw = message.get("binding")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from dom0 import stretch
 from dom0.claim import Agreement, Wire, addresses
@@ -14,18 +15,28 @@ from dom0.context import Context
 from dom0.dataplane import names, netdev
 from dom0.dataplane.announce import announcements
 from dom0.dataplane.destination_port import DestinationPort, Opened
-from dom0.migration import Migration
+from dom0.dataplane.listener import Listener
+from dom0.migration import Migration, settled
+from dom0.router.arriving import RouterArriving
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo
-from vmnet.errors import NotFoundError, RefusedError, StaleGenerationError
+from vmnet.errors import NotFoundError, PeerError, RefusedError, StaleGenerationError, VmnetError
 from vmnet.hypervisor.events import DomainEvent, Happening
 from vmnet.machine import Event, Role, State, Step
-from vmnet.store import Binding, MigrationRecord
+from vmnet.store import Binding, MigrationRecord, join_segments
 
 _PEER_S = 5.0
 _REPEAT_S = (0.0, 0.05, 0.15, 0.25, 0.35)
 _FINISH_S = 30.0
 _PREPARE_S = 120.0
+_CLONE_S = 60.0
+
+
+class Marked(Protocol):
+    """A way in that hears when the old path to it is empty."""
+
+    @property
+    def marker(self) -> Listener: ...
 
 
 class DestinationMigration(Migration):
@@ -43,6 +54,8 @@ class DestinationMigration(Migration):
         self.resume_ns: int | None = None
         self.opened: list[Opened] = []
         self.ordered = True
+        self.arriving: RouterArriving | None = None
+        """If the VM is a router whose data plane comes with it."""
         self._runs = False
         self.binding: Binding | None = None
         self._announced: dict[str, list[bytes]] = {}
@@ -51,6 +64,7 @@ class DestinationMigration(Migration):
             Step.ATTACH_DESTINATION: self._attach,
             Step.MAKE_ROOM: self._make_room,
             Step.EXPECT: self._expect,
+            Step.TAKE_LINKS: self._take_links,
             Step.LET_IN: self._let_in,
             Step.BIND: self._bind,
             Step.ANNOUNCE: self._announce,
@@ -95,23 +109,45 @@ class DestinationMigration(Migration):
         """What needs no tap: while the hypervisor is still making the guest."""
         agreement = self.agreed.result()
         local = stretch.local_address(self.context.config.listen.tunnel_address, agreement.tunnel_address)
-        await self.journal([Action(Kind.TUNNEL, names.tunnel_name(one.vni)) for one in agreement.wires])
-        for one in agreement.wires:
-            settings = self.port_settings(one, local, agreement.tunnel_address)
-            self.ports.append(await asyncio.to_thread(DestinationPort, settings, one.stretched))
+        vnis = {vni for one in agreement.wires for vni in (one.vni, one.lan_vni)}
+        await self.journal([Action(Kind.TUNNEL, names.tunnel_name(vni)) for vni in vnis])
+        if self.info.router is not None and any(one.link_vni for one in agreement.wires):
+            await self._prepare_router(agreement, local)
+        making = [
+            asyncio.to_thread(
+                DestinationPort,
+                self.port_settings(one, local, agreement.tunnel_address),
+                one.far_guest,
+                one.link_vni > 0,
+            )
+            for one in agreement.wires
+        ]
+        settled(await asyncio.gather(*making, return_exceptions=True), self.ports)
         if agreement.mode == "managed":
             self.context.marks.prepared.add(self.record.name)
 
+    async def _prepare_router(self, agreement: Agreement, local: str) -> None:
+        self.arriving = RouterArriving(await self.context.routers.prepare(self.info))
+        await self.arriving.attach(
+            [
+                (one, self.port_settings(replace(one, vni=one.link_vni), local, agreement.tunnel_address))
+                for one in agreement.wires
+            ]
+        )
+        await self._ask("clone")
+
     async def _attach(self) -> None:
         """The hypervisor waits for this."""
+        if self.arriving is not None:
+            await self.arriving.router.connect(self.taps)
         taps = [self._tap(one) for one in self.agreed.result().wires]
         kept = {port.tunnel: tap for port, tap in zip(self.ports, taps, strict=True) if port.stretched}
         if kept:
             self.record = replace(self.record, settings=stretch.encode(kept))
             await self.context.store.migration_put(self.record)
         await self.journal([action for tap in taps for action in self._changes(tap)])
-        for port, tap in zip(self.ports, taps, strict=True):
-            await asyncio.to_thread(port.attach, tap)
+        pairs = zip(self.ports, taps, strict=True)
+        await asyncio.gather(*(asyncio.to_thread(port.attach, tap) for port, tap in pairs))
 
     def _tap(self, one: Wire) -> str:
         tap = self.taps.get(one.mac)
@@ -133,11 +169,20 @@ class DestinationMigration(Migration):
         """A managed switchover asks us first, and so waits for this; QEMU's own does not: then the hypervisor has to."""
         if self.agreed.result().mode == "managed":
             self.let_go.set()
-        for port in self.ports:
-            await asyncio.to_thread(port.make_room)
+        await asyncio.gather(*(asyncio.to_thread(port.make_room) for port in self.ports))
+        if self.arriving is not None:
+            await asyncio.wait_for(self.arriving.cloned.wait(), _CLONE_S)
         self.let_go.set()
 
+    async def fib(self, message: dict[str, Any]) -> None:
+        """A part of a router's FIB from the source. PeerError if nobody asked for it."""
+        if self.arriving is None:
+            raise PeerError("a FIB for a VM that is no router here")
+        await self.arriving.fib(message)
+
     async def _expect(self) -> None:
+        if self.arriving is not None:
+            self.arriving.expect()
         for port in self.ports:
             port.expect()
         self._build_announcements()
@@ -150,7 +195,23 @@ class DestinationMigration(Migration):
                 mac, addresses(self.known_addresses.get(mac.hex(":"), []))
             )
 
+    async def _take_links(self) -> None:
+        if self.arriving is not None:
+            self.arriving.speak()
+            await self.arriving.thaw()
+            self.spawn(self._announce_links(self.arriving))
+
+    async def _announce_links(self, arriving: RouterArriving) -> None:
+        """As :meth:`_announce_until_marked`, for the links: data that arrives directly is let in when the old path is empty."""
+        if not await self._until_marked(arriving.waiting(), lambda link: link.announce()):
+            self.ordered = False
+        await arriving.open()
+        self.ordered = self.ordered and arriving.ordered
+        self.tell("links-taken", direct=sum(one.opened.direct for one in arriving.links if one.opened))
+
     async def _let_in(self) -> None:
+        if self.arriving is not None:
+            self.arriving.router.hush_later()
         for port in self.ports:
             port.resumed()
 
@@ -159,7 +220,18 @@ class DestinationMigration(Migration):
 
     async def _announce_until_marked(self) -> None:
         """Announce, and wait for the announcement to come back by the old path: then that path is empty."""
+        limit_s = self.context.config.switchover.marker_timeout_ms / 1000
+        if self.arriving is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.arriving.taken.wait(), limit_s)
         waiting = [port for port in self.ports if not port.stretched]
+        if not await self._until_marked(waiting, lambda port: port.announce(self._announced[port.tunnel])):
+            self.ordered = False
+        self.tell("marker", ordered=self.ordered)
+        self.post(Event.MARKER)
+
+    async def _until_marked(self, waiting: Sequence[Marked], announce: Callable[[Any], None]) -> bool:
+        """False if not all of them heard their announcement in time."""
         limit_s = self.context.config.switchover.marker_timeout_ms / 1000
         deadline = time.monotonic() + limit_s
         for pause_s in (*_REPEAT_S, limit_s):
@@ -167,14 +239,12 @@ class DestinationMigration(Migration):
             if not waiting or time.monotonic() >= deadline:
                 break
             for port in waiting:
-                port.announce(self._announced[port.tunnel])
+                announce(port)
         if waiting:
-            self.ordered = False
             self.notes.append(f"no announcement came back by the old path within {limit_s:g} s")
-        self.tell("marker", ordered=self.ordered)
-        self.post(Event.MARKER)
+        return not waiting
 
-    async def _unmarked(self, ports: list[DestinationPort], limit_s: float) -> list[DestinationPort]:
+    async def _unmarked(self, ports: Sequence[Marked], limit_s: float) -> list[Marked]:
         """Those of ``ports`` whose marker has not come after at most ``limit_s`` seconds."""
         loop = asyncio.get_running_loop()
         left = [port for port in ports if not port.marker.drain()]
@@ -204,7 +274,7 @@ class DestinationMigration(Migration):
             bridge=(first.bridge or "") if first else "",
             port=",".join(self.taps.values()),
             macs=tuple(wire.mac for wire in agreement.wires),
-            segment=agreement.segment,
+            segment=join_segments({wire.mac: wire.segment for wire in agreement.wires}),
             home=agreement.home if stretched else "",
             generation=agreement.generation,
         )
@@ -227,6 +297,8 @@ class DestinationMigration(Migration):
             await self._ask("failed", reason=str(self.error or "the incoming VM ended")[:200])
 
     async def _open(self) -> None:
+        if self.arriving is not None:
+            await self.arriving.open()
         for port in self.ports:
             self.opened.append(await asyncio.to_thread(port.open))
 
@@ -247,13 +319,35 @@ class DestinationMigration(Migration):
 
     async def _detach(self) -> None:
         done = self.state is State.DONE
+        if self.arriving is not None and not done:
+            await self._give_links_back(self.arriving)
         stretched = [port for port in self.ports if port.stretched and done]
+        far = done and any(wire.stretched for wire in self.agreed.result().wires)
         for port in stretched:
             await stretch.keep(self.context.store, self.record.vm, port.tunnel, port.tap)
-        if done and not stretched:
+        if done and not far:
             await stretch.end(self.context.store, self.record.vm)
         for port in self.ports:
             await asyncio.to_thread(port.close, port in stretched)
+        if self.arriving is not None:
+            await self._detach_router(self.arriving, done)
+
+    async def _give_links_back(self, arriving: RouterArriving) -> None:
+        """The VM does not come, but the source's data comes here: this data plane goes on until the source forwards again."""
+        if arriving.carries and not arriving.given_back.is_set():
+            with contextlib.suppress(VmnetError):
+                await self._tell_failed()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(arriving.given_back.wait(), _PEER_S)
+
+    async def _detach_router(self, arriving: RouterArriving, done: bool) -> None:
+        if done:
+            for link in arriving.links:
+                if link.stretched:
+                    await stretch.keep(self.context.store, self.record.vm, link.tunnel, link.port.name)
+        await arriving.close()
+        if not done:
+            await self.context.routers.forget(self.record.vm, arriving.router)
 
     async def _verdict(self) -> None:
         self.tell("ended", state=self.state.value)

@@ -11,9 +11,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from dom0 import executor
 from dom0.claim import Wire
@@ -24,6 +24,21 @@ from vmnet.actions import Action, Kind
 from vmnet.errors import VmnetError, WaitTimeoutError
 from vmnet.machine import FINAL, Event, IllegalTransition, Role, State, Step, can_roll_back, step
 from vmnet.store import MigrationRecord
+
+Made = TypeVar("Made")
+
+
+def settled(made: Iterable[Made | BaseException], keep: list[Made]) -> None:
+    """Of things made side by side: those that were are put into ``keep``, to be given back; then the first failure is raised."""
+    failures = []
+    for one in made:
+        if isinstance(one, BaseException):
+            failures.append(one)
+        else:
+            keep.append(one)
+    if failures:
+        raise failures[0]
+
 
 CRASH_AT = "VMNET_CRASH_AT"
 """For the tests of recovery: ``ROLE:STATE`` at which the daemon kills itself, as ``kill -9`` would."""

@@ -18,6 +18,7 @@ from dom0 import executor, stretch
 from dom0.context import Context
 from dom0.dataplane import classifier, names, netdev, tunnel, wire
 from dom0.dataplane.classifier import Direction
+from dom0.router import names as router_names
 from vmnet.actions import Action, Kind
 from vmnet.errors import NotFoundError, VmnetError
 from vmnet.machine import State
@@ -146,7 +147,8 @@ async def _keep_stretched(context: Context, record: MigrationRecord, device: str
         await stretch.begin(context.store, record.vm, device, other)
     else:
         await stretch.keep(context.store, record.vm, device, other)
-        await asyncio.to_thread(wire.both_ways, other, device)
+        if not router_names.is_port(other):  # a router's port is put in order with the router
+            await asyncio.to_thread(wire.both_ways, other, device)
 
 
 def _concerns(entry: JournalEntry, kept: Mapping[str, str]) -> bool:

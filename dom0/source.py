@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +15,16 @@ from dom0.claim import Agreement, Wire
 from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
 from dom0.dataplane import names, netdev
+from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.source_port import Released, SourcePort
-from dom0.migration import Migration
+from dom0.migration import Migration, settled
 from dom0.outgoing import Outgoing
 from dom0.result import source_verdict
+from dom0.router.leaving import RouterLeaving
+from dom0.router.router import Router
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo, Interface
-from vmnet.errors import RefusedError, VmnetError
+from vmnet.errors import RefusedError, VmnetError, WaitTimeoutError
 from vmnet.hypervisor.events import DomainEvent, Happening
 from vmnet.machine import Event, Role, State, Step, can_roll_back
 from vmnet.store import Binding, MigrationRecord
@@ -31,6 +35,10 @@ _DRAIN_S = 0.005
 _PEER_S = 5.0
 _FORWARD_S = 5.0
 _LOOK_S = 5.0
+
+
+def _random_vni() -> int:
+    return secrets.randbelow(0xFFFFFE) + 1
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,13 @@ class SourceMigration(Migration):
         self.clock_offset_ns = 0
         self.began = time.monotonic()
         self.watch: ConvergenceWatch | None = None
+        self.router: Router | None = None
+        """If the VM is one, and has a data plane here."""
+        self.leaving: RouterLeaving | None = None
+        """If that forwards. One without its routes yet is of no use elsewhere: it is made there from the start."""
+        self._moving: asyncio.Task[None] | None = None
+        self._expected = asyncio.Event()
+        """The destination holds what arrives directly."""
         self.attached: asyncio.Future[Agreement] = asyncio.get_running_loop().create_future()
         """What the destination gets for an answer to its claim."""
         self._outgoing = Outgoing(context.domains, record.vm)
@@ -84,6 +99,8 @@ class SourceMigration(Migration):
             Step.RELEASE: self._release_if_empty,
             Step.SUSPEND: self._suspend,
             Step.RECOVER: self._recover,
+            Step.MOVE_LINKS: self._move_links,
+            Step.RETURN_LINKS: self._return_links,
             Step.STRETCH: self._stretch,
             Step.ABORT_JOB: self._abort_job,
             Step.REOPEN: self._reopen,
@@ -133,6 +150,7 @@ class SourceMigration(Migration):
             self.tell("stop", at=event.time_ns / 1e9)
         self._hold_now()  # every millisecond here is a frame more to recover
         self.stopped.set()
+        self._begin_move()
         self.post(Event.GUEST_STOPPED)
 
     def after(self, event: Event) -> None:
@@ -174,6 +192,9 @@ class SourceMigration(Migration):
     async def _attach(self) -> None:
         """Also answers the claim: the destination waits for this before its hypervisor may go on."""
         assert self.claim is not None
+        self.router = self.context.routers.of(self.record.vm)
+        if self.router is not None and self.router.forwards:
+            self.leaving = RouterLeaving(self.router, self._ask)
         self.wires = tuple(self._wire(one) for one in self._interfaces())
         if not self.wires:
             raise RefusedError(
@@ -189,14 +210,15 @@ class SourceMigration(Migration):
                 for action in (
                     Action(Kind.TUNNEL, names.tunnel_name(wire.vni)),
                     Action(Kind.GATE, str(taps[wire.mac])),
+                    Action(Kind.TUNNEL, names.tunnel_name(wire.lan_vni)),
                 )
             ]
             + [Action(Kind.SUSPEND, self.record.vm)]
         )
-        for wire in self.wires:
-            settings = self.port_settings(wire, self.tunnel_address(), self.claim.tunnel_address)
-            self.ports.append(await asyncio.to_thread(SourcePort, str(taps[wire.mac]), settings))
+        await self._make_ports({mac: str(tap) for mac, tap in taps.items()})
         self.attached.set_result(self._agreement())
+        if self.leaving is not None:
+            self.spawn(self._clone(self.leaving))
         self.spawn(self._sample())
         if self.managed:
             self.watch = ConvergenceWatch(
@@ -206,18 +228,47 @@ class SourceMigration(Migration):
         else:
             self.spawn(self._notice_the_end())
 
+    async def _make_ports(self, taps: Mapping[str, str]) -> None:
+        """All at once: each waits in the kernel. What has been made when one fails is known, to be given back."""
+        assert self.claim is not None
+        local, remote = self.tunnel_address(), self.claim.tunnel_address
+        making = [
+            asyncio.to_thread(SourcePort, taps[wire.mac], self.port_settings(wire, local, remote))
+            for wire in self.wires
+        ]
+        attaching = asyncio.create_task(self._attach_links())
+        settled(await asyncio.gather(*making, return_exceptions=True), self.ports)
+        await attaching
+
+    async def _attach_links(self) -> None:
+        if self.leaving is not None:
+            await self.leaving.attach(self._links())
+
     def _interfaces(self) -> list[Interface]:
         return [
             one
             for one in self.info.interfaces
-            if one.target_dev is not None and netdev.exists(one.target_dev)
+            if one.target_dev is not None and netdev.exists(one.target_dev) and not self._is_management(one)
         ]
+
+    def _is_management(self, interface: Interface) -> bool:
+        """A router's link to its own host, which every host has: nothing of it is to be moved but its sessions."""
+        return self.router is not None and interface.mac == self.router.spec.management
 
     def _wire(self, interface: Interface) -> Wire:
         assert self.claim is not None
-        vni = secrets.randbelow(0xFFFFFE) + 1
-        stretched = self.claim.segments.get(interface.mac, self.binding.segment) != self.binding.segment
-        return Wire(interface.mac, vni, stretched)
+        segment = self.binding.segment_of(interface.mac)
+        stretched = self.claim.segments.get(interface.mac, segment) != segment
+        link_vni = 0 if self.leaving is None else _random_vni()
+        return Wire(interface.mac, _random_vni(), stretched, segment, link_vni)
+
+    def _links(self) -> list[tuple[Wire, PortSettings]]:
+        """A router's links, each with the settings of its own tunnel."""
+        assert self.claim is not None
+        local, remote = self.tunnel_address(), self.claim.tunnel_address
+        return [
+            (wire, self.port_settings(replace(wire, vni=wire.link_vni), local, remote)) for wire in self.wires
+        ]
 
     def tunnel_address(self) -> str:
         assert self.claim is not None
@@ -237,10 +288,18 @@ class SourceMigration(Migration):
     async def _converge(self, watch: ConvergenceWatch) -> None:
         try:
             await watch.until_switch()
+            if self.leaving is not None:
+                await self.leaving.cloned.wait()
         except VmnetError as error:
             self.log.info("the progress can no longer be asked for: %s", error)
         else:
             self.post(Event.CONVERGED)
+
+    async def _clone(self, leaving: RouterLeaving) -> None:
+        try:
+            await leaving.clone()
+        except VmnetError as error:
+            self.post(Event.FAILED, error)
 
     async def _notice_the_end(self) -> None:
         """libvirt has no event for a migration that fails before its guest has stopped, and the destination's daemon may have died."""
@@ -268,15 +327,16 @@ class SourceMigration(Migration):
             await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
-        if self.stopped.is_set():
-            asking.add_done_callback(self._told_late)
-        else:
+        asking.add_done_callback(self._told)
+        if not self.stopped.is_set():
             asking.result()
 
-    def _told_late(self, asking: asyncio.Task[Any]) -> None:
+    def _told(self, asking: asyncio.Task[Any]) -> None:
         error = None if asking.cancelled() else asking.exception()
         if error is not None:
             self.notes.append(f"the destination was not told in time: {error}")
+        elif not asking.cancelled():
+            self._expected.set()
 
     def _pairs(self) -> list[tuple[Wire, SourcePort]]:
         return list(zip(self.wires, self.ports, strict=False))
@@ -314,8 +374,8 @@ class SourceMigration(Migration):
     async def _recover(self) -> None:
         if not self.released:
             await self._release(self.stop_ns or self.divert_ns)
-        for device, bridge in self._stretched().items():
-            await stretch.join(self.context.store, self.record.vm, device, bridge)
+        if self.leaving is None:
+            await self._join_stretched()
         if not all(port.copy_complete for port in self.ports):
             self.notes.append(
                 "the copy of what was stranded was not complete in time: some frames may be lost"
@@ -323,18 +383,59 @@ class SourceMigration(Migration):
         with contextlib.suppress(VmnetError):
             self.clock_offset_ns = await self._peer().clock_offset_ns(2)
 
+    async def _join_stretched(self) -> None:
+        for device, bridge in self._stretched().items():
+            learns = self.leaving is None
+            await stretch.join(self.context.store, self.record.vm, device, bridge, learns)
+
+    async def _move_links(self) -> None:
+        self._begin_move()
+
+    def _begin_move(self) -> None:
+        """At once, beside all else: neighbours hear nothing of the VM until the destination speaks for it. Again: nothing."""
+        if self.leaving is not None and self._moving is None:
+            self._moving = self.spawn(self._move(self.leaving))
+
+    async def _move(self, leaving: RouterLeaving) -> None:
+        try:
+            await asyncio.wait_for(self._expected.wait(), _PEER_S)
+            await self._join_stretched()
+            await leaving.move()
+            if not leaving.ordered:
+                self.notes.append("the host was too busy to tell whether data was overtaken")
+            self.tell("links-moved")
+        except TimeoutError:
+            self.post(
+                Event.FAILED, WaitTimeoutError("the destination did not get ready for the router's links")
+            )
+        except VmnetError as error:
+            self.post(Event.FAILED, error)
+        except OSError as error:
+            self.post(Event.FAILED, VmnetError(f"cannot move the router's links: {error}"))
+
+    async def _return_links(self) -> None:
+        if self._moving is not None:
+            await self._moving
+        if self.leaving is not None and not self.gone:
+            await self.leaving.come_back()
+
     async def _stretch(self) -> None:
+        if self._moving is not None:
+            await self._moving
         for device, bridge in self._stretched().items():
             await stretch.begin(self.context.store, self.record.vm, device, bridge)
+        # after the bridge's port has begun to: a moment of neither would lose one
         for wire, port in self._pairs():
-            if wire.stretched:
-                port.stop_groups()  # after the bridge's port has begun to: a moment of neither would lose one
+            if wire.far_guest:
+                port.stop_groups()
+        if self.leaving is not None:
+            await self.leaving.stop_groups()
 
     def _stretched(self) -> dict[str, str]:
         """Tunnel device -> the bridge here that goes on forwarding into it."""
         bridges = {one.mac: one.bridge for one in self.info.interfaces}
         return {
-            names.tunnel_name(wire.vni): str(bridges[wire.mac])
+            names.tunnel_name(wire.lan_vni): str(bridges[wire.mac])
             for wire in self.wires
             if wire.stretched and bridges.get(wire.mac)
         }
@@ -370,6 +471,10 @@ class SourceMigration(Migration):
         for port in self.ports:
             await asyncio.to_thread(port.close, port.tunnel in kept)
         self.ports = []
+        if self.leaving is not None:
+            await self.leaving.close(gone=self.state is State.DONE)
+        if self.router is not None and self.state is State.DONE:
+            await self.context.routers.forget(self.record.vm, self.router)
         came_home = self.state is State.DONE and not kept
         never_left = self.state is not State.DONE and self._stretched()
         if came_home or never_left:

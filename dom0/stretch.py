@@ -40,10 +40,13 @@ def journal_id(vm: str) -> str:
     return f"stretch:{vm}"
 
 
-async def join(store: Store, vm: str, device: str, bridge: str) -> None:
-    """Before the guest runs elsewhere: what it sends there comes in at its old bridge from the first frame on. Safe to repeat."""
+async def join(store: Store, vm: str, device: str, bridge: str, learns: bool = True) -> None:
+    """Before the guest runs elsewhere: what it sends there comes in at its old bridge from the first frame on. Safe to repeat.
+
+    ``learns``: see :func:`dom0.bridges.join`.
+    """
     await _note(store, vm, (Action(Kind.TUNNEL, device), Action(Kind.JOIN, device, bridge)))
-    await bridges.join(device, bridge)
+    await bridges.join(device, bridge, learns)
 
 
 async def begin(store: Store, vm: str, device: str, bridge: str) -> None:
@@ -55,6 +58,15 @@ async def begin(store: Store, vm: str, device: str, bridge: str) -> None:
 async def keep(store: Store, vm: str, device: str, tap: str) -> None:
     """On the host a stretched guest runs on: the tunnel ``device`` and its ``tap`` stay wired until it leaves."""
     await _note(store, vm, (Action(Kind.TUNNEL, device), Action(Kind.WIRE, tap)))
+
+
+async def links(store: Store, vm: str) -> dict[str, str]:
+    """Of a stretched guest on this host: tap or router's port -> the tunnel it is wired to."""
+    entries = await store.journal(journal_id(vm))
+    actions = [Action.from_json(one.action) for one in entries]
+    tunnels = [one.target for one in actions if one.kind is Kind.TUNNEL]
+    wired = [one.target for one in actions if one.kind is Kind.WIRE]
+    return dict(zip(wired, tunnels, strict=False))
 
 
 async def _note(store: Store, vm: str, actions: Sequence[Action]) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 from xml.etree.ElementTree import Element, SubElement, TreeBuilder, tostring
 from xml.parsers import expat
 
+from vmnet import router
 from vmnet.errors import RefusedError
 
 MAX_BYTES = 1_048_576
@@ -65,6 +66,7 @@ class DomainInfo:
     vcpus: int
     memory_kib: int
     interfaces: tuple[Interface, ...] = ()
+    router: router.RouterSpec | None = None
 
 
 def parse(xml: bytes) -> DomainInfo:
@@ -83,6 +85,7 @@ def parse(xml: bytes) -> DomainInfo:
         vcpus=_number(root.findtext("vcpu"), "vcpu", 4096) or 1,
         memory_kib=_memory(root),
         interfaces=tuple(_interface(one) for one in _interfaces(root)),
+        router=router.find(root.find("metadata")),
     )
 
 

@@ -64,6 +64,8 @@ class Event(Enum):
     """Resumed on this host: success at the destination, a cancelled migration at the source."""
     EXPECT = "expect"
     """The source says that the switchover begins."""
+    LINKS = "links"
+    """The source of a router says that its data plane diverts: the links may move here."""
     PEER_RESUMED = "peer-resumed"
     MARKER = "marker"
     """The old path is empty, or has been silent for as long as we wait."""
@@ -89,6 +91,9 @@ class Step(Enum):
     RELEASE = "divert into the tunnel: what was held first, then everything that comes"
     SUSPEND = "stop the guest (the migration's last copy begins)"
     RECOVER = "find what the guest never took and send it ahead of what is held"
+    MOVE_LINKS = "let the destination's data plane forward (a router)"
+    RETURN_LINKS = "forward here again (a router)"
+    TAKE_LINKS = "announce the router's links here, then let in what arrives directly"
     STRETCH = "let the old host's bridge forward into the tunnel for good"
     ABORT_JOB = "abort libvirt's migration"
     REOPEN = "bring back what followed; let everything pass again"
@@ -126,7 +131,8 @@ class IllegalTransition(Exception):
 
 
 _S, _D = Role.SOURCE, Role.DESTINATION
-_UNDO_SOURCE = (Step.REOPEN, Step.RESUME_GUEST, Step.CANCEL_PEER, Step.DETACH_SOURCE)
+_UNDO_SOURCE = (Step.RETURN_LINKS, Step.REOPEN, Step.RESUME_GUEST, Step.CANCEL_PEER, Step.DETACH_SOURCE)
+_STOPPED = (Step.MOVE_LINKS, Step.RECOVER)
 _RESUME = (Step.LET_IN, Step.ANNOUNCE, Step.TELL_RESUMED)
 _FINISH = (Step.FINISH_PEER, Step.VERDICT, Step.DETACH_SOURCE)
 
@@ -149,8 +155,8 @@ TABLE: tuple[Row, ...] = (
         State.SWITCHOVER,
         (Step.HOLD, Step.EXPECT_PEER, Step.RELEASE, Step.SUSPEND),
     ),
-    Row(_S, State.PRECOPY, Event.GUEST_STOPPED, State.STOPPED, (Step.HOLD, Step.EXPECT_PEER, Step.RECOVER)),
-    Row(_S, State.SWITCHOVER, Event.GUEST_STOPPED, State.STOPPED, (Step.RECOVER,)),
+    Row(_S, State.PRECOPY, Event.GUEST_STOPPED, State.STOPPED, (Step.HOLD, Step.EXPECT_PEER, *_STOPPED)),
+    Row(_S, State.SWITCHOVER, Event.GUEST_STOPPED, State.STOPPED, _STOPPED),
     Row(_S, State.STOPPED, Event.PEER_RESUMED, State.RESUMED, (Step.STRETCH,)),
     Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING, (Step.RETIRE_SOURCE,)),
     Row(_S, State.RESUMED, Event.GONE, State.LEFT),
@@ -166,6 +172,9 @@ TABLE: tuple[Row, ...] = (
     Row(_D, State.PREPARED, Event.TAP_READY, State.READY, (Step.ATTACH_DESTINATION, Step.MAKE_ROOM)),
     Row(_D, State.READY, Event.EXPECT, State.EXPECTING, (Step.EXPECT,)),
     Row(_D, State.READY, Event.GUEST_RUNNING, State.RESUMED, (Step.EXPECT, *_RESUME)),
+    Row(_D, State.READY, Event.LINKS, State.EXPECTING, (Step.EXPECT, Step.TAKE_LINKS)),
+    Row(_D, State.EXPECTING, Event.LINKS, State.EXPECTING, (Step.TAKE_LINKS,)),
+    Row(_D, State.RESUMED, Event.LINKS, State.RESUMED, (Step.TAKE_LINKS,)),
     Row(_D, State.EXPECTING, Event.GUEST_RUNNING, State.RESUMED, _RESUME),
     Row(_D, State.RESUMED, Event.MARKER, State.OPEN, (Step.OPEN, Step.TELL_OPEN, Step.BIND)),
     Row(_D, State.OPEN, Event.FINISH, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
@@ -194,6 +203,7 @@ _LATE: dict[Event, frozenset[State]] = {
     Event.CONVERGED: frozenset(State) - {State.PRECOPY},
     Event.MARKER: frozenset(State) - {State.RESUMED},
     Event.EXPECT: frozenset(State) - {State.READY},
+    Event.LINKS: frozenset(State) - {State.READY, State.EXPECTING, State.RESUMED},
     Event.FAILED: frozenset(_FORWARD_ONLY | FINAL | _GIVEN_UP),
     Event.CANCEL: frozenset(_FORWARD_ONLY | FINAL | _GIVEN_UP | {State.PREFLIGHT}),
     Event.GONE: frozenset(

@@ -5,6 +5,11 @@ from __future__ import annotations
 from vmnet.domain_xml import DomainInfo
 from vmnet.machine import TABLE, Event, Role, Row, State
 
+_LINKS: tuple[tuple[Role, State, Event], ...] = (
+    (Role.SOURCE, State.SWITCHOVER, Event.GUEST_STOPPED),
+    (Role.DESTINATION, State.EXPECTING, Event.LINKS),
+)
+"""Only a router's data plane and links move apart from its VM."""
 _ROUTE: tuple[tuple[Role, State, Event], ...] = (
     (Role.SOURCE, State.PREFLIGHT, Event.ACCEPTED),
     (Role.SOURCE, State.STARTING, Event.CLAIMED),
@@ -12,6 +17,7 @@ _ROUTE: tuple[tuple[Role, State, Event], ...] = (
     (Role.DESTINATION, State.PREPARED, Event.TAP_READY),
     (Role.SOURCE, State.PRECOPY, Event.CONVERGED),
     (Role.DESTINATION, State.READY, Event.EXPECT),
+    *_LINKS,
     (Role.DESTINATION, State.EXPECTING, Event.GUEST_RUNNING),
     (Role.DESTINATION, State.RESUMED, Event.MARKER),
     (Role.SOURCE, State.RESUMED, Event.PEER_OPEN),
@@ -29,6 +35,8 @@ def plan_lines(info: DomainInfo, source: str, destination: str) -> list[str]:
     lines = []
     hosts = {Role.SOURCE: source, Role.DESTINATION: destination}
     for key in _ROUTE:
+        if key in _LINKS and info.router is None:
+            continue
         row = _row(*key)
         lines += [f"{hosts[row.role]}: on {row.event.value}: {one.value}" for one in row.steps]
     macs = ", ".join(f"{one.mac} on {one.bridge or one.kind}" for one in info.interfaces)

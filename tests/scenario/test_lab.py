@@ -94,10 +94,13 @@ def test_up_heals_a_dead_lab(victims: str) -> None:
     assert status.report(healed)["state"] == "up"
 
 
-@pytest.mark.parametrize("milliseconds", [60, 150, 250, 400, 700, 1500])
-def test_down_after_up_was_killed_halfway(milliseconds: int) -> None:
+@pytest.mark.parametrize(
+    ("topology", "milliseconds"),
+    [*(("pair", moment) for moment in (60, 150, 250, 400, 700, 1500)), ("pisa", 450), ("pisa", 800)],
+)
+def test_down_after_up_was_killed_halfway(topology: str, milliseconds: int) -> None:
     with subprocess.Popen(
-        cli("up", "pair", "--name", NAME, "--no-hooks", "--no-daemon"), stderr=subprocess.DEVNULL
+        cli("up", topology, "--name", NAME, "--no-hooks", "--no-daemon"), stderr=subprocess.DEVNULL
     ) as up_:
         time.sleep(milliseconds / 1000)  # the moment is what is tested, not something waited for
         up_.kill()

@@ -59,7 +59,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
         world = World(*args, **kwargs)
         monkeypatch.setattr("dom0.source.SourcePort", lambda _tap, settings: Port(world.hosts["a"], settings))
         monkeypatch.setattr(
-            "dom0.destination.DestinationPort", lambda one, stretched: Port(world.hosts["b"], one, stretched)
+            "dom0.destination.DestinationPort",
+            lambda one, stretched, _routed: Port(world.hosts["b"], one, stretched),
         )
         return world
 

@@ -18,6 +18,7 @@ from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.source_port import Released
 from dom0.desk import Desk
 from dom0.hook_call import HookCall
+from dom0.router.registry import Routers
 from vmnet.config import parse
 from vmnet.errors import (
     NotFoundError,
@@ -185,7 +186,9 @@ class Host:
         domains: Any = Domains(world, name)
         store: Any = self.store
         peers: Any = {other: Wire(world, name, other)}
-        self.context = Context(config, store, None, domains, MemoryMarks(), peers)  # type: ignore[arg-type]
+        self.context = Context(
+            config, store, None, domains, MemoryMarks(), Routers(config, domains, store), peers
+        )  # type: ignore[arg-type]
         self.desk = Desk(self.context)
 
     def hear(self, happening: Happening, now_ns: int, detail: str = "", number: int = 0) -> None:

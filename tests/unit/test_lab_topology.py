@@ -34,8 +34,8 @@ def test_built_in_topologies_are_valid() -> None:
     assert {"pair", "pair-ovs", "routed"} <= set(schema.built_in_names())
     for name in schema.built_in_names():
         topology = schema.parse(schema.load_document(schema.find(name)[1]))
-        assert topology.hosts
-        assert topology.vms
+        assert topology.nodes
+        assert bool(topology.hosts) == bool(topology.vms)
 
 
 def test_defaults() -> None:

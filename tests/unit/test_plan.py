@@ -10,8 +10,11 @@ XML = b"""<domain type='kvm'><name>blue</name><uuid>11111111-2222-3333-4444-5555
 </devices></domain>"""
 
 
-def lines() -> list[str]:
-    return plan_lines(parse(XML), "left", "right")
+MARK = b"""<metadata><v:router xmlns:v='urn:vmnet:router:1' management='52:54:00:00:00:01'/></metadata><devices>"""
+
+
+def lines(xml: bytes = XML) -> list[str]:
+    return plan_lines(parse(xml), "left", "right")
 
 
 def test_it_says_what_goes_where() -> None:
@@ -28,11 +31,20 @@ def test_every_line_names_a_host_and_a_step() -> None:
 
 
 def test_it_has_every_step_of_a_migration_that_goes_well() -> None:
-    text = "\n".join(lines())
-    back = {Step.ABORT_JOB, Step.REOPEN, Step.RESUME_GUEST, Step.CANCEL_PEER, Step.TELL_FAILED}
+    text, routers = "\n".join(lines()), "\n".join(lines(XML.replace(b"<devices>", MARK)))
+    back = {
+        Step.ABORT_JOB,
+        Step.RETURN_LINKS,
+        Step.REOPEN,
+        Step.RESUME_GUEST,
+        Step.CANCEL_PEER,
+        Step.TELL_FAILED,
+    }
     sometimes = {Step.RECOVER, Step.STRETCH}  # only if the guest left something; only to another LAN
+    links = {Step.MOVE_LINKS, Step.TAKE_LINKS}
     for one in set(Step) - back - sometimes:
-        assert one.value in text, one
+        assert one.value in routers, one
+        assert (one.value in text) == (one not in links), one
 
 
 def reachable(role: object, start: State) -> set[State]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from vmnet.bench.rows import Row
 from vmnet.report.table import text
@@ -23,7 +24,7 @@ def describe(row: Row) -> str:
 
 
 @contextmanager
-def shown(total: int) -> Iterator[Callable[[Row], None]]:
+def shown(total: int, describe: Callable[[Any], str] = describe) -> Iterator[Callable[[Any], None]]:
     """Gives the function to call after each row."""
     if not sys.stderr.isatty():
         numbers = iter(range(1, total + 1))

@@ -27,10 +27,11 @@ class Place:
 
     lab: Lab
     events: dict[str, Child]
+    vm: str = VM
 
     def where(self) -> Host | None:
         """The one host on which the VM runs, ``None`` when it runs nowhere or (during a migration) on two."""
-        found = [r.host for r in self.lab.running_vms() if r.vm == VM]
+        found = [r.host for r in self.lab.running_vms() if r.vm == self.vm]
         return self.lab.host(found[0]) if len(found) == 1 else None
 
     def other(self, host: Host) -> Host:
@@ -43,10 +44,10 @@ class Place:
             host = self.where()
             if host:
                 return host
-            if not any(r.vm == VM for r in self.lab.running_vms()):
+            if not any(r.vm == self.vm for r in self.lab.running_vms()):
                 list(self.lab.start_vms())
             time.sleep(0.05)
-        raise LabError(f"{VM} of lab {self.lab.name} still runs on two hosts after {SETTLE_S:g} s")
+        raise LabError(f"{self.vm} of lab {self.lab.name} still runs on two hosts after {SETTLE_S:g} s")
 
     def answers(self, timeout_s: float = ANSWER_S) -> bool:
         """Whether the guest's responder can be reached from the client."""
@@ -63,17 +64,17 @@ class Place:
 
     def reboot(self) -> None:
         """After a run that broke the VM: away with it wherever it is, and a fresh one."""
-        there = {r.host for r in self.lab.running_vms() if r.vm == VM}
+        there = {r.host for r in self.lab.running_vms() if r.vm == self.vm}
         for name in there:
-            self.lab.host(name).run(["virsh", "--quiet", "destroy", VM], check=False)
+            self.lab.host(name).run(["virsh", "--quiet", "destroy", self.vm], check=False)
         self.settled()
 
     def address(self) -> str:
         """The VM's first IPv4 address."""
-        every = (a for i in self.lab.vm(VM).interfaces for a in i.addresses)
+        every = (a for i in self.lab.vm(self.vm).interfaces for a in i.addresses)
         found = next((a.partition("/")[0] for a in every if ":" not in a), None)
         if found is None:
-            raise LabError(f"{VM} of lab {self.lab.name} has no IPv4 address")
+            raise LabError(f"{self.vm} of lab {self.lab.name} has no IPv4 address")
         return found
 
 
@@ -109,7 +110,7 @@ def stage(name: str, schemes: Iterable[Scheme], keep: bool) -> Iterator[Stage]:
         for scheme in schemes:
             if scheme.lab not in places:
                 lab = _lab(stack, f"{name}-{scheme.lab}", scheme, keep)
-                places[scheme.lab] = Place(lab, {h.name: stack.enter_context(_listen(h)) for h in lab.hosts})
+                places[scheme.lab] = Place(lab, {h.name: stack.enter_context(listen(h)) for h in lab.hosts})
                 _has_daemons(lab, scheme)
         yield Stage(places)
 
@@ -128,7 +129,7 @@ def _has_daemons(lab: Lab, scheme: Scheme) -> None:
             )
 
 
-def _listen(host: Host) -> Child:
+def listen(host: Host) -> Child:
     argv = [sys.executable, "-m", "vmnet.bench.qemu_events", "qemu:///system"]
     child = Child(f"the QEMU event listener on {host.name}", host.popen(argv, **PIPES))
     child.expect("ready", lambda line: "ready" in line, EVENTS_READY_S)

@@ -102,7 +102,7 @@ class Bench:
         lengths = [r.seconds for r in self.rows if r.case == step.case and not r.control and r.seconds]
         with self._meter(step, place) as meter:
             time.sleep(median(lengths) if lengths else CONTROL_S)
-            found = _end(meter)
+            found = end_stream(meter)
         return rows.measured(step.case, step.run, found, source=host.name)
 
     def _migration(self, step: Step, place: Place, source: Host) -> Row:
@@ -120,15 +120,15 @@ class Bench:
                 raise LabError(f"{migrate.what} ended with code {code}: {migrate.last_noise()}")
             time.sleep(TAIL_S)
             try:
-                found = _end(meter)
+                found = end_stream(meter)
             except VmnetError as error:
                 raise LabError(f"{error}; {migrate.what} had ended with code {code}") from error
-        over = _switchover(place, source, destination, since)
+        over = await_switchover(place, source, destination, since)
         self._timeline(step, place, source, over, since, migrate.lines)
         row = rows.measured(
             step.case, step.run, found, source=source.name, downtime_ms=over.downtime_ms, total_ms=total_ms
         )
-        return replace(row, verdict=_verdict(migrate.lines))
+        return replace(row, verdict=said_verdict(migrate.lines))
 
     def _meter(self, step: Step, place: Place) -> Child:
         """The meter in the client, its stream flowing."""
@@ -171,7 +171,7 @@ class Bench:
                 out.writelines(json.dumps(event) + "\n" for event in events)
 
 
-def _end(meter: Child) -> dict[str, Any]:
+def end_stream(meter: Child) -> dict[str, Any]:
     """Ends the stream; the meter's result."""
     meter.process.send_signal(signal.SIGTERM)
     found = meter.expect("result", lambda line: line.get("event") == "result", METER_END_S)
@@ -179,12 +179,12 @@ def _end(meter: Child) -> dict[str, Any]:
     return found
 
 
-def _switchover(place: Place, source: Host, destination: Host, since: float) -> switchover.Switchover:
+def await_switchover(place: Place, source: Host, destination: Host, since: float) -> switchover.Switchover:
     """Raises LabError when QEMU's events do not come."""
     deadline = time.monotonic() + EVENTS_S
     while time.monotonic() < deadline:
         there, here = (list(place.events[host.name].lines) for host in (source, destination))
-        found = switchover.find(VM, there, here, since)
+        found = switchover.find(place.vm, there, here, since)
         if found:
             return found
         time.sleep(0.02)
@@ -193,7 +193,7 @@ def _switchover(place: Place, source: Host, destination: Host, since: float) -> 
     )
 
 
-def _verdict(lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def said_verdict(lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """What ``vmnet migrate --json`` says of itself at the end."""
     said = [line["verdict"] for line in map(flat, lines) if isinstance(line.get("verdict"), dict)]
     return said[-1] if said else None

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmnet.cli.bench_forward import forward
+from vmnet.cli.bench_pisa import pisa
+
 if TYPE_CHECKING:
     from vmnet.bench.vm import Settings
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 @click.group()
 def bench() -> None:
     """Measure migrations in labs of their own."""
+
+
+bench.add_command(pisa)
+bench.add_command(forward)
 
 
 @bench.command()
@@ -62,6 +69,40 @@ def vm(file: Path, plots: Path | None, lab_name: str, keep: bool, resume: bool, 
     output.show(rows)
     if plots:
         _draw(plots, rows)
+
+
+@bench.command()
+@click.option("--json", "file", type=click.Path(path_type=Path), required=True, help="Where the rows go.")
+@click.option("--plot", "plots", type=click.Path(path_type=Path), help="Folder for a picture.")
+@click.option(
+    "--routes", type=click.IntRange(1, 1_000_000), default=100_000, show_default=True, help="Routes of FRR."
+)
+@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Of each case.")
+@click.option(
+    "--million/--no-million", default=True, show_default=True, help="One more run with a million routes."
+)
+def fib(file: Path, plots: Path | None, routes: int, runs: int, million: bool) -> None:
+    """Copy a router's table from FRR into a kernel, clone it, sweep it.
+
+    Interrupting leaves a valid file with the rows so far.
+    """
+    from vmnet.bench import fib as bench_
+    from vmnet.bench import fib_output, machine
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    facts = machine.describe("none")
+    rows: list[bench_.FibRow] = []
+    with fib_output.shown((runs + million) * len(bench_.CASES)) as (tell, stage):
+
+        def after(row: bench_.FibRow) -> None:
+            rows.append(row)
+            bench_.write(file, facts, rows)
+            tell(row)
+
+        bench_.run(routes, runs, million, after, stage)
+    fib_output.show(rows)
+    if plots:
+        click.echo(f"drew {fib_output.draw(plots, rows)}", err=True)
 
 
 def _settings(plots: Path | None, how: dict[str, Any]) -> Settings:

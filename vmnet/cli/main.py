@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "abort": ("vmnet.cli.abort", "abort", "Stop a migration and put everything back."),
     "doctor": ("vmnet.cli.doctor", "doctor", "Is this host fit for migrations?"),
     "probe": ("vmnet.cli.probe", "probe", "Measure loss, order, gaps and latency to a VM."),
+    "router": ("vmnet.cli.router", "router", "Virtual routers that never stop forwarding."),
     "hooks": ("vmnet.cli.hooks", "hooks", "Install libvirt's hooks, or see or remove them."),
     "pki": ("vmnet.cli.pki", "pki", "A small CA for the hosts' daemons."),
     "demo": ("vmnet.cli.demo", "demo", "Three migrations under traffic on this machine, and what they lost."),

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vmnet import control_rules
+
 Check = Callable[[Any], Any]
 
 # Host names are also names in certificates and on the control socket, so they are DNS-like.
@@ -119,6 +121,25 @@ def unicast(value: Any) -> str:
     if parsed.is_unspecified or parsed.is_multicast:
         raise ValueError(f"{_quoted(value)} is not the address of one host; write its unicast address")
     return str(parsed)
+
+
+def interface_address(value: Any) -> str:
+    """An address with its prefix length, as ``ip address add`` takes it."""
+    if "/" not in text(value):
+        raise ValueError(f"{_quoted(value)} has no prefix length; write it as in 169.254.42.1/30")
+    try:
+        return str(ipaddress.ip_interface(value))
+    except ValueError:
+        raise ValueError(f"{_quoted(value)} is no IP address; write it as in 169.254.42.1/30") from None
+
+
+def control_rule(value: Any) -> str:
+    """A row of a router's control table (:mod:`vmnet.control_rules`), kept as text."""
+    try:
+        control_rules.parse(text(value))
+    except ValueError as error:
+        raise ValueError(f"{error}; see docs/routers.md") from None
+    return str(value)
 
 
 def absolute_path(value: Any) -> Path:

@@ -114,6 +114,19 @@ class Switchover:
 
 
 @dataclass(frozen=True)
+class Router:
+    """How this host carries the data planes of virtual routers."""
+
+    address: str = _setting("169.254.42.1/30", checks.interface_address)
+    fpm_port: int = _setting(2620, checks.integer(1, 65535))
+    agent_port: int = _setting(2621, checks.integer(1, 65535))
+    keep_s: int = _setting(120, checks.integer(0, 86_400, "s"))
+    settle_s: int = _setting(3, checks.integer(1, 3600, "s"))
+    restart_s: int = _setting(30, checks.integer(0, 3600, "s"))
+    control: tuple[str, ...] = _setting((), checks.list_of(checks.control_rule))
+
+
+@dataclass(frozen=True)
 class Store:
     remotes: tuple[str, ...] = _setting((), checks.list_of(checks.remote))
 
@@ -131,6 +144,7 @@ class Config:
     hold: Hold = _section(Hold)
     recorder: Recorder = _section(Recorder)
     switchover: Switchover = _section(Switchover)
+    router: Router = _section(Router)
     store: Store = _section(Store)
     peers: Mapping[str, Peer] = _table(checks.host_name, section=Peer)
     bridges: Mapping[str, BridgeConfig] = _table(checks.interface_name, section=BridgeConfig)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import libvirt
 
+from vmnet import router
 from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
 from vmnet.hypervisor.connection import Connection
 from vmnet.hypervisor.events import JobProgress
@@ -64,6 +65,27 @@ class Domains:
             raise WaitTimeoutError(
                 f"{what}: libvirt did not answer within {limit_s:g} s", "is libvirtd stuck?"
             ) from None
+
+    async def describe(self, name_or_uuid: str) -> str:
+        """The XML of a domain, live if it runs; NotFoundError if it is unknown."""
+
+        def look(handle: Any) -> str:
+            return str(_lookup(handle, name_or_uuid).XMLDesc(0))
+
+        return await self._call(f"XML of VM {name_or_uuid!r}", look)
+
+    async def set_metadata(self, name_or_uuid: str, element: str | None) -> None:
+        """Put vmnet's element into the domain's metadata (None: take it out), for now and, if it is persistent, for good."""
+
+        def change(handle: Any) -> None:
+            domain = _lookup(handle, name_or_uuid)
+            flags = libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
+            if domain.isPersistent():
+                flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
+            kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+            domain.setMetadata(kind, element, None if element is None else router.PREFIX, router.URI, flags)
+
+        await self._call(f"metadata of VM {name_or_uuid!r}", change)
 
     async def find(self, name_or_uuid: str) -> DomainState:
         """A running domain; NotFoundError if it is unknown or not running."""

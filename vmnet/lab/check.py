@@ -52,7 +52,7 @@ def _node(topology: Topology, node: Node) -> None:
         ("plain_checksums", node.plain_checksums),
     ):
         for name in names:
-            if name not in (*ports, *bridges):
+            if name not in (*ports, *bridges) and (key, name) != ("addresses", "lo"):
                 raise _bad(f"{path}.{key}", f"names no port or bridge: '{name}'")
     if node.kind == "host" and not node.underlay:
         raise _bad(f"{path}.addresses", "has no IPv4 address; libvirt needs one")

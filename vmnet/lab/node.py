@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ PRIVATE = {
     "etc-vmnet": "/etc/vmnet",
     "lib-vmnet": "/var/lib/vmnet",
 }
+# The same of a node with FRR, whose sockets are below its own /run anyway.
+FRR_PRIVATE = {"etc-frr": "/etc/frr", "var-tmp": "/var/tmp"}
 _RUN_FOLDERS = ("lock", "libvirt", "vmnet", "openvswitch", "netns")
 
 # Names of the lab's nodes resolve; nothing else does, at once (a name server that is out of reach costs half a minute).
@@ -115,6 +118,19 @@ class Node:
         except LabError as error:
             raise LabError(f"on {self.name}: {_without_entering(error.message)}", error.hint) from None
 
+    def vtysh(self, *commands: str, timeout: float = 30.0) -> str:
+        """What the node's FRR answers to these commands, one after the other. Raises LabError when it refuses one."""
+        words = [word for command in commands for word in ("-c", command)]
+        return str(self.run(["vtysh", *words], timeout=timeout).stdout)
+
+    def vtysh_json(self, command: str, timeout: float = 30.0) -> Any:
+        """As :meth:`vtysh` for one command that ends in ``json``. Raises LabError when the answer is none."""
+        answer = self.vtysh(command, timeout=timeout)
+        try:
+            return json.loads(answer)
+        except ValueError:
+            raise LabError(f"on {self.name}: '{command}' answers no JSON: {answer.strip()[:100]}") from None
+
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program in the node; options as for subprocess.Popen."""
         return subprocess.Popen(self.argv(argv, options.pop("cwd", None)), **options)
@@ -161,9 +177,10 @@ class Node:
     def _make_folders(self) -> list[str]:
         for name in _RUN_FOLDERS:
             (self.run_dir / name).mkdir(parents=True, exist_ok=True)
-        for name in PRIVATE:
+        private = PRIVATE if self.spec.kind == "host" else FRR_PRIVATE if self.spec.frr else {}
+        self.var_dir.mkdir(parents=True, exist_ok=True)
+        for name in private:
             (self.var_dir / name).mkdir(parents=True, exist_ok=True)
-        private = PRIVATE if self.spec.kind == "host" else {}
         pairs = [
             (str(self.var_dir / name), mount_point) for name, mount_point in {**NAMES, **private}.items()
         ]

@@ -67,7 +67,11 @@ def _make_bridge(node: Node, bridge: Bridge) -> None:
     words += ["--", "set", "interface", bridge.name, f"mtu_request={bridge.mtu}"]
     for port in bridge.ports:
         words += ["--", "add-port", bridge.name, port]
+    if bridge.flows:
+        words += ["--", "set-fail-mode", bridge.name, "secure"]
     node.run([*_VSCTL, *words], timeout=15)
+    if bridge.flows:
+        node.run(["ovs-ofctl", "add-flows", bridge.name, "-"], text="\n".join(bridge.flows) + "\n")
     node.run(["ip", "link", "set", "dev", bridge.name, "up"])
 
 

@@ -11,6 +11,7 @@ import yaml
 from vmnet.errors import ConfigError
 from vmnet.lab.check import check
 from vmnet.lab.reader import Reader
+from vmnet.lab.schema_frr import frr
 from vmnet.lab.topology import (
     GUEST_MTU,
     LINK_MTU,
@@ -39,9 +40,9 @@ _SECTIONS: dict[str, NodeKind] = {
 _COMMON = ("addresses", "gateways", "macs", "plain_checksums")
 _KEYS: dict[NodeKind, tuple[str, ...]] = {
     "host": (*_COMMON, "bridges", "daemon", "hooks", "config"),
-    "client": _COMMON,
-    "router": (*_COMMON, "proxy_arp"),
-    "switch": ("kind", "mtu"),
+    "client": (*_COMMON, "frr"),
+    "router": (*_COMMON, "frr", "proxy_arp"),
+    "switch": ("kind", "mtu", "flows"),
 }
 
 
@@ -112,6 +113,7 @@ def _node(reader: Reader, name: str, kind: NodeKind, links: tuple[Link, ...]) ->
         daemon=reader.at("daemon").flag(kind == "host"),
         hooks=reader.at("hooks").flag(kind == "host"),
         config=reader.at("config").mapping(),
+        frr=frr(reader.at("frr")),
     )
 
 
@@ -119,7 +121,10 @@ def _switch(reader: Reader, name: str, links: tuple[Link, ...]) -> Bridge:
     ports = tuple(e.port for link in links for e in link.ends if e.node == name)
     kind = cast(BridgeKind, reader.at("kind").choice(("linux", "ovs"), "linux"))
     mtu = reader.at("mtu").integer(1280, 65535, LINK_MTU)
-    return Bridge("switch", kind, "", ports, mtu, stable_mac(name, "switch", prefix="02:76:6d"))
+    flows = tuple(r.text() for r in reader.at("flows").each())
+    if flows and kind != "ovs":
+        raise reader.at("flows").fail("needs kind: ovs")
+    return Bridge("switch", kind, "", ports, mtu, stable_mac(name, "switch", prefix="02:76:6d"), flows)
 
 
 def _bridge(reader: Reader, node: str, name: str) -> Bridge:
@@ -150,7 +155,7 @@ def _end(reader: Reader) -> End:
 
 def _vm(reader: Reader, name: str) -> Vm:
     _named(reader, name, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
-    reader.mapping(("host", "memory", "image", "machine", "gateways", "interfaces", "files"))
+    reader.mapping(("host", "memory", "image", "machine", "gateways", "interfaces", "files", "agent"))
     machine = reader.at("machine")
     image = cast(Literal["small", "router"], reader.at("image").choice(("small", "router"), "small"))
     return Vm(
@@ -162,6 +167,7 @@ def _vm(reader: Reader, name: str) -> Vm:
         tuple(_vm_interface(r, name, n) for n, r in enumerate(reader.at("interfaces").each())),
         _gateways(reader),
         {path: _guest_file(r, path) for path, r in reader.at("files").items()},
+        reader.at("agent").text(r"[0-9.]+:[0-9]{1,5}", default=""),
     )
 
 

@@ -14,6 +14,8 @@ def roles(node: Node) -> list[str]:
     wanted = ["holder"]
     if any(bridge.kind == "ovs" for bridge in node.spec.bridges):
         wanted += ["ovsdb", "vswitchd"]
+    if node.spec.frr:
+        wanted += node.spec.frr.daemons
     if isinstance(node, Host):
         wanted += ["virtlogd", "libvirtd", *(["dom0d"] if node.runs_daemon else [])]
     return wanted

@@ -24,6 +24,20 @@ class Bridge:
     ports: tuple[str, ...]
     mtu: int
     mac: str
+    flows: tuple[str, ...] = ()
+    """Open vSwitch only: all that it forwards by, until a controller says otherwise. Empty: it learns as any switch."""
+
+
+@dataclass(frozen=True)
+class Frr:
+    """FRR in a node."""
+
+    daemons: tuple[str, ...]
+    config: str
+    """What vtysh reads at the start."""
+    announce_ipv4: int = 0
+    announce_ipv6: int = 0
+    """Blackhole routes of the kernel, for the config to redistribute."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class Node:
     daemon: bool = False
     hooks: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
+    frr: Frr | None = None
 
     @property
     def underlay(self) -> str:
@@ -81,6 +96,8 @@ class Vm:
     gateways: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict)
     """Path in the guest -> text; over those of the image."""
+    agent: str = ""
+    """ADDRESS:PORT that the guest's agent connects to; empty: it is not started."""
 
 
 @dataclass(frozen=True)

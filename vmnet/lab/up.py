@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vmnet.errors import LabError, NotFoundError, VmnetError
-from vmnet.lab import accel, capabilities, down, image, mountpoints, net, ovs, schema, status
+from vmnet.lab import accel, capabilities, down, frr_node, image, mountpoints, net, ovs, schema, status
 from vmnet.lab.lab import Lab
 from vmnet.lab.paths import LabPaths, check_name
 from vmnet.lab.state import State, boot_id, lab_lock, load, locked, save
@@ -123,6 +123,8 @@ def _steps(lab: Lab, options: Options, tell: Tell) -> None:
     for node in nodes:
         ovs.start(node)
     net.address(nodes)
+    if routing := frr_node.start(nodes):
+        tell(f"FRR is up on {', '.join(routing)}")
     _start_hosts(lab, tell)
     if options.vms and lab.topology.vms:
         tell(f"booting {', '.join(lab.topology.vms)} ({accel.choose(image.ensure('small'))})")

@@ -69,7 +69,9 @@ def hosts_file(nodes: Iterable[Node]) -> str:
     """Text of /etc/hosts for every node."""
     lines = ["127.0.0.1 localhost", "::1 localhost"]
     for node in nodes:
-        lines += [f"{ip_interface(a).ip} {node.name}" for group in node.addresses.values() for a in group]
+        every = [ip_interface(a) for group in node.addresses.values() for a in group]
+        # a link-local address is somebody else on every link
+        lines += [f"{found.ip} {node.name}" for found in every if not found.is_link_local]
     return "\n".join(lines) + "\n"
 
 

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vmnet.store.records import Binding, HostRecord, JournalEntry, MigrationRecord
+from vmnet.store.records import Binding, HostRecord, JournalEntry, MigrationRecord, join_segments
 from vmnet.store.settings import StoreSettings
 
 if TYPE_CHECKING:
     from vmnet.store.store import Store
 
-__all__ = ["Binding", "HostRecord", "JournalEntry", "MigrationRecord", "Store", "StoreSettings"]
+__all__ = [
+    "Binding",
+    "HostRecord",
+    "JournalEntry",
+    "MigrationRecord",
+    "Store",
+    "StoreSettings",
+    "join_segments",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -99,9 +99,9 @@ class Binding(_Json):
     """Where a VM's traffic goes (VICTOR 2009: VM -> forwarding element, port, MAC). One a VM; its generation
     only grows.
 
-    ``segment`` is the LAN that the bridge belongs to; ``home`` the host that keeps forwarding for a VM that
-    has moved to another segment. A binding that is not ``active`` was released; it stays, because its
-    generation must.
+    ``segment`` is the LAN that the bridge belongs to, or one for each of ``macs`` in their order, with commas. ``home``:
+    the host that keeps forwarding for a VM that has moved to another segment. A binding that is not ``active`` was
+    released; it stays, because its generation must.
     """
 
     vm: str
@@ -121,6 +121,13 @@ class Binding(_Json):
         # A set has no order in OVSDB, so two equal bindings must be equal here too.
         object.__setattr__(self, "macs", tuple(sorted(self.macs)))
 
+    def segment_of(self, mac: str) -> str:
+        """The LAN of the interface with that MAC address; of all, where it is not said for each."""
+        parts = self.segment.split(",")
+        if len(parts) == len(self.macs) and mac in self.macs:
+            return parts[self.macs.index(mac)]
+        return parts[0]
+
 
 @dataclass(frozen=True, slots=True)
 class HostRecord(_Json):
@@ -131,6 +138,12 @@ class HostRecord(_Json):
     starts: int = 0
     last_seen: float = 0.0
     info: Mapping[str, str] = field(default_factory=dict)
+
+
+def join_segments(by_mac: Mapping[str, str]) -> str:
+    """A binding's ``segment``: one if all interfaces are on one LAN, else one an interface, in the order of the MAC addresses."""
+    segments = [by_mac[mac] for mac in sorted(by_mac)]
+    return ",".join(segments) if len(set(segments)) > 1 else "".join(segments[:1])
 
 
 def _require(condition: bool, message: str) -> None:

@@ -1,0 +1,307 @@
+"""One router on one host: its data plane, the FIB in it, and the sessions over which its VM keeps that current."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from ipaddress import ip_interface
+from types import MappingProxyType
+from typing import Any
+
+from dom0 import bridges
+from dom0.claim import mac_bytes
+from dom0.dataplane import netdev, netns
+from dom0.dataplane.gate_memory import Bounds
+from dom0.dataplane.gate_program import Mode, Word
+from dom0.fib.agent_state import Interfaces
+from dom0.fib.fib import Fib
+from dom0.fib.link import VmLink
+from dom0.fib.sessions import Sessions
+from dom0.fib.settings import FibSettings
+from dom0.router import kernel_view, names
+from dom0.router.dataplane import DataPlane, Layout, announce_at, release_taps
+from dom0.router.keepalive import KeepaliveBook
+from dom0.router.keepalive_port import KeepaliveWatch
+from dom0.router.namespace import RouterInterface, add_address, set_state
+from dom0.router.port import Address, RouterPort
+from dom0.router.voice import SPEAKS_WITHIN_S, Voice
+from vmnet import control_rules
+from vmnet.config import Config
+from vmnet.domain_xml import DomainInfo, Interface
+from vmnet.errors import RefusedError
+from vmnet.router import RouterSpec
+
+_USUAL_MTU = 1500
+_FIRST_INDEX = 2  # 1 is the loopback interface
+
+
+@dataclass(frozen=True)
+class RouterStatus:
+    """``data``: what happens to data ("pass": forwarded here, "slow": the VM forwards it, ...)."""
+
+    name: str
+    uuid: str
+    namespace: str
+    data: str
+    synchronised: bool
+    vm_here: bool
+    fib: dict[str, Any]
+    ports: dict[str, dict[str, int]]
+
+
+def layout(info: DomainInfo, spec: RouterSpec, config: Config) -> Layout:
+    """Interfaces in the order of the XML, as a guest numbers them: eth0 is 2. RefusedError if the management interface is none."""
+    data, management = {}, None
+    for number, one in enumerate(info.interfaces):
+        index = _FIRST_INDEX + number
+        mtu = one.mtu or _mtu(one)
+        interface = RouterInterface(
+            index, f"eth{number}", mac_bytes(one.mac), mtu, names.port(info.uuid, index)
+        )
+        if one.mac == spec.management:
+            management = interface
+        elif one.bridge:
+            data[interface.mac] = interface
+    if management is None:
+        raise RefusedError(
+            f"VM {info.name!r} has no interface with MAC {spec.management}, its management link",
+            f"`vmnet router remove {info.name}`, and add it anew",
+        )
+    return Layout(names.namespace(info.name, info.uuid), data, management, config.router.address)
+
+
+def _mtu(one: Interface) -> int:
+    tap = one.target_dev
+    return netdev.get_mtu(tap) if tap is not None and netdev.exists(tap) else _USUAL_MTU
+
+
+class Router:
+    """Make one, :meth:`build` it, then :meth:`connect` its VM's taps when they are there."""
+
+    def __init__(self, config: Config, info: DomainInfo, spec: RouterSpec) -> None:
+        self.config, self.info, self.spec = config, info, spec
+        self.log = logging.getLogger(f"dom0.router.{info.name}")
+        rules = control_rules.parse_all(config.router.control)
+        bounds = Bounds(config.hold.max_packets, config.hold.max_bytes)
+        self.plane = DataPlane(layout(info, spec, config), rules, bounds)
+        self.synchronised = False
+        self.vm_here = False
+        self.watches: dict[bytes, KeepaliveWatch] = {}
+        """By MAC: what the VM says to keep its sessions."""
+        self._voices: list[Voice] = []
+        self.on_change: Callable[[bytes], None] = lambda messages: None
+        self._lock = asyncio.Lock()
+
+    async def build(self, mode: Mode, talk: bool, taps: Mapping[str, str] = MappingProxyType({})) -> None:
+        """The data plane and its FIB; data is treated by ``mode``. OSError or VmnetError if it cannot be; nothing is left then.
+
+        ``taps``, by MAC: of a VM that has run here with a data plane that is still there, and goes on working meanwhile.
+        """
+        existed = netns.exists(self.plane.layout.namespace)
+        async with self._lock:
+            try:
+                if existed:
+                    self.plane.set_addresses(self._held())
+                known = {mac_bytes(mac): tap for mac, tap in taps.items()}
+                await asyncio.to_thread(self.plane.make, mode, talk, known)
+                self._open_fib()
+                await self.sessions.start()
+                for one in self.info.interfaces:
+                    port = self.plane.ports.get(mac_bytes(one.mac))
+                    if port is not None and one.bridge is not None:
+                        await bridges.add_port(port.name, one.bridge)
+            except BaseException:
+                # one that forwards already goes on, whatever we fail in
+                await asyncio.to_thread(self.plane.close if existed else self.plane.remove)
+                raise
+
+    def _open_fib(self) -> None:
+        layout = self.plane.layout
+        assert layout.management is not None
+        router = self.config.router
+        self.fib = Fib(layout.namespace, self.info.name)
+        self.fib.besides = layout.management.index
+        self.sessions = Sessions(
+            self.fib,
+            layout.namespace,
+            str(ip_interface(router.address).ip),
+            layout.management.name,
+            FibSettings(
+                fpm_port=router.fpm_port,
+                agent_port=router.agent_port,
+                settle_s=router.settle_s,
+                restart_s=router.restart_s,
+            ),
+            on_change=lambda messages: self.on_change(messages),
+            on_link=self._link,
+            on_addresses=self._addresses,
+            on_synced=self._synced,
+        )
+        for mac, text in self.spec.addresses:
+            add_address(layout.namespace, layout.data[mac_bytes(mac)].index, text)
+        self._addresses(frozenset())
+
+    def _addresses(self, told: Interfaces) -> None:
+        """The router's own: what its agent tells of, and what the namespace has already (of another host, or as configured)."""
+        self.plane.set_addresses([*self._held(), *(one.ip for one in told)])
+        self._forward_if_ready()
+
+    def _held(self) -> list[Address]:
+        layout = self.plane.layout
+        here = kernel_view.addresses(layout.namespace)
+        if layout.management is not None:
+            here.pop(layout.management.index, None)
+        return [one for found in here.values() for one in found if not one.is_loopback]
+
+    def refresh_addresses(self) -> None:
+        """After the namespace got some from another host."""
+        self._addresses(frozenset())
+
+    def _link(self, link: VmLink) -> None:
+        interface = self.plane.layout.data.get(mac_bytes(link.mac))
+        if interface is None or link.gone:
+            return
+        if link.index != interface.index:
+            self.log.warning(
+                "the VM's %s has index %d, not %d: data stays with the VM",
+                link.name,
+                link.index,
+                interface.index,
+            )
+            self.plane.set_mode(Mode.SLOW)
+            return
+        if set_state(self.plane.layout.namespace, interface.name, link.up, link.mtu):
+            self.sessions.links_changed()
+
+    def _synced(self) -> None:
+        self.synchronised = True
+        self._forward_if_ready()
+
+    def _forward_if_ready(self) -> None:
+        """Not without the router's own addresses: what is for the router itself could not be told from data."""
+        slow = [port for port in self.plane.ports.values() if port.mode is Mode.SLOW]
+        if not slow or not self.synchronised:
+            return
+        if all(one.is_link_local for one in self.plane.addresses.known):
+            self.log.warning(
+                "has all routes, but no addresses: data stays with the VM until its agent tells them"
+            )
+            return
+        for port in slow:
+            port.mode = Mode.PASS
+        self.log.info("has all routes: data is forwarded by this host now")
+
+    @property
+    def forwards(self) -> bool:
+        """Data is forwarded here, not by the VM."""
+        return all(port.mode is Mode.PASS for port in self.plane.ports.values())
+
+    async def connect(self, taps: dict[str, str]) -> None:
+        """The VM's taps, by MAC: control goes there. They leave their bridges, where our ports are in their place."""
+        async with self._lock:
+            found = {mac_bytes(mac): tap for mac, tap in taps.items()}
+            await asyncio.to_thread(self.plane.connect, found)
+            for one in self.info.interfaces:
+                if one.bridge is not None and one.mac in taps:
+                    await bridges.take_off(taps[one.mac], one.bridge)
+            self._unwatch()
+            self.watches = {
+                mac: KeepaliveWatch(tap, mac) for mac, tap in found.items() if mac in self.plane.ports
+            }
+            self.vm_here = True
+
+    def speak(self, books: Mapping[bytes, KeepaliveBook]) -> None:
+        """Neighbours hear the VM's keepalives from here, session by session, until it says something itself."""
+        for mac, book in books.items():
+            interface = self.plane.layout.data[mac]
+            own = partial(self._said, mac)
+            self._voices.append(Voice(self.plane.layout.namespace, interface, book, own))
+
+    def _said(self, mac: bytes) -> KeepaliveBook | None:
+        watch = self.watches.get(mac)
+        return watch.book if watch is not None else None
+
+    def hush_later(self) -> None:
+        """The VM runs, and will speak."""
+        asyncio.get_running_loop().call_later(SPEAKS_WITHIN_S, self.hush)
+
+    def hush(self) -> None:
+        """Nobody speaks for the VM any more. Repeatable."""
+        for voice in self._voices:
+            voice.close()
+        self._voices = []
+
+    def _unwatch(self) -> None:
+        self.hush()
+        for watch in self.watches.values():
+            watch.close()
+        self.watches = {}
+
+    async def hang_on(self, port: RouterPort, tunnel: str) -> None:
+        """The LAN of ``port`` is not here: ``tunnel`` leads there. It leaves the bridge it would have been on."""
+        for one in self.info.interfaces:
+            if mac_bytes(one.mac) == port.interface.mac and one.bridge is not None:
+                await bridges.take_off(port.name, one.bridge)
+        await asyncio.to_thread(port.hang_on, tunnel)
+
+    def addresses_of(self, mac: bytes) -> list[Address]:
+        """The router's addresses on one interface, for announcements."""
+        found = kernel_view.addresses(self.plane.layout.namespace)
+        return found[self.plane.layout.data[mac].index]
+
+    async def disconnect(self) -> None:
+        self.vm_here = False
+        self._unwatch()
+        await asyncio.to_thread(self.plane.disconnect)
+
+    async def stop(self) -> None:
+        """We end; the kernel goes on forwarding."""
+        self._unwatch()
+        await self.sessions.close()
+        self.fib.close()
+        self.plane.close()
+
+    async def remove(self, taps: dict[str, str] | None = None) -> None:
+        """The data plane goes; the VM forwards again, and ``taps`` (by MAC) are in the bridges, before it does."""
+        async with self._lock:
+            if taps is not None:
+                self.plane.set_mode(Mode.SLOW)
+                await self._give_back(taps)
+            self._unwatch()
+            await self.sessions.close()
+            self.fib.close()
+            await asyncio.to_thread(self.plane.remove)
+
+    async def _give_back(self, taps: Mapping[str, str]) -> None:
+        """What the VM sends goes into its bridges itself from now on, which learn by it where its addresses are."""
+        for one in self.info.interfaces:
+            if one.bridge is not None and one.mac in taps:
+                await bridges.add_port(taps[one.mac], one.bridge)
+        await asyncio.to_thread(release_taps, list(taps.values()))
+        for mac, port in self.plane.ports.items():
+            if tap := taps.get(mac.hex(":")):
+                await asyncio.to_thread(announce_at, tap, mac, port.interface.mtu, self.addresses_of(mac))
+
+    def status(self) -> RouterStatus:
+        """Counts the routes in the kernel: 0.1 s for 100,000."""
+        modes = {port.mode.name.lower() for port in self.plane.ports.values()}
+        return RouterStatus(
+            self.info.name,
+            self.info.uuid,
+            self.plane.layout.namespace,
+            "/".join(sorted(modes)),
+            self.synchronised,
+            self.vm_here,
+            {**asdict(self.fib.counts()), "routes": kernel_view.count_routes(self.plane.layout.namespace)},
+            {
+                port.name: {
+                    "data": port.get(Word.PASSED),
+                    "control": port.get(Word.CONTROL),
+                    "dropped": port.get(Word.BLOCKED) + port.get(Word.OVERFLOW) + port.get(Word.NO_TAP),
+                }
+                for port in self.plane.ports.values()
+            },
+        )
