@@ -63,6 +63,14 @@ setup: as root: apt-get install --no-install-recommends $1"
     rm -f "$log"
 }
 
+# libvirtd does not start without them, whoever runs QEMU. The package that makes them, libvirt-daemon-system, would bring a newer systemd
+# along; if it is installed later it finds its own numbers.
+make_users() {
+    getent group libvirt-qemu > /dev/null || as_root groupadd --system -K SYS_GID_MAX=64055 --gid 64055 libvirt-qemu
+    getent passwd libvirt-qemu > /dev/null ||
+        as_root useradd --system -K SYS_UID_MAX=64055 --uid 64055 --gid libvirt-qemu --home-dir /var/lib/libvirt --no-create-home --shell /usr/sbin/nologin libvirt-qemu
+}
+
 # What .venv was made from: another Python, place or set of dependencies makes it anew.
 fingerprint() {
     { cat pyproject.toml setup.py scripts/setup.sh scripts/constraints.txt; /usr/bin/python3 --version; pwd -P; } | sha256sum | cut -d ' ' -f 1
@@ -91,6 +99,7 @@ exec 9< pyproject.toml
 flock 9  # one set-up at a time
 missing=$(missing_packages)
 [ -z "$missing" ] || install_packages "$missing"
+[ "$level" = check ] || make_users
 [ "$(cat .venv/.vmnet 2> /dev/null)" = "$(fingerprint)" ] || make_venv
 [ "$level" = check ] || make_images
 # The targets write no bytecode (as root it would be root's); without any, each hook and command would compile itself anew.
