@@ -17,8 +17,6 @@ import yaml
 
 from vmnet.lab import Lab, lab_up
 
-RESTART_S = 5
-"""How long the hosts wait for a zebra that starts again to have all its routes; the default is longer than a test should be."""
 MULTIPLIER = int(os.environ.get("VMNET_TEST_BFD", "10"))
 
 
@@ -28,8 +26,6 @@ def document(topology: str) -> str:
     assert "detect-multiplier 3" in text
     text = text.replace("detect-multiplier 3", f"detect-multiplier {MULTIPLIER}")
     document = yaml.safe_load(text)
-    for host in document["hosts"].values():
-        host["config"] = {**host.get("config", {}), "router": {"restart_s": RESTART_S}}
     return str(yaml.safe_dump(document))
 
 

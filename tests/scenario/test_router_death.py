@@ -26,6 +26,8 @@ def dying(lab: Lab, keep_s: int) -> Iterator[Host]:
     router_kit.remove(host)
     router_kit.add(host, "--keep", str(keep_s))
     router_kit.wait_forwarding(host)
+    # it may be transient: a lab's VM is, until it has migrated
+    host.run(["sh", "-c", f"virsh dumpxml {router_kit.VM} | virsh define /dev/stdin"])
     try:
         with router_kit.pinned(lab):
             yield host
