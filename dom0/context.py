@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dom0.dataplane.priority import Hurry
 from dom0.marks import HookMarks
 from dom0.router.registry import Routers
 from vmnet.config import Config
@@ -25,6 +26,7 @@ class Context:
     routers: Routers
     peers: dict[str, PeerClient] = field(default_factory=dict)
     publish: Callable[[str, dict[str, Any]], None] = lambda migration_id, event: None
+    hurry: Hurry = field(default_factory=Hurry)
 
     @property
     def host(self) -> str:

@@ -44,8 +44,10 @@ CRASH_AT = "VMNET_CRASH_AT"
 """For the tests of recovery: ``ROLE:STATE`` at which the daemon kills itself, as ``kill -9`` would."""
 
 
-_BUSY = {State.SWITCHOVER.value, State.STOPPED.value, State.EXPECTING.value, State.RESUMED.value}
-"""The guest is stopping or has just begun to run: the host is its own then, and what is written of that can wait."""
+_BUSY = {State.SWITCHOVER, State.STOPPED, State.EXPECTING, State.RESUMED}
+"""The guest is stopping or has just begun to run: the host is its own then, we hurry, and what is written of that can wait."""
+_LAST = {State.OPEN, State.ROLLING_BACK}
+"""Whose steps still let the guest have what waits for it."""
 _LATER_S = 0.25
 
 
@@ -136,10 +138,12 @@ class Migration:
         entered = row.next is not self.state
         self.state = row.next
         if entered:
+            self._hurry()
             self._note_state()
             self.entered()
         await self._perform(row.steps)
         self._working = False
+        self._hurry()
         if entered:
             await self._crash_if_told()
         if self.state is State.ROLLING_BACK:
@@ -147,6 +151,13 @@ class Migration:
         self.after(event)
         async with self._changed:
             self._changed.notify_all()
+
+    def _hurry(self) -> None:
+        """From when the guest is about to stop until it has what waited for it, and no longer: cleaning up would be in its way."""
+        if self.state in _BUSY:
+            self.context.hurry.begin(self)
+        elif self.state not in _LAST or not self._working:
+            self.context.hurry.end(self)
 
     async def _perform(self, steps: Sequence[Step]) -> None:
         """Going forward, a step that fails ends the row and the migration; going back, every step is tried."""
@@ -214,7 +225,7 @@ class Migration:
         """In order, and not in the switchover's way: what a restart needs is in the journal already."""
         while True:
             record = await self._writes.get()
-            if record.state in _BUSY:
+            if State(record.state) in _BUSY:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ended.wait(), _LATER_S)
             if self._writes.empty():

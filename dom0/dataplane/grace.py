@@ -9,8 +9,11 @@ from __future__ import annotations
 import ctypes
 import os
 
+from dom0.dataplane.priority import CHANGING
+
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283}[os.uname().machine]
 _GLOBAL = 1
+_ABOVE_HURRY = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -26,18 +29,19 @@ def wait_for_hands() -> bool:
     A thread of real-time priority cannot run on a processor that is in the middle of a softirq; so this one visits them all. Falls
     back to :func:`wait_for_frames_under_way` where it may not (a container, a cpuset). Call it in a thread.
     """
-    usual, allowed = os.sched_getparam(0), os.sched_getaffinity(0)
+    allowed = os.sched_getaffinity(0)
     if len(allowed) < (os.cpu_count() or 1):
         return wait_for_frames_under_way()
-    policy = os.sched_getscheduler(0)
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    except PermissionError:
-        return wait_for_frames_under_way()
-    try:
-        for processor in allowed:
-            os.sched_setaffinity(0, {processor})
-    finally:
-        os.sched_setaffinity(0, allowed)
-        os.sched_setscheduler(0, policy, usual)
+    with CHANGING:
+        usual, policy = os.sched_getparam(0), os.sched_getscheduler(0)
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_ABOVE_HURRY))
+        except PermissionError:
+            return wait_for_frames_under_way()
+        try:
+            for processor in allowed:
+                os.sched_setaffinity(0, {processor})
+        finally:
+            os.sched_setaffinity(0, allowed)
+            os.sched_setscheduler(0, policy, usual)
     return True

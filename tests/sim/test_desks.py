@@ -99,6 +99,7 @@ def judge(world: World) -> str:
             continue
         assert all(port.closed for port in host.ports), name
         assert not [one for one in host.store.journals if not one.startswith("stretch:")], name
+        assert not (host.alive and host.priorities and host.priorities[-1]), f"{name} keeps its priority"
         for record in host.store.records.values():
             expected = State.DONE if place == "b" else State.ROLLED_BACK
             assert record.state == expected.value, (name, record.state, place, record.error)

@@ -15,6 +15,7 @@ from dom0.context import Context
 from dom0.dataplane.destination_port import Opened
 from dom0.dataplane.gate import GateCounts
 from dom0.dataplane.port_settings import PortSettings
+from dom0.dataplane.priority import Hurry
 from dom0.dataplane.source_port import Released
 from dom0.desk import Desk
 from dom0.hook_call import HookCall
@@ -186,8 +187,11 @@ class Host:
         domains: Any = Domains(world, name)
         store: Any = self.store
         peers: Any = {other: Wire(world, name, other)}
+        self.priorities: list[bool] = []
+        """What the switchovers made of this host's priority."""
+        hurry = Hurry(self.priorities.append)
         self.context = Context(
-            config, store, None, domains, MemoryMarks(), Routers(config, domains, store), peers
+            config, store, None, domains, MemoryMarks(), Routers(config, domains, store), peers, hurry=hurry
         )  # type: ignore[arg-type]
         self.desk = Desk(self.context)
 
