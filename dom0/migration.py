@@ -20,6 +20,7 @@ from dom0.claim import Wire
 from dom0.context import Context
 from dom0.dataplane.gate import Bounds
 from dom0.dataplane.port_settings import PortSettings
+from dom0.dataplane.priority import guest_process
 from vmnet.actions import Action, Kind
 from vmnet.errors import VmnetError, WaitTimeoutError
 from vmnet.machine import FINAL, Event, IllegalTransition, Role, State, Step, can_roll_back, step
@@ -46,6 +47,8 @@ CRASH_AT = "VMNET_CRASH_AT"
 
 _BUSY = {State.SWITCHOVER, State.STOPPED, State.EXPECTING, State.RESUMED}
 """The guest is stopping or has just begun to run: the host is its own then, we hurry, and what is written of that can wait."""
+_STILL = {State.STOPPED, State.EXPECTING}
+"""Its hypervisor sends or receives the rest of it, and does nothing else."""
 _LAST = {State.OPEN, State.ROLLING_BACK}
 """Whose steps still let the guest have what waits for it."""
 _LATER_S = 0.25
@@ -72,6 +75,8 @@ class Migration:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deadline: asyncio.TimerHandle | None = None
         self._waiting = state
+        self._guest: int | None = None
+        """The guest's QEMU, while it has our priority."""
         self.steps: dict[Step, Callable[[], Awaitable[None]]] = {}
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -154,10 +159,18 @@ class Migration:
 
     def _hurry(self) -> None:
         """From when the guest is about to stop until it has what waited for it, and no longer: cleaning up would be in its way."""
+        hurry = self.context.hurry
         if self.state in _BUSY:
-            self.context.hurry.begin(self)
+            hurry.begin(self, os.getpid())
         elif self.state not in _LAST or not self._working:
-            self.context.hurry.end(self)
+            hurry.end(self, os.getpid())
+        if self.state in _STILL and self._guest is None:
+            self._guest = guest_process(self.record.name)
+            if self._guest is not None:
+                hurry.begin(self, self._guest)
+        elif self.state not in _STILL and self._guest is not None:
+            hurry.end(self, self._guest)
+            self._guest = None
 
     async def _perform(self, steps: Sequence[Step]) -> None:
         """Going forward, a step that fails ends the row and the migration; going back, every step is tried."""

@@ -189,7 +189,7 @@ class Host:
         peers: Any = {other: Wire(world, name, other)}
         self.priorities: list[bool] = []
         """What the switchovers made of this host's priority."""
-        hurry = Hurry(self.priorities.append)
+        hurry = Hurry(lambda process, on: self.priorities.append(on))
         self.context = Context(
             config, store, None, domains, MemoryMarks(), Routers(config, domains, store), peers, hurry=hurry
         )  # type: ignore[arg-type]

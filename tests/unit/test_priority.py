@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -14,17 +15,18 @@ from dom0.dataplane.priority import Hurry
 
 def test_lasts_from_the_first_to_the_last_holder() -> None:
     async def test() -> None:
-        changes: list[bool] = []
-        hurry = Hurry(changes.append)
-        hurry.end("nobody")
-        hurry.begin("a")
-        hurry.begin("a")
-        hurry.begin("b")
-        hurry.end("a")
-        assert changes == [True]
-        hurry.end("b")
-        hurry.end("b")
-        assert changes == [True, False]
+        changes: list[tuple[int, bool]] = []
+        hurry = Hurry(lambda process, on: changes.append((process, on)))
+        hurry.end("nobody", 1)
+        hurry.begin("a", 1)
+        hurry.begin("a", 1)
+        hurry.begin("b", 1)
+        hurry.begin("b", 2)
+        hurry.end("a", 1)
+        assert changes == [(1, True), (2, True)]
+        hurry.end("b", 1)
+        hurry.end("b", 1)
+        assert changes == [(1, True), (2, True), (1, False)]
 
     asyncio.run(test())
 
@@ -34,13 +36,21 @@ def test_nobody_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test() -> None:
         given_back = asyncio.Event()
-        hurry = Hurry(lambda on: None if on else given_back.set())
-        hurry.begin("a")
+        hurry = Hurry(lambda process, on: None if on else given_back.set())
+        hurry.begin("a", 1)
         await asyncio.wait_for(given_back.wait(), 5)
-        hurry.begin("a")  # another switchover of the same
-        hurry.end("a")
+        hurry.begin("a", 1)  # another switchover of the same
+        hurry.end("a", 1)
 
     asyncio.run(test())
+
+
+def test_whose_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is not there, holds no number, or names a process that is no QEMU: none."""
+    monkeypatch.setattr(priority, "_PID_FILES", tmp_path)
+    for name, text in (("junk", "x"), ("gone", "999999999"), ("other", str(os.getpid()))):
+        (tmp_path / f"{name}.pid").write_text(text)
+    assert [priority.guest_process(one) for one in ("none", "junk", "gone", "other")] == [None] * 4
 
 
 @pytest.mark.root
@@ -55,7 +65,7 @@ def test_all_threads_and_back() -> None:
 
     early = threading.Thread(target=work)
     early.start()
-    priority.real_time(True)
+    priority.real_time(os.getpid(), True)
     try:
         late = threading.Thread(target=work)
         late.start()
@@ -64,6 +74,6 @@ def test_all_threads_and_back() -> None:
         early.join()
         late.join()
     finally:
-        priority.real_time(False)
+        priority.real_time(os.getpid(), False)
     assert seen == [os.SCHED_RR, os.SCHED_RR]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
