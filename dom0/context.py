@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dom0.dataplane import priority
 from dom0.dataplane.priority import Hurry
 from dom0.marks import HookMarks
 from dom0.router.registry import Routers
@@ -26,7 +27,8 @@ class Context:
     routers: Routers
     peers: dict[str, PeerClient] = field(default_factory=dict)
     publish: Callable[[str, dict[str, Any]], None] = lambda migration_id, event: None
-    hurry: Hurry = field(default_factory=Hurry)
+    hurry: Hurry = field(default_factory=lambda: Hurry(priority.real_time))
+    favour: Hurry = field(default_factory=lambda: Hurry(priority.favour))
 
     @property
     def host(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from dom0 import doctor, recovery
 from dom0.context import Context
 from dom0.control_server import ControlServer
+from dom0.dataplane import priority
 from dom0.desk import Desk
 from dom0.marks import HookMarks
 from dom0.router.registry import Routers
@@ -66,6 +67,8 @@ class Daemon:
             stack.push_async_callback(peer.close)
         marks = HookMarks(config.daemon.socket.parent)
         marks.clear()
+        priority.calm()
+        stack.callback(priority.calm)
         domains = Domains(connection)
         routers = Routers(config, domains, store)
         self.context = Context(config, store, connection, domains, marks, routers, peers, self._publish)

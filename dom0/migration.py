@@ -170,6 +170,8 @@ class Migration:
                 hurry.begin(self, self._guest)
         elif self.state not in _STILL and self._guest is not None:
             hurry.end(self, self._guest)
+            if self.state is State.RESUMED and self.role is Role.DESTINATION:
+                self.context.favour.begin(self, self._guest)
             self._guest = None
 
     async def _perform(self, steps: Sequence[Step]) -> None:

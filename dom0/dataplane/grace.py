@@ -13,7 +13,7 @@ from dom0.dataplane.priority import CHANGING
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283}[os.uname().machine]
 _GLOBAL = 1
-_ABOVE_HURRY = 2
+_ABOVE_HURRY = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

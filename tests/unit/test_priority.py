@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dom0.dataplane import priority
 from dom0.dataplane.priority import Hurry
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def test_lasts_from_the_first_to_the_last_holder() -> None:
@@ -53,9 +57,56 @@ def test_whose_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [priority.guest_process(one) for one in ("none", "junk", "gone", "other")] == [None] * 4
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_all_threads_and_back() -> None:
+@pytest.fixture
+def process() -> Iterator[int]:
+    """Somebody else's process, ordinary in every way."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        os.setpriority(os.PRIO_PROCESS, child.pid, 0)
+        os.sched_setscheduler(child.pid, os.SCHED_OTHER, os.sched_param(0))
+        yield child.pid
+        child.kill()
+
+
+@needs_root
+def test_given_and_taken_back(process: int) -> None:
+    priority.real_time(process, True)
+    assert os.sched_getscheduler(process) == os.SCHED_RR
+    priority.real_time(process, False)
+    assert os.sched_getscheduler(process) == os.SCHED_OTHER
+    priority.favour(process, True)
+    assert os.getpriority(os.PRIO_PROCESS, process) < 0
+    priority.favour(process, False)
+    assert os.getpriority(os.PRIO_PROCESS, process) == 0
+
+
+@needs_root
+@pytest.mark.parametrize("on", [True, False])
+def test_what_the_operator_gave_stays(process: int, on: bool) -> None:
+    os.sched_setscheduler(process, os.SCHED_FIFO, os.sched_param(3))
+    os.setpriority(os.PRIO_PROCESS, process, -5)
+    priority.real_time(process, on)
+    priority.favour(process, on)
+    assert os.sched_getscheduler(process) == os.SCHED_FIFO
+    assert os.sched_getparam(process).sched_priority == 3
+    assert os.getpriority(os.PRIO_PROCESS, process) == -5
+
+
+@needs_root
+def test_what_a_killed_daemon_left_is_taken_back(
+    process: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(priority, "_PID_FILES", tmp_path)
+    monkeypatch.setattr(priority, "guest_process", lambda name: int((tmp_path / f"{name}.pid").read_text()))
+    (tmp_path / "vm1.pid").write_text(str(process))
+    priority.real_time(process, True)
+    priority.favour(process, True)
+    priority.calm()
+    assert os.sched_getscheduler(process) == os.SCHED_OTHER
+    assert os.getpriority(os.PRIO_PROCESS, process) == 0
+
+
+@needs_root
+def test_all_threads() -> None:
     """Also one that was started before, and one that is started meanwhile."""
     go, seen = threading.Event(), []
 
@@ -69,7 +120,6 @@ def test_all_threads_and_back() -> None:
     try:
         late = threading.Thread(target=work)
         late.start()
-        assert os.sched_getscheduler(0) == os.SCHED_RR
         go.set()
         early.join()
         late.join()
