@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vmnet.bench import fib_stage
+from vmnet.bench import fib_stage, result_file
 from vmnet.bench.child import PIPES, Child
 from vmnet.bench.fib_stage import Bird, Frr, Namespace, veth
 from vmnet.errors import LabError, VmnetError
@@ -69,9 +69,7 @@ def document(machine: dict[str, Any], rows: Sequence[FibRow]) -> dict[str, Any]:
 
 def write(file: Path, machine: dict[str, Any], rows: Sequence[FibRow]) -> None:
     """Replaces the file in one step."""
-    new = file.with_name(file.name + ".new")
-    new.write_text(json.dumps(document(machine, rows), indent=1) + "\n")
-    new.replace(file)
+    result_file.replace(file, document(machine, rows))
 
 
 class Router:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vmnet.bench import forward_kernel, forward_rows
+from vmnet.bench import forward_kernel, forward_rows, result_file
 from vmnet.bench.child import PIPES, Child
 from vmnet.bench.forward_rows import Case, Row
 from vmnet.bench.forward_vm import RouterVm, router_vm
@@ -114,9 +114,7 @@ def write(file: Path, machine: Mapping[str, Any], rows: Sequence[Row]) -> None:
         "rows": [row.to_json() for row in rows],
         "summary": summary,
     }
-    new = file.with_name(file.name + ".new")
-    new.write_text(json.dumps(document, indent=1) + "\n")
-    new.replace(file)
+    result_file.replace(file, document)
 
 
 def describe(row: Row) -> str:

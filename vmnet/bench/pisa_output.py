@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vmnet.bench import result_file
 from vmnet.bench.pisa_rows import Row, summarise
 from vmnet.errors import ConfigError
 from vmnet.report import table
@@ -41,9 +42,7 @@ def document(machine: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
 
 def write(file: Path, machine: Mapping[str, Any], rows: Sequence[Row]) -> None:
     """Replaces the file in one step."""
-    new = file.with_name(file.name + ".new")
-    new.write_text(json.dumps(document(machine, rows), indent=1) + "\n")
-    new.replace(file)
+    result_file.replace(file, document(machine, rows))
 
 
 def read_rows(file: Path) -> list[Row]:

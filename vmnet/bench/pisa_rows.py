@@ -9,7 +9,7 @@ from typing import Any
 from vmnet.bench.flaps import Look, flaps
 from vmnet.bench.flow_count import FlowResult
 from vmnet.bench.libvirt_job import Job
-from vmnet.bench.rows import spread
+from vmnet.bench.rows import spreads
 
 MEASURED = (
     "sent",
@@ -184,25 +184,14 @@ def _moved(moved: Moved | None) -> dict[str, Any]:
 
 def summarise(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """One entry for each case and for its control, in the order of first appearance."""
-    groups: dict[tuple[Case, bool], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.case, row.control), []).append(row)
-    return [_entry(case, control, group) for (case, control), group in groups.items()]
+    return [{**entry, **_counted(good)} for entry, good in spreads(rows, MEASURED)]
 
 
-def _entry(case: Case, control: bool, group: Sequence[Row]) -> dict[str, Any]:
-    good = [row for row in group if not row.error]
-    entry: dict[str, Any] = {
-        **asdict(case),
-        "control": control,
-        "runs": len(good),
-        "errors": len(group) - len(good),
+def _counted(good: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "sent_in_all": sum(row.sent or 0 for row in good),
+        "lost_in_all": sum(row.lost or 0 for row in good),
+        "lost_none": sum(row.lost == 0 for row in good),
+        "flapped": sum(bool(row.flapped) for row in good),
+        "routes_kept": sum(row.routes_before == row.routes_after for row in good),
     }
-    for name in MEASURED:
-        entry[name] = spread([value for row in good if (value := getattr(row, name)) is not None])
-    entry["sent_in_all"] = sum(row.sent or 0 for row in good)
-    entry["lost_in_all"] = sum(row.lost or 0 for row in good)
-    entry["lost_none"] = sum(row.lost == 0 for row in good)
-    entry["flapped"] = sum(bool(row.flapped) for row in good)
-    entry["routes_kept"] = sum(row.routes_before == row.routes_after for row in good)
-    return entry

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 Direction = Mapping[str, Any]
 MEASURED = (
@@ -146,22 +146,38 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
 
 def summarise(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """One entry for each case and for its control, in the order of first appearance."""
-    groups: dict[tuple[Case, bool], list[Row]] = {}
+    return [{**entry, **_counted(good)} for entry, good in spreads(rows, MEASURED)]
+
+
+def _counted(good: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "guest_went_back": sum(bool(row.guest_resent or row.guest_forgot) for row in good),
+        "lost_none": sum(row.lost == 0 for row in good),
+    }
+
+
+class Measurement(Protocol):
+    """What a row of any bench of migrations has. ``case``: a dataclass, what is varied."""
+
+    @property
+    def case(self) -> Any: ...
+    @property
+    def control(self) -> bool: ...
+    @property
+    def error(self) -> str: ...
+
+
+R = TypeVar("R", bound=Measurement)
+
+
+def spreads(rows: Iterable[R], measured: Sequence[str]) -> Iterator[tuple[dict[str, Any], list[R]]]:
+    """For each case and its control, in the order of first appearance: how what was ``measured`` spreads, and its good rows."""
+    groups: dict[tuple[Any, bool], list[R]] = {}
     for row in rows:
         groups.setdefault((row.case, row.control), []).append(row)
-    return [_entry(case, control, group) for (case, control), group in groups.items()]
-
-
-def _entry(case: Case, control: bool, group: Sequence[Row]) -> dict[str, Any]:
-    good = [row for row in group if not row.error]
-    entry: dict[str, Any] = {
-        **asdict(case),
-        "control": control,
-        "runs": len(good),
-        "errors": len(group) - len(good),
-    }
-    for name in MEASURED:
-        entry[name] = spread([value for row in good if (value := getattr(row, name)) is not None])
-    entry["guest_went_back"] = sum(bool(row.guest_resent or row.guest_forgot) for row in good)
-    entry["lost_none"] = sum(row.lost == 0 for row in good)
-    return entry
+    for (case, control), group in groups.items():
+        good = [row for row in group if not row.error]
+        entry = {**asdict(case), "control": control, "runs": len(good), "errors": len(group) - len(good)}
+        for name in measured:
+            entry[name] = spread([value for row in good if (value := getattr(row, name)) is not None])
+        yield entry, good
