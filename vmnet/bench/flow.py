@@ -94,21 +94,11 @@ class Flow:
         while now < end and not self._stopped and len(self._sent_ns) < _MOST_PACKETS:
             if now - wake > late:
                 base, base_seq, wake = now, len(self._sent_ns), now
-            self._send_due(base_seq + (now - base) * self.rate_pps // 1_000_000_000 + 1)
+            self._out.send_due(self._sent_ns, base_seq + (now - base) * self.rate_pps // 1_000_000_000 + 1)
             self._in.read()
             wake += max(_TICK_NS, 1_000_000_000 // self.rate_pps)
             time.sleep(max(0, wake - time.monotonic_ns()) / 1e9)
             now = time.monotonic_ns()
-
-    def _send_due(self, due: int) -> None:
-        seq = len(self._sent_ns)
-        while seq < due:
-            now = time.time_ns()
-            went = self._out.send(seq, due - seq)
-            if not went:
-                return
-            self._sent_ns.extend([now] * went)
-            seq += went
 
     def _await_silence(self) -> None:
         """Until all that was sent is there, or nothing has come for a while."""

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from array import array
 
 from vmnet.probe import wire
@@ -135,6 +136,17 @@ class Sender:
             _passing("sendmmsg")
             return 0
         return went
+
+    def send_due(self, sent_ns: array[int], due: int) -> None:
+        """Sends until ``due`` packets have gone, or the queue is full; ``sent_ns`` grows by when each went (Unix clock, ns)."""
+        seq = len(sent_ns)
+        while seq < due:
+            now = time.time_ns()
+            went = self.send(seq, due - seq)
+            if not went:
+                return
+            sent_ns.extend([now] * went)
+            seq += went
 
     def repeat(self) -> int:
         """Sends the whole buffer once more, whatever its numbers are; how many packets went."""

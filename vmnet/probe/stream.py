@@ -125,7 +125,7 @@ class Meter:
         while now < end and not self._stopped:
             if now - wake > LATE_NS:
                 base, base_seq, wake = now, len(self._sent_ns), now
-            self._send_due(base_seq + (now - base) * rate // 1_000_000_000 + 1)
+            self._out.send_due(self._sent_ns, base_seq + (now - base) * rate // 1_000_000_000 + 1)
             self._in.read()
             if progress and now - shown > PROGRESS_S * 1e9:
                 shown = now
@@ -133,16 +133,6 @@ class Meter:
             wake += tick
             time.sleep(max(0, wake - time.monotonic_ns()) / 1e9)
             now = time.monotonic_ns()
-
-    def _send_due(self, due: int) -> None:
-        seq = len(self._sent_ns)
-        while seq < due:
-            now = time.time_ns()
-            went = self._out.send(seq, due - seq)
-            if not went:
-                return
-            self._sent_ns.extend([now] * went)
-            seq += went
 
     def _progress(self, seconds: float) -> Progress:
         """From the last packet alone: its own number and what it acknowledges."""
