@@ -31,8 +31,7 @@ MARK: Final = 0x766D6E74
 _TC_UNSPEC, _TC_SHOT = -1, 2
 _REDIRECT = 23  # BPF_FUNC_redirect
 # struct __sk_buff (linux/bpf.h)
-_SKB_LEN, _SKB_MARK, _SKB_DATA, _SKB_DATA_END = 0, 8, 76, 80
-_SKB_WIRE_LEN = 160
+SKB_LEN, SKB_MARK, SKB_PROTOCOL, SKB_VLAN_PRESENT, SKB_DATA, SKB_DATA_END = 0, 8, 16, 20, 76, 80
 
 
 class Mode(IntEnum):
@@ -73,9 +72,11 @@ class Word(IntEnum):
     CONTROL = 168
     NO_TAP = 176
     MUTED = 184
+    PATIENCE = 192
+    PROLONGED = 200
 
 
-SHARED_BYTES: Final = 192
+SHARED_BYTES: Final = 208
 
 
 def increment(code: Program, word: Word) -> None:
@@ -115,7 +116,7 @@ def gate_code(map_fd: int) -> bytes:
     """The program for a tap's egress; ``map_fd`` is the shared array of :data:`SHARED_BYTES`."""
     code = Program()
     begin(code, map_fd)
-    code.load(W, R2, R6, _SKB_MARK)
+    code.load(W, R2, R6, SKB_MARK)
     code.jump_if("eq", R2, MARK, "marked")
     code.load(DW, R5, R7, Word.MODE)
     code.jump_if("eq", R5, Mode.DIVERT, "divert")
@@ -127,7 +128,7 @@ def begin(code: Program, map_fd: int) -> None:
     """R6: the frame's context; R7: the shared memory; R8: the frame's length in bytes."""
     code.mov_reg(R6, R1)
     code.map_value(R7, map_fd)
-    code.load(W, R8, R6, _SKB_LEN)
+    code.load(W, R8, R6, SKB_LEN)
 
 
 def lane(code: Program) -> None:
@@ -186,7 +187,7 @@ def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
     _compare_source(code, guest_mac, "reflected")
     _drop_group_if_told(code)
     code.mov(R3, MARK)
-    code.store(W, R6, _SKB_MARK, R3)
+    code.store(W, R6, SKB_MARK, R3)
     code.mov(R1, tap_ifindex)
     code.mov(R2, 0)
     code.call(_REDIRECT)
@@ -200,8 +201,8 @@ def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
 
 def _header_in_r2(code: Program) -> None:
     """R2: the Ethernet header; a frame too short to have one goes to ``drop``."""
-    code.load(W, R2, R6, _SKB_DATA)
-    code.load(W, R3, R6, _SKB_DATA_END)
+    code.load(W, R2, R6, SKB_DATA)
+    code.load(W, R3, R6, SKB_DATA_END)
     code.mov_reg(R4, R2)
     code.alu("add", R4, 14)
     code.jump_if_reg("gt", R4, R3, "drop")

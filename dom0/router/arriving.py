@@ -55,6 +55,7 @@ class RouterArriving:
         )
         for failure in filter(None, made):
             raise failure
+        self.router.be_patient()
 
     async def fib(self, message: Mapping[str, Any]) -> None:
         """A part of the source's FIB, or a change of it. PeerError if it is malformed."""

@@ -15,7 +15,8 @@ from dom0.router.session import Heard, Keepalive, Key, Unanswerable, Why
 SINGLE_HOP_PORT, MULTIHOP_PORT = 3784, 4784
 _CONTROL = struct.Struct("!BBBBIIIII")
 _UP = 3
-_POLL, _FINAL, _AUTHENTICATION, _DEMAND, _MULTIPOINT = 0x20, 0x10, 0x04, 0x02, 0x01
+AUTHENTICATION = 0x04
+_POLL, _FINAL, _DEMAND, _MULTIPOINT = 0x20, 0x10, 0x02, 0x01
 _US_A_SECOND = 1_000_000
 
 
@@ -39,7 +40,7 @@ class Control:
 
     def sound(self) -> bool:
         """Whether a receiver takes it (RFC 5880, 6.8.6); an authentication section may make it longer."""
-        long_enough = self.length >= 26 if self.flags & _AUTHENTICATION else self.length == _CONTROL.size
+        long_enough = self.length >= 26 if self.flags & AUTHENTICATION else self.length == _CONTROL.size
         known = self.first >> 5 == 1 and not self.flags & _MULTIPOINT and self.mine != 0
         return known and long_enough and self.multiplier > 0 and (self.yours != 0 or self.state < 2)
 
@@ -88,7 +89,7 @@ def _control(frame: bytes) -> tuple[Packet, Key, Control] | None:
 def _unanswerable(packet: Packet, control: Control) -> Why | None:
     if not control.sound() or not udp_is_sound(packet):
         return Why.MALFORMED
-    if control.flags & _AUTHENTICATION:
+    if control.flags & AUTHENTICATION:
         return Why.AUTHENTICATED
     if control.state != _UP:
         return Why.NOT_UP

@@ -55,6 +55,7 @@ class RouterLeaving:
         )
         for failure in filter(None, made):
             raise failure
+        self.router.be_patient()
 
     async def clone(self) -> None:
         """All of the FIB, then every change of it, until the links have moved. VmnetError if the destination does not take it."""
@@ -145,5 +146,7 @@ class RouterLeaving:
     async def close(self, gone: bool) -> None:
         """``gone``: the router runs elsewhere; a tunnel that has become a link stays."""
         self.router.on_change = lambda messages: None
+        if not gone:
+            self.router.patience_ends_later()
         for wire, link in self.links:
             await asyncio.to_thread(link.close, gone and wire.stretched)

@@ -80,6 +80,15 @@ class RouterPort(GateMemory):
     def talk(self, on: bool) -> None:
         self.set(Word.TALK, int(on))
 
+    @property
+    def patience(self) -> int:
+        """So many times as long as they ask for the VM waits for its BFD neighbours (0: as they ask)."""
+        return self.get(Word.PATIENCE)
+
+    @patience.setter
+    def patience(self, factor: int) -> None:
+        self.set(Word.PATIENCE, factor)
+
     def connect_tap(self, tap: str) -> None:
         """Control goes to ``tap``; what the VM sends there comes in here. The tap must be on no bridge."""
         wire.attach(tap, self.name, ingress=True)

@@ -92,6 +92,7 @@ class Router:
         self.watches: dict[bytes, KeepaliveWatch] = {}
         """By MAC: what the VM says to keep its sessions."""
         self._voices: list[Voice] = []
+        self._patience_ends: asyncio.TimerHandle | None = None
         self.on_change: Callable[[bytes], None] = lambda messages: None
         self._lock = asyncio.Lock()
 
@@ -227,6 +228,22 @@ class Router:
     def hush_later(self) -> None:
         """The VM runs, and will speak."""
         asyncio.get_running_loop().call_later(SPEAKS_WITHIN_S, self.hush)
+        self.patience_ends_later()
+
+    def be_patient(self) -> None:
+        """The VM is about to move: it must not take its neighbours for dead only because it is slow to read what they say."""
+        self._set_patience(self.config.router.bfd_patience)
+
+    def patience_ends_later(self) -> None:
+        """The VM runs, and will read."""
+        self._patience_ends = asyncio.get_running_loop().call_later(SPEAKS_WITHIN_S, self._set_patience, 0)
+
+    def _set_patience(self, factor: int) -> None:
+        if self._patience_ends is not None:
+            self._patience_ends.cancel()
+            self._patience_ends = None
+        for port in self.plane.ports.values():
+            port.patience = factor
 
     def hush(self) -> None:
         """Nobody speaks for the VM any more. Repeatable."""
@@ -260,6 +277,7 @@ class Router:
     async def stop(self) -> None:
         """We end; the kernel goes on forwarding."""
         self._unwatch()
+        self._set_patience(0)
         await self.sessions.close()
         self.fib.close()
         self.plane.close()
@@ -271,6 +289,7 @@ class Router:
                 self.plane.set_mode(Mode.SLOW)
                 await self._give_back(taps)
             self._unwatch()
+            self._set_patience(0)
             await self.sessions.close()
             self.fib.close()
             await asyncio.to_thread(self.plane.remove)

@@ -18,7 +18,8 @@ anything else (IS-IS, LLDP, MPLS, VLAN tags)                the VM              
 =========================================================== ======================= =========================================
 
 Control always goes to the VM's tap, where the VM's own gate (:mod:`dom0.dataplane.gate_program`) holds or diverts it while the VM
-moves. Data obeys this port's own mode; ``SLOW`` sends everything to the VM (a data plane without routes yet).
+moves; on the way its neighbours' BFD packets are changed if ``PATIENCE`` is set (:mod:`dom0.router.patience`). Data obeys this port's
+own mode; ``SLOW`` sends everything to the VM (a data plane without routes yet).
 """
 
 from __future__ import annotations
@@ -29,14 +30,28 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network
 
 from dom0.dataplane.bpf_asm import DW, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, B, H, Program, W
-from dom0.dataplane.gate_program import MARK, Mode, Word, begin, finish, increment, lane, redirect
+from dom0.dataplane.gate_program import (
+    MARK,
+    SKB_DATA,
+    SKB_DATA_END,
+    SKB_MARK,
+    SKB_PROTOCOL,
+    SKB_VLAN_PRESENT,
+    Mode,
+    Word,
+    begin,
+    finish,
+    increment,
+    lane,
+    redirect,
+)
+from dom0.router.patience import prolong
 from vmnet.control_rules import ControlRule
 
 ADDRESS_KEY_BYTES = 16
 MOST_ADDRESSES = 4096
 
 _LOOKUP, _CLONE_REDIRECT, _PULL = 1, 13, 39
-_SKB_MARK, _SKB_PROTOCOL, _SKB_VLAN_PRESENT, _SKB_DATA, _SKB_DATA_END = 8, 16, 20, 76, 80
 _TC_UNSPEC, _TC_SHOT = -1, 2
 _KEY = -16
 """On the stack: the address looked up, IPv4 as ::ffff:a.b.c.d."""
@@ -71,7 +86,7 @@ def split_code(map_fd: int, addresses_fd: int, rules: Sequence[ControlRule]) -> 
     code.label("lane")
     code.load(DW, R5, R7, Word.MODE)
     code.jump_if("eq", R5, Mode.DIVERT, "divert")
-    code.load(W, R2, R6, _SKB_MARK)
+    code.load(W, R2, R6, SKB_MARK)
     code.jump_if("eq", R2, MARK, "marked")
     lane(code)
     return code.assemble()
@@ -97,9 +112,9 @@ def talk_code(map_fd: int) -> bytes:
 def _classify(code: Program, addresses_fd: int, rules: Sequence[ControlRule]) -> None:
     """Ends at one of the labels "control", "both", "lane" (to the namespace whatever the VM does) or "data"."""
     _frame_in_r9(code)
-    code.load(W, R5, R6, _SKB_VLAN_PRESENT)
+    code.load(W, R5, R6, SKB_VLAN_PRESENT)
     code.jump_if("ne", R5, 0, "control")
-    code.load(W, R5, R6, _SKB_PROTOCOL)
+    code.load(W, R5, R6, SKB_PROTOCOL)
     code.jump_if("eq", R5, socket.htons(0x0806), "arp")
     # an announcement that both ways must carry: it is the end marker of either
     code.jump_if("eq", R5, socket.htons(0x8035), "both")
@@ -112,8 +127,8 @@ def _classify(code: Program, addresses_fd: int, rules: Sequence[ControlRule]) ->
 
 def _frame_in_r9(code: Program) -> None:
     """R9: the frame, R3: its end; a large frame's headers are brought into its linear part first."""
-    code.load(W, R9, R6, _SKB_DATA)
-    code.load(W, R3, R6, _SKB_DATA_END)
+    code.load(W, R9, R6, SKB_DATA)
+    code.load(W, R3, R6, SKB_DATA_END)
     code.jump_if("lt", R8, _HEADERS, "linear")
     _room(code, _HEADERS, "pull")
     code.jump("linear")
@@ -121,8 +136,8 @@ def _frame_in_r9(code: Program) -> None:
     code.mov_reg(R1, R6)
     code.mov(R2, _HEADERS)
     code.call(_PULL)
-    code.load(W, R9, R6, _SKB_DATA)
-    code.load(W, R3, R6, _SKB_DATA_END)
+    code.load(W, R9, R6, SKB_DATA)
+    code.load(W, R3, R6, SKB_DATA_END)
     code.label("linear")
     _room(code, _ETHER, "control")
 
@@ -289,12 +304,13 @@ def _port_range(code: Program, offset: int, ports: tuple[int, int], end: str) ->
 
 def _control(code: Program) -> None:
     code.label("control")
-    code.load(W, R2, R6, _SKB_MARK)
+    code.load(W, R2, R6, SKB_MARK)
     code.jump_if("eq", R2, MARK, "to tap")
     code.load(DW, R5, R7, Word.MODE)
     code.jump_if("eq", R5, Mode.BLOCK, "block")
     code.label("to tap")
     increment(code, Word.CONTROL)
+    prolong(code)
     code.load(DW, R5, R7, Word.TAP_IFINDEX)
     code.jump_if("eq", R5, 0, "no tap")
     redirect(code, Word.TAP_IFINDEX)
@@ -312,7 +328,7 @@ def _both(code: Program) -> None:
     code.label("both")
     code.load(DW, R5, R7, Word.MODE)
     code.jump_if("eq", R5, Mode.SLOW, "to tap")
-    code.load(W, R2, R6, _SKB_MARK)
+    code.load(W, R2, R6, SKB_MARK)
     code.jump_if("eq", R2, MARK, "lane")
     code.jump_if("eq", R5, Mode.BLOCK, "block")
     code.mov_reg(R1, R6)

@@ -123,6 +123,7 @@ class Router:
     keep_s: int = _setting(120, checks.integer(0, 86_400, "s"))
     settle_s: int = _setting(3, checks.integer(1, 3600, "s"))
     restart_s: int = _setting(30, checks.integer(0, 3600, "s"))
+    bfd_patience: int = _setting(4, checks.integer(1, 80, "times"))
     control: tuple[str, ...] = _setting((), checks.list_of(checks.control_rule))
 
 
