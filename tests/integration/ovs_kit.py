@@ -1,0 +1,137 @@
+"""Open vSwitch for tests: each switch has its own database, daemon and namespace, and ends with the test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from dataplane_kit import Host, die_with_parent, until, veth
+
+from controller_bridge.address import Address
+from controller_bridge.paths import Hop
+from controller_bridge.paths import Path as FlowPath
+
+SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+_LIMIT_S = 20.0
+
+
+class Ovs:
+    """One bridge, named like the switch. Its OpenFlow ports are numbered in the order in which they are added, from 1."""
+
+    def __init__(self, name: str, protocols: str = "OpenFlow13,OpenFlow14") -> None:
+        self.name, self.host = name, Host()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder()))
+        self._protocols = protocols
+        self._ports: list[str] = []
+        self._daemons: list[subprocess.Popen[bytes]] = []
+        subprocess.run(["ovsdb-tool", "create", self.folder / "conf.db", SCHEMA], check=True)
+        self.start()
+        self.vsctl(
+            *("add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", "fail_mode=secure"),
+            *("--", "set", "bridge", name, f"protocols={protocols}"),
+        )
+
+    @property
+    def address(self) -> Address:
+        return Address("unix", str(self.folder / f"{self.name}.mgmt"))
+
+    def start(self) -> None:
+        """The daemons; also again, after :meth:`kill`."""
+        remote = f"punix:{self.folder}/db.sock"
+        self._run("ovsdb-server", "conf.db", f"--remote={remote}")
+        until((self.folder / "db.sock").exists, _LIMIT_S, "ovsdb-server listens")
+        if not self._ports:
+            self.vsctl("--no-wait", "init")
+        self._run("ovs-vswitchd", f"unix:{self.folder}/db.sock")
+        until((self.folder / "ovs-vswitchd.ctl").exists, _LIMIT_S, "ovs-vswitchd listens")
+
+    def _run(self, program: str, *words: str) -> None:
+        argv = [
+            program,
+            *words,
+            f"--unixctl={self.folder}/{program}.ctl",
+            "-vconsole:off",
+            f"--log-file={self.folder}/{program}.log",
+        ]
+        with self.host:
+            self._daemons.append(
+                subprocess.Popen(
+                    argv, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "OVS_RUNDIR": str(self.folder)}, preexec_fn=die_with_parent,
+                )
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """As power fails: both daemons at once."""
+        for one in self._daemons:
+            one.kill()
+            one.wait()
+        self._daemons = []
+        for name in ("db.sock", "ovs-vswitchd.ctl", f"{self.name}.mgmt"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def vsctl(self, *words: str) -> str:
+        return self._tool("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=10", *words)
+
+    def ofctl(self, command: str, *words: str) -> str:
+        return self._tool("ovs-ofctl", "-O", "OpenFlow14", command, f"unix:{self.address.host}", *words)
+
+    def _tool(self, *words: str) -> str:
+        said = subprocess.run(words, capture_output=True, text=True, timeout=30)
+        assert said.returncode == 0, (words, said.stderr)
+        return said.stdout
+
+    def add_port(self, device: str) -> int:
+        """A device of this switch's namespace; its OpenFlow number."""
+        self._ports.append(device)
+        number = len(self._ports)
+        self.vsctl(
+            "add-port", self.name, device, "--", "set", "interface", device, f"ofport_request={number}"
+        )
+        found = json.loads(self.vsctl("--format=json", "--columns=ofport", "list", "interface", device))
+        assert found["data"] == [[number]], found
+        return number
+
+    def dump(self) -> list[str]:
+        """Its flows without counters, as ovs-ofctl shows them, sorted."""
+        said = self.ofctl("dump-flows", "--no-stats", "--no-names")
+        return sorted(line.strip() for line in said.splitlines() if "actions" in line)
+
+
+def folder() -> str:
+    """Of this test's own: gone with its mounts."""
+    there = Path("/run/vmnet-ovs-test")
+    if not there.is_mount():
+        there.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", there], check=True)
+    return str(there)
+
+
+class Fabric:
+    """client - s1 - (s2 or s3) - s4 - server (Pisa 2010, figure 4b), every switch an Open vSwitch; ``ports[a, b]``: of a towards b."""
+
+    def __init__(self) -> None:
+        self.switches = {name: Ovs(name) for name in ("s1", "s2", "s3", "s4")}
+        self.ends = {"client": Host(), "server": Host()}
+        self.ports: dict[tuple[str, str], int] = {}
+        for one, other in (("s1", "s2"), ("s1", "s3"), ("s2", "s4"), ("s3", "s4")):
+            veth(self.switches[one].host, other, self.switches[other].host, one)
+            self.ports[one, other] = self.switches[one].add_port(other)
+            self.ports[other, one] = self.switches[other].add_port(one)
+        for end, switch in (("client", "s1"), ("server", "s4")):
+            veth(self.ends[end], "eth0", self.switches[switch].host, end)
+            self.ports[switch, end] = self.switches[switch].add_port(end)
+
+    def path(self, *names: str) -> FlowPath:
+        """``path("client", "s1", "s2", "s4", "server")``."""
+        inner = zip(names, names[1:-1], names[2:], strict=False)
+        return tuple(
+            Hop(name, self.ports[name, before], self.ports[name, after]) for before, name, after in inner
+        )
+
+
+def interface(ovs: Ovs, device: str) -> Any:
+    return json.loads(ovs.vsctl("--format=json", "list", "interface", device))
