@@ -82,21 +82,25 @@ def test_what_has_another_cookie_is_not_touched() -> None:
     talk(ovs, body)
 
 
+UNKNOWN_FIELD = Match(bytes.fromhex("8000c80100"))
+WRONG = {
+    "refused when it is put in": (Flow(5, UNKNOWN_FIELD, b""), "bad match: bad field"),
+    "refused when it is done": (Flow(5, Match(), b"", table=0xFF), "flow mod failed: bad table id"),
+}
+
+
 @pytest.mark.parametrize("protocols", VERSIONS)
+@pytest.mark.parametrize("what", WRONG)
 @isolated()
-def test_a_bundle_is_all_or_nothing(protocols: str) -> None:
+def test_a_bundle_is_all_or_nothing(protocols: str, what: str) -> None:
     ovs = Ovs("s1", protocols)
-    wrong = Flow(
-        5, Match.of(ip_proto=17), action.apply([action.output(1)])
-    )  # without eth_type: bad prerequisite
+    wrong, why = WRONG[what]
 
     async def body(switch: Switch) -> None:
-        with pytest.raises(RefusedError, match="bad prerequisite"):
+        with pytest.raises(RefusedError, match=why):
             await switch.commit(added([entry(MACS[0], 1), wrong]))
         assert not await switch.flows()
-        with pytest.raises(
-            RefusedError, match="refuses 1 of 2 changes; the first: bad match: bad prerequisite"
-        ):
+        with pytest.raises(RefusedError, match=f"refuses 1 of 2 changes; the first: {why}"):
             await switch.change(added([entry(MACS[0], 1), wrong]))
         assert len(await switch.flows()) == 1
         await switch.commit(added([entry(MACS[1], 1)]))  # the connection is as good as before
