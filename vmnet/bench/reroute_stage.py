@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 import socket
 import struct
 import time
@@ -21,6 +22,8 @@ from vmnet.errors import WaitTimeoutError
 from vmnet.lab import Lab, lab_up
 
 SWITCHES: Final = ("s1", "s2", "s3", "s4")
+BRIDGE: Final = "switch"
+"""What the lab calls a switch's bridge."""
 WAYS: Final = ("s2", "s3")
 COOKIE: Final = 0x766D6265
 PRIORITY: Final = 40_000
@@ -48,7 +51,7 @@ class Stage:
         return WAYS[1 - WAYS.index(self.way)]
 
     def socket_of(self, switch: str) -> str:
-        return str(self.lab.node(switch).run_dir / "openvswitch" / f"{switch}.mgmt")
+        return str(_socket(self.lab, switch))
 
     def path(self, way: str) -> Path:
         names = ("client", "s1", way, "s4", "server")
@@ -116,9 +119,12 @@ class FirstPacket:
         raise WaitTimeoutError(f"no packet took the new path within {limit_s:g} s")
 
 
-async def _connected(lab: Lab, names: tuple[str, ...]) -> dict[str, Switch]:
-    sockets = {name: lab.node(name).run_dir / "openvswitch" / f"{name}.mgmt" for name in names}
-    return {name: await Switch.connect(Address("unix", str(path))) for name, path in sockets.items()}
+def _socket(lab: Lab, switch: str) -> pathlib.Path:
+    return lab.node(switch).run_dir / "openvswitch" / f"{BRIDGE}.mgmt"
+
+
+async def _connected(lab: Lab) -> dict[str, Switch]:
+    return {name: await Switch.connect(Address("unix", str(_socket(lab, name)))) for name in SWITCHES}
 
 
 async def _ports(switches: dict[str, Switch]) -> dict[tuple[str, str], int]:
@@ -126,12 +132,24 @@ async def _ports(switches: dict[str, Switch]) -> dict[tuple[str, str], int]:
     return {(name, port.name): port.number for name, one in switches.items() for port in await one.ports()}
 
 
+async def _await_controller(lab: Lab, switches: dict[str, Switch]) -> None:
+    """Each switch looks for a controller in its own namespace from now on. (Open vSwitch forgets its flows when that changes.)"""
+    for name, one in switches.items():
+        known = [Change(Command.ADD, stats.flow) for stats in await one.flows()]
+        controller = ["set", "controller", BRIDGE, "connection_mode=out-of-band", "max_backoff=1000"]
+        asked = ["set-controller", BRIDGE, "tcp:127.0.0.1:6653", "--", *controller]
+        lab.node(name).run(["ovs-vsctl", "--timeout=10", *asked])
+        await one.change(known)
+
+
 @contextmanager
-def stage(name: str, runner: asyncio.Runner) -> Iterator[Stage]:
-    """A lab of its own. LabError if it does not come up."""
+def stage(name: str, runner: asyncio.Runner, controlled: bool) -> Iterator[Stage]:
+    """A lab of its own; ``controlled``: its switches look for a controller. LabError if it does not come up."""
     with ExitStack() as stack:
         lab = stack.enter_context(lab_up("pisa-openflow", name))
-        switches = runner.run(_connected(lab, SWITCHES))
+        switches = runner.run(_connected(lab))
         for one in switches.values():
             stack.callback(one.close)
+        if controlled:
+            runner.run(_await_controller(lab, switches))
         yield Stage(lab, switches, runner.run(_ports(switches)))

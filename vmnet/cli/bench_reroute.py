@@ -66,7 +66,7 @@ def reroute(
     facts, todo = machine.describe("none"), reroute.steps(settings)
     with (
         asyncio.Runner() as runner,
-        stage(lab_name, runner) as place,
+        stage(lab_name, runner, "os-ken" in schemes) as place,
         shown(len(todo), reroute_output.describe) as tell,
     ):
         bench = reroute.Bench(place, runner)
