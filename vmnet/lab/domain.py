@@ -76,6 +76,7 @@ def _interface(devices: ET.Element, interface: VmInterface, kind: BridgeKind) ->
     ET.SubElement(element, "mtu", size=str(interface.mtu))
     if kind == "ovs":
         ET.SubElement(element, "virtualport", type="openvswitch")
+    if kind == "ovs" or interface.plain_checksums:
         driver = ET.SubElement(element, "driver")
         # the userspace datapath takes frames as they are: checksums have to be in them
         ET.SubElement(driver, "host", csum="off", gso="off", tso4="off", tso6="off", ecn="off", ufo="off")

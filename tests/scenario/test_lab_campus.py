@@ -1,0 +1,76 @@
+"""Topology campus: nothing passes that no flow forwards, migrations do not need the fabric."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from vmnet.lab import Lab, lab_up, status
+from vmnet.lab.ovs import set_controllers
+from vmnet.lab.wait import wait_for
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.lab,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not all(map(shutil.which, ("libvirtd", "ovs-vswitchd"))),
+        reason="needs root, libvirtd and openvswitch",
+    ),
+]
+NAME = "labcampus"
+VM = "10.1.0.10"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with lab_up("campus", NAME) as made:
+        yield made
+
+
+def pings(lab: Lab, client: str, address: str = VM) -> bool:
+    return lab.node(client).run(["busybox", "ping", "-c1", "-W1", address], check=False).returncode == 0
+
+
+def pave(lab: Lab, *hops: tuple[str, str, str]) -> None:
+    """Flows both ways between two ports of each of these switches; its other flows go."""
+    for switch, one, other in hops:
+        flows = f"in_port={one},actions=output:{other}\nin_port={other},actions=output:{one}\n"
+        lab.node(switch).run(["ovs-ofctl", "del-flows", "switch"])
+        lab.node(switch).run(["ovs-ofctl", "add-flows", "switch", "-"], text=flows)
+
+
+def test_without_a_controller_nothing_passes_and_nothing_loops(lab: Lab) -> None:
+    assert status.report(lab)["state"] == "up"
+    assert not pings(lab, "c1", "10.1.0.102"), "not even on one switch"
+    asked = ["ovs-ofctl", "-O", "OpenFlow13", "dump-flows", "tcp:10.0.0.13:6653"]
+    assert "actions" not in lab.node("controller").run(asked).stdout
+    for host in lab.hosts:
+        for other in lab.hosts:
+            host.run(["busybox", "ping", "-c1", "-W2", other.address])
+
+
+def test_a_switch_finds_the_controller_it_is_given(lab: Lab) -> None:
+    with lab.node("controller").call(lambda: socket.create_server(("10.0.0.100", 6653))) as server:
+        server.settimeout(10)
+        set_controllers(lab.node("s1"), "switch", ["ptcp:6653", "tcp:10.0.0.100:6653"])
+        connection, (address, _) = server.accept()
+        with connection:
+            assert (address, connection.recv(8)[1]) == ("10.0.0.11", 0), "OFPT_HELLO"
+    set_controllers(lab.node("s1"), "switch", ["ptcp:6653"])
+
+
+def test_the_vm_moves_and_the_flows_say_how_they_meet(lab: Lab) -> None:
+    pave(lab, ("s2", "room1", "h1"))
+    wait_for("c1 to reach the VM on its own switch", lambda: pings(lab, "c1"), 10)
+    h3 = lab.host("h3")
+    lab.host("h1").run(
+        ["virsh", "migrate", "--live", "vm1", h3.libvirt_uri, f"tcp://{h3.address}"], timeout=60
+    )
+    assert [(r.vm, r.host) for r in lab.running_vms()] == [("vm1", "h3")]
+    assert not pings(lab, "c1"), "the flows still lead to h1"
+    pave(lab, ("s2", "room1", "s1"), ("s1", "s2", "s4"), ("s4", "s1", "s5"), ("s5", "s4", "h3"))
+    wait_for("c1 to reach it in the other building", lambda: pings(lab, "c1"), 10)
