@@ -1,4 +1,4 @@
-"""Topology campus: nothing passes that no flow forwards, migrations do not need the fabric."""
+"""Topology campus: nothing passes that no flow forwards, migrations do not need the fabric, clients walk between the buildings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from vmnet.lab import Lab, lab_up, status
+from vmnet.lab.move import move
 from vmnet.lab.ovs import set_controllers
 from vmnet.lab.wait import wait_for
 
@@ -63,14 +64,18 @@ def test_a_switch_finds_the_controller_it_is_given(lab: Lab) -> None:
     set_controllers(lab.node("s1"), "switch", ["ptcp:6653"])
 
 
-def test_the_vm_moves_and_the_flows_say_how_they_meet(lab: Lab) -> None:
+def test_vm_and_client_move_and_the_flows_say_how_they_meet(lab: Lab) -> None:
     pave(lab, ("s2", "room1", "h1"))
     wait_for("c1 to reach the VM on its own switch", lambda: pings(lab, "c1"), 10)
+    move(NAME, "c1", "s5:room3")
+    pave(lab, ("s5", "room3", "s4"), ("s4", "s5", "s1"), ("s1", "s4", "s2"), ("s2", "s1", "h1"))
+    wait_for("c1 to reach it from the other building", lambda: pings(lab, "c1"), 10)
     h3 = lab.host("h3")
     lab.host("h1").run(
         ["virsh", "migrate", "--live", "vm1", h3.libvirt_uri, f"tcp://{h3.address}"], timeout=60
     )
     assert [(r.vm, r.host) for r in lab.running_vms()] == [("vm1", "h3")]
     assert not pings(lab, "c1"), "the flows still lead to h1"
-    pave(lab, ("s2", "room1", "s1"), ("s1", "s2", "s4"), ("s4", "s1", "s5"), ("s5", "s4", "h3"))
-    wait_for("c1 to reach it in the other building", lambda: pings(lab, "c1"), 10)
+    pave(lab, ("s5", "room3", "h3"))
+    wait_for("c1 to reach it on one switch again", lambda: pings(lab, "c1"), 10)
+    assert Lab.load(NAME).state.places == {"c1:eth0": "s5:room3"}

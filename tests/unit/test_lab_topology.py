@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from vmnet.errors import ConfigError
-from vmnet.lab import schema
+from vmnet.lab import places, schema
 from vmnet.lab.topology import LINK_MTU, Link, OpenFlow, Topology
 
 GOOD = """
@@ -179,6 +179,7 @@ def test_campus_is_redundant_and_has_room_to_walk() -> None:
     for host in topology.hosts:
         assert any(bridge.segment == "campus" and bridge.ports for bridge in host.bridges)
         assert host.underlay.startswith("10.0.0."), "migrations do not need the fabric"
+    assert {one.client.node for one in places.mobile(topology)} == {"c1", "c2", "c3"}
 
 
 def reached(topology: Topology, among: Collection[str], without: Link) -> set[str]:

@@ -85,6 +85,21 @@ def _port(bridge: Bridge, port: str) -> list[str]:
     return words
 
 
+def add_port(node: Node, bridge: Bridge, port: str) -> None:
+    """A device of the node, into the bridge. Raises LabError when Open vSwitch cannot open it."""
+    node.run([*_VSCTL, *_port(bridge, port)[1:]], timeout=15)
+    complaint = node.run([*_VSCTL, "get", "interface", port, "error"]).stdout.strip()
+    if complaint not in ("[]", '""'):
+        raise LabError(f"Open vSwitch on {node.name} cannot use {port}: {complaint}")
+    _make_room(node)
+
+
+def remove_port(node: Node, bridge: Bridge, port: str) -> None:
+    """Out of the bridge; nothing if it is not in it. Raises LabError when Open vSwitch does not answer."""
+    waiting = [] if node.service("vswitchd") else ["--no-wait"]  # a dead switch has let go of it already
+    node.run([*_VSCTL, *waiting, "--if-exists", "del-port", bridge.name, port], timeout=15)
+
+
 def _targets(openflow: OpenFlow) -> list[str]:
     listen = [f"ptcp:{openflow.listen_port}"] if openflow.listen_port else []
     return [*listen, *([openflow.controller] if openflow.controller else [])]
