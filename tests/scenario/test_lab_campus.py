@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +27,7 @@ pytestmark = [
     ),
 ]
 NAME = "labcampus"
+ROOT = Path(__file__).parents[2]
 VM = "10.1.0.10"
 
 
@@ -62,6 +67,29 @@ def test_a_switch_finds_the_controller_it_is_given(lab: Lab) -> None:
         with connection:
             assert (address, connection.recv(8)[1]) == ("10.0.0.11", 0), "OFPT_HELLO"
     set_controllers(lab.node("s1"), "switch", ["ptcp:6653"])
+
+
+def test_a_player_notices_its_move_and_plays_on(lab: Lab) -> None:
+    number = lab.node("s2").spec.bridges[0].numbers
+    both = f"{number['room1']},{number['room3']}"
+    flows = [f"in_port={number[room]},actions=output:{number['h1']}" for room in ("room1", "room3")]
+    pave(lab, ("s2", "room1", "h1"))
+    add = [*flows, f"in_port={number['h1']},actions=output:{both}"]
+    lab.node("s2").run(["ovs-ofctl", "add-flows", "switch", "-"], text="\n".join(add) + "\n")
+    argv = [sys.executable, "-u", "-m", "vmnet.game", "play", VM, "--duration", "4", "--limit", "0.08"]
+    with lab.node("c1").popen(argv, cwd=str(ROOT), stdout=subprocess.PIPE, text=True) as player:
+        reports = (json.loads(line) for line in player.stdout)
+        assert next(report["event"] for report in reports) == "joined"
+        done = move(NAME, "c1", "s2:room3")
+        rest = list(reports)
+    assert player.returncode == 0
+    events = [report["event"] for report in rest if report["event"] != "second"]
+    assert events[:2] == ["disconnected", "reconnected"]
+    summary = rest[-1]
+    print(f"no link for {done.away_ms:g} ms;", summary)
+    assert summary["longest_gap_ms"] < 1000
+    assert summary["states"] > 20
+    move(NAME, "c1", "s2:room1")
 
 
 def test_vm_and_client_move_and_the_flows_say_how_they_meet(lab: Lab) -> None:

@@ -35,6 +35,8 @@ def kernel_arguments(vm: Vm) -> str:
         words.append(f"vmnet.gw={','.join(vm.gateways)}")
     if vm.image == "router":
         words += ["vmnet.frr=zebra,staticd,ospfd,bgpd,bfdd", "vmnet.forward=1", "vmnet.answer=1"]
+    if vm.game:
+        words.append("vmnet.game=1")
     if vm.agent:
         words.append(f"vmnet.agent={vm.agent}")
     return " ".join(words)

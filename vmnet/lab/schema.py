@@ -146,7 +146,7 @@ def _end(reader: Reader) -> End:
 
 def _vm(reader: Reader, name: str) -> Vm:
     _named(reader, name, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
-    reader.mapping(("host", "memory", "image", "machine", "gateways", "interfaces", "files", "agent"))
+    reader.mapping(("host", "memory", "image", "machine", "gateways", "interfaces", "files", "agent", "game"))
     machine = reader.at("machine")
     image = cast(Literal["small", "router"], reader.at("image").choice(("small", "router"), "small"))
     return Vm(
@@ -159,6 +159,7 @@ def _vm(reader: Reader, name: str) -> Vm:
         _gateways(reader),
         {path: _guest_file(r, path) for path, r in reader.at("files").items()},
         reader.at("agent").text(r"[0-9.]+:[0-9]{1,5}", default=""),
+        reader.at("game").flag(False),
     )
 
 

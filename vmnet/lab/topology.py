@@ -124,6 +124,8 @@ class Vm:
     """Path in the guest -> text; over those of the image."""
     agent: str = ""
     """ADDRESS:PORT that the guest's agent connects to; empty: it is not started."""
+    game: bool = False
+    """The guest serves the game (guest/game.c)."""
 
 
 @dataclass(frozen=True)
