@@ -12,6 +12,11 @@ ROOT = Path(__file__).parents[2]
 OURS = ("vmnet", "dom0", "hooks", "controller_bridge")
 ACTING = {"socket", "subprocess", "pyroute2", "libvirt", "ovs", "ovsdbapp", "time", "asyncio"}
 PURE = [
+    "controller_bridge.follow.decision",
+    "controller_bridge.follow.facts",
+    "controller_bridge.follow.graph",
+    "controller_bridge.follow.rating",
+    "controller_bridge.follow.words",
     "vmnet.machine",
     "vmnet.convergence",
     "vmnet.actions",
