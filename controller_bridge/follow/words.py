@@ -31,7 +31,10 @@ def explain(
     ratings: Mapping[str, Rating],
     shares: Mapping[str, float],
 ) -> Iterator[str]:
-    yield _headline(verdict, situation, chosen, limits)
+    if chosen.policy is Policy.NEAREST and not shares:
+        yield f"{situation.vm.name} stays on {chosen.here.host}: no client that can be reached has traffic"
+    else:
+        yield _headline(verdict, situation, chosen, limits)
     if chosen.policy is Policy.NEAREST:
         yield from _clients(situation, chosen, shares)
     named = {chosen.here.host} if verdict == "refused" else {chosen.here.host, chosen.best.host}
@@ -54,8 +57,6 @@ def _headline(verdict: str, situation: Situation, chosen: Chosen, limits: Limits
         assert chosen.wished is not None
         wished = f"{_place(chosen, chosen.wished)} would be a gain of {_gain(chosen, chosen.wished)}"
         return f"{vm} has to stay on {here.host} ({_value(chosen, here)}): {wished}, but no such host can take it"
-    if chosen.policy is Policy.NEAREST and not here.hops:
-        return f"{vm} stays on {here.host}: no client that can be reached has traffic"
     if best is here:
         return f"{vm} stays on {here.host} ({_value(chosen, here)}): no other host that can take it is better"
     return f"{vm} stays on {here.host}: {better} would be a gain of only {_gain(chosen, best)}; {asked}"

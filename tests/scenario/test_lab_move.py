@@ -22,6 +22,7 @@ from vmnet.lab import Lab, lab_up, status
 from vmnet.lab.down import processes
 from vmnet.lab.move import move
 from vmnet.lab.paths import LabPaths, known_labs
+from vmnet.lab.state import lab_lock
 from vmnet.lab.wait import wait_for
 
 pytestmark = [
@@ -198,6 +199,9 @@ def test_what_cannot_be_changes_nothing(lab: Lab) -> None:
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
     with pytest.raises(NotFoundError):
         move(NAME, "server", "s2")
+    with pytest.raises(NotFoundError, match="no lab 'labmovenone' is up"):
+        move("labmovenone", "walker", "s2")
+    assert not lab_lock(LabPaths("labmovenone")).exists()
     with pytest.raises(RefusedError, match="in use by other:eth0"):
         move(NAME, "walker", "s2:room1")
     assert {switch: ports(lab, switch) for switch in ("s1", "s2")} == before

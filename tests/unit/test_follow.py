@@ -129,6 +129,30 @@ def test_no_way_leads_through_a_host() -> None:
     assert "instead of a client out of reach on h2, a gain of more than can be counted" in found.why[0]
 
 
+def test_no_host_reaches_every_client() -> None:
+    islands = Graph.of([("h1", "s1"), ("c1", "s1"), ("h2", "s2"), ("c2", "s2")])
+    traffic = {"c1": 1.0, "c2": 9.0, "c3": 5.0}
+    situation = Situation(
+        Vm("v", "h1", 0), {"h1": IDLE, "h2": IDLE}, islands, frozenset({"s1", "s2"}), traffic
+    )
+    assert decide(situation, Policy.NEAREST, Limits(), now_s=0.0).why == (
+        "v stays on h1 (a client out of reach): no other host that can take it is better",
+        "c2 has 90.0 % of the traffic (9 B/s): no way from h1",
+        "c1 has 10.0 % of the traffic (1 B/s): 2 hops from h1",
+        "c3 does not count: no host has a way to it",
+        "not h2 (a client out of reach): no way to c1",
+    )
+    busy = Situation(
+        situation.vm,
+        {"h1": replace(IDLE, cpu_percent=80.0), "h2": IDLE},
+        islands,
+        situation.switches,
+        traffic,
+    )
+    spread = decide(busy, Policy.LOAD, Limits(), now_s=0.0)
+    assert spread.verdict is Verdict.REFUSED, "c1 would be cut off"
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(NotFoundError, match="nothing is known of h1, where vm1 runs; known: h2"):
         replace(campus(), hosts={"h2": IDLE})

@@ -76,10 +76,14 @@ def test_a_moved_client_is_in_the_topology_where_it_is(campus: Topology) -> None
 def test_addresses_and_routes_are_those_that_were_set() -> None:
     addresses = [
         {"family": "inet", "local": "10.0.0.1", "prefixlen": 24, "scope": "global"},
+        {"family": "inet", "local": "10.0.0.2", "prefixlen": 24, "scope": "link", "broadcast": "10.0.0.255"},
         {"family": "inet6", "local": "fd01::1", "prefixlen": 64, "scope": "global"},
         {"family": "inet6", "local": "fe80::1", "prefixlen": 64, "scope": "link"},
     ]
-    assert interface.address_lines("eth0", addresses, "inet") == ["addr add 10.0.0.1/24 dev eth0"]
+    assert interface.address_lines("eth0", addresses, "inet") == [
+        "addr add 10.0.0.1/24 dev eth0",
+        "addr add 10.0.0.2/24 brd 10.0.0.255 scope link dev eth0",
+    ]
     assert interface.address_lines("eth0", addresses, "inet6") == ["addr add fd01::1/64 dev eth0 nodad"]
     routes = [
         {"dst": "default", "gateway": "10.9.9.9", "metric": 5},

@@ -156,6 +156,11 @@ def test_a_switch_that_a_controller_steers() -> None:
             {"eth7": ["10.9.0.1/24"]},
             "switches.s1.addresses names no port or bridge: 'eth7'",
         ),
+        (
+            "switches.s1.addresses",
+            {"switch": ["10.9.0.1/24"]},
+            "switches.s1.addresses names no port or bridge: 'switch'",
+        ),
         ("switches.s1.access", ["a b"], "switches.s1.access[0] must match"),
         ("switches.s1.access", ["x", "x"], "switches.s1.access[1] is named twice: 'x'"),
         ("switches.s1.access", ["mgmt"], "switches.s1.access[0] is no port of the bridge: 'mgmt'"),

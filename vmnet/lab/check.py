@@ -39,6 +39,7 @@ def _node(topology: Topology, node: Node) -> None:
     bridges = {b.name for b in node.bridges}
     if clash := bridges & set(ports):
         raise _bad(f"{path}.bridges.{min(clash)}", "is also the name of a link's end")
+    known = set(ports) if node.kind == "switch" else {*ports, *bridges}
     taken: set[str] = set()
     for bridge in node.bridges:
         for n, port in enumerate(bridge.ports):
@@ -52,7 +53,7 @@ def _node(topology: Topology, node: Node) -> None:
         ("plain_checksums", node.plain_checksums),
     ):
         for name in names:
-            if name not in (*ports, *bridges) and (key, name) != ("addresses", "lo"):
+            if name not in known and (key, name) != ("addresses", "lo"):
                 raise _bad(f"{path}.{key}", f"names no port or bridge: '{name}'")
     _access(topology, node, path)
     if node.kind == "host" and not node.underlay:

@@ -1,4 +1,4 @@
-"""A client's interface as it is in the kernel, so that it can be made again on another link. Pure but for ``read``."""
+"""A client's interface as it is in the kernel, so that it can be made again on another link."""
 
 from __future__ import annotations
 
@@ -71,11 +71,15 @@ def link_line(interface: Interface, client: End, switch: End, netns_of: Mapping[
 def address_lines(port: str, facts: Facts, family: str) -> list[str]:
     """Without link-local ones of IPv6: the kernel makes the same again from the same MAC address."""
     nodad = " nodad" if family == "inet6" else ""
-    return [
-        f"addr add {one['local']}/{one['prefixlen']} dev {port}{nodad}"
-        for one in facts
-        if one["family"] == family and not (family == "inet6" and one["scope"] == "link")
-    ]
+    kept = (
+        one for one in facts if one["family"] == family and not (family == "inet6" and one["scope"] == "link")
+    )
+    return [f"addr add {one['local']}/{one['prefixlen']}{_more(one)} dev {port}{nodad}" for one in kept]
+
+
+def _more(address: Mapping[str, Any]) -> str:
+    broadcast = f" brd {address['broadcast']}" if "broadcast" in address else ""
+    return broadcast + ("" if address["scope"] == "global" else f" scope {address['scope']}")
 
 
 def route_lines(port: str, facts: Facts) -> list[str]:

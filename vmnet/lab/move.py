@@ -43,6 +43,7 @@ def move(lab_name: str, client: str, place: str) -> Moved:
     the lab is not up or the move fails half way: again, or to another port, finishes it.
     """
     paths = LabPaths(check_name(lab_name))
+    load(paths)  # a lab that is not there must not get a lock
     with locked(lab_lock(paths), f"lab '{lab_name}'"):
         lab = Lab(load(paths))
         if not lab.state.complete:
