@@ -12,6 +12,11 @@ ROOT = Path(__file__).parents[2]
 OURS = ("vmnet", "dom0", "hooks", "controller_bridge")
 ACTING = {"socket", "subprocess", "pyroute2", "libvirt", "ovs", "ovsdbapp", "time", "asyncio"}
 PURE = [
+    "controller_bridge.follow.decision",
+    "controller_bridge.follow.facts",
+    "controller_bridge.follow.graph",
+    "controller_bridge.follow.rating",
+    "controller_bridge.follow.words",
     "vmnet.machine",
     "vmnet.convergence",
     "vmnet.actions",
@@ -27,6 +32,10 @@ PURE = [
     "vmnet.bench.libvirt_job",
     "vmnet.bench.pisa_rows",
     "vmnet.report.pisa_data",
+    "vmnet.game.player",
+    "vmnet.game.wire",
+    "vmnet.game.world",
+    "vmnet.lab.places",
     "vmnet.probe.meter",
     "vmnet.probe.wire",
     "dom0.claim",
