@@ -10,6 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ovs.db.idl import Idl, SchemaHelper
@@ -19,7 +20,7 @@ from ovs.poller import Poller
 from ovs.stream import Stream
 from ovsdbapp.backend.ovs_idl.connection import Connection
 
-from vmnet.errors import RefusedError, UnavailableError, WaitTimeoutError
+from vmnet.errors import ConfigError, RefusedError, UnavailableError, WaitTimeoutError
 from vmnet.store.job import Db, Job
 
 T = TypeVar("T")
@@ -187,7 +188,12 @@ def _check(error: int) -> None:
 
 
 def use_tls(ca: str, certificate: str, key: str) -> None:
-    """Of the whole process: python-ovs keeps one set of files."""
+    """Of the whole process: python-ovs keeps one set of files. ConfigError if one is not there."""
+    for path in (ca, certificate, key):
+        if not Path(path).is_file():
+            raise ConfigError(
+                f"no TLS file {path}", "make it with `vmnet pki init`, or correct [rerouter.settings] tls_*"
+            )
     Stream.ssl_set_ca_cert_file(ca)
     Stream.ssl_set_certificate_file(certificate)
     Stream.ssl_set_private_key_file(key)

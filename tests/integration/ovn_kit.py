@@ -40,9 +40,10 @@ class Central:
     def remote(self, name: str) -> str:
         return f"unix:{self.folder}/{name}/sock"
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, *words: str) -> None:
+        """``words``: more for its command line."""
         at = self.folder / name
-        self._servers[name] = daemon(self.host, at, "ovsdb-server", "db", f"--remote=punix:{at}/sock")
+        self._servers[name] = daemon(self.host, at, "ovsdb-server", "db", f"--remote=punix:{at}/sock", *words)
         until(lambda: listens(at / "sock"), _LIMIT_S, f"the {name} server listens")
 
     def kill(self, name: str) -> None:
@@ -177,11 +178,11 @@ class Ovn:
         with self.client:
             self.packets = Packets("eth0")
 
-    def tap(self, chassis: str) -> Tap:
+    def tap(self, chassis: str, port: str = VM_PORT, device: str = "tap0") -> Tap:
         """The VM's, on that host, plugged in. Nobody reads it yet."""
         with self.chassis[chassis].ovs.host:
-            tap = Tap("tap0")
-        self.chassis[chassis].plug("tap0", VM_PORT)
+            tap = Tap(device)
+        self.chassis[chassis].plug(device, port)
         return tap
 
     def ready(self) -> None:

@@ -14,10 +14,11 @@ from dataplane_kit import GUEST, Host, isolated, until
 from ovn_kit import SCHEMAS, SWITCH, VM_PORT, Ovn, text
 from ovs_kit import daemon, folder, listens
 from test_ovn_rerouter import MOVE, Daemon, described, once, pytestmark
+from test_store_tls import pki
 
 from controller_bridge.rerouters.base import Move
 from controller_bridge.rerouters.ovn_plan import KEPT
-from vmnet.errors import RefusedError, UnavailableError, WaitTimeoutError
+from vmnet.errors import ConfigError, RefusedError, UnavailableError, WaitTimeoutError
 
 __all__ = ["pytestmark"]
 MAC = text(GUEST)
@@ -253,3 +254,30 @@ def test_an_ovn_that_is_too_old() -> None:
         match=r"has no column Port_Binding.additional_chassis \(schema .*\); upgrade OVN: 22.06 has it",
     ):
         once(ovn, "prepare", southbound=f"unix:{at}/sock")
+
+
+@isolated()
+def test_over_tls() -> None:
+    ovn = there()
+    ovn.tap("b")
+    at = Path(folder())
+    for name in ("ours", "other"):
+        pki(at, name)
+    ovn.central.kill("nb")
+    files = (
+        f"--private-key={at}/ours-host.key",
+        f"--certificate={at}/ours-host.pem",
+        f"--ca-cert={at}/ours-ca.pem",
+    )
+    ovn.central.start("nb", "--remote=pssl:6641:127.0.0.1", *files)
+    ovn.central.nbctl("--wait=hv", "sync")
+    tls = {"northbound": "ssl:127.0.0.1:6641", "tls_ca": f"{at}/ours-ca.pem"}
+    with ovn.central.host:
+        with pytest.raises(UnavailableError, match=r"ssl:127\.0\.0\.1:6641"):
+            once(
+                ovn, "prepare", tls_certificate=f"{at}/other-host.pem", tls_key=f"{at}/other-host.key", **tls
+            )
+        once(ovn, "prepare", tls_certificate=f"{at}/ours-host.pem", tls_key=f"{at}/ours-host.key", **tls)
+        with pytest.raises(ConfigError, match=r"no TLS file /nosuch\.pem"):
+            once(ovn, "prepare", tls_certificate="/nosuch.pem", tls_key=f"{at}/ours-host.key", **tls)
+    assert ovn.central.binding() == ("a", ["b"])

@@ -6,11 +6,12 @@ import asyncio
 import os
 import shutil
 import socket
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from dataplane_kit import BROADCAST, CLIENT, ETHERTYPE, GUEST, frame, isolated, numbers, until
-from ovn_kit import VM_PORT, Course, Ovn, rarp, text
+from ovn_kit import SWITCH, VM_PORT, Course, Ovn, rarp, text
 
 from controller_bridge.rerouters.base import Move
 from controller_bridge.rerouters.ovn import opener
@@ -42,6 +43,21 @@ class Daemon:
 
     def do(self, step: str, move: Move = MOVE) -> None:
         self._runner.run(getattr(self._rerouter, step)(move))
+
+    def begin(self, step: str, s: float) -> None:
+        """Given up after so long, wherever it is then."""
+
+        async def run() -> None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(getattr(self._rerouter, step)(MOVE), s)
+
+        self._runner.run(run())
+
+    def do_all(self, *steps: tuple[str, Move]) -> None:
+        async def run() -> None:
+            await asyncio.gather(*(getattr(self._rerouter, step)(move) for step, move in steps))
+
+        self._runner.run(run())
 
     def close(self) -> None:
         self._runner.run(self._rerouter.close())
@@ -167,6 +183,56 @@ def test_each_step_twice_by_processes_that_know_only_the_move(last: str) -> None
     assert (options, others) == (
         ({**before[0], "requested-chassis": "b"}, before[1]) if last == "finish" else before
     )
+
+
+@isolated()
+def test_given_up_at_any_instant() -> None:
+    """What another daemon finds it puts back, or finishes."""
+    ovn = Ovn()
+    before = described(ovn)
+    ovn.tap("a")
+    ovn.ready()
+    ovn.tap("b")
+    daemon = Daemon(ovn)
+    for milliseconds in (1, 3, 6, 10, 15, 20, 30):
+        daemon.begin("prepare", milliseconds / 1000)
+        once(ovn, "roll_back")
+        assert (described(ovn), ovn.central.binding()) == (before, ("a", [])), milliseconds
+        daemon.do("prepare")
+        daemon.begin("cut_over", milliseconds / 1000)
+        once(ovn, "roll_back")
+        assert (described(ovn), ovn.central.binding()) == (before, ("a", [])), milliseconds
+    daemon.do("prepare")
+    daemon.begin("cut_over", 0.008)
+    daemon.begin("finish", 0.008)
+    once(ovn, "finish")
+    assert ovn.central.binding() == ("b", [])
+    assert described(ovn) == ({**before[0], "requested-chassis": "b"}, before[1])
+
+
+@isolated()
+def test_several_at_once() -> None:
+    """A VM with two interfaces and a second VM, by one daemon: one goes, one is put back."""
+    ovn = Ovn()
+    macs = {VM_PORT: text(GUEST), **{f"more{number}": f"52:54:00:00:01:0{number}" for number in (1, 2)}}
+    for name, mac in macs.items():
+        if name != VM_PORT:
+            ovn.central.nbctl("lsp-add", SWITCH, name, "--", "lsp-set-addresses", name, mac)
+            ovn.central.nbctl("lsp-set-options", name, "requested-chassis=a")
+    for chassis in "ab":
+        for number, name in enumerate(macs):
+            ovn.tap(chassis, name, f"tap{number}")
+        until(lambda: all(ovn.central.binding(name) == ("a", []) for name in macs), 10, "the ports are bound")
+    goes = Move("goes", "vm", "host-a", "host-b", (macs[VM_PORT], macs["more1"]))
+    stays = Move("stays", "vm2", "host-a", "host-b", (macs["more2"],))
+    daemon = Daemon(ovn)
+    daemon.do_all(("prepare", goes), ("prepare", stays))
+    assert [ovn.central.binding(name) for name in macs] == [("a", ["b"])] * 3
+    daemon.do_all(("cut_over", goes), ("cut_over", stays))
+    daemon.do_all(("finish", goes), ("roll_back", stays))
+    daemon.close()
+    assert [ovn.central.binding(name) for name in macs] == [("b", []), ("b", []), ("a", [])]
+    assert [ovn.central.port(name)["external_ids"] for name in macs] == [{}] * 3
 
 
 @isolated()
