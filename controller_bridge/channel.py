@@ -55,6 +55,7 @@ class Channel(asyncio.Protocol):
         self._room.set()
         self._quiet: asyncio.TimerHandle | None = None
         self._silences = 0
+        self._held: list[bytes | bytearray] | None = None
         self._why = "the switch closed the connection"
 
     # -- the connection ---------------------------------------------------------------------------------------------
@@ -86,12 +87,17 @@ class Channel(asyncio.Protocol):
         self._room.set()
 
     def data_received(self, data: bytes) -> None:
+        """What is sent while this is worked off goes out in one piece."""
         self._silences = 0
+        self._held = []
         try:
             for one in self._framer.feed(data):
                 self._take(one)
         except PeerError as error:
             self.abort(str(error))
+        held, self._held = self._held, None
+        if held:
+            self._write(b"".join(held))
 
     def abort(self, why: str) -> None:
         """The connection cannot be used any more. Again: nothing."""
@@ -164,7 +170,14 @@ class Channel(asyncio.Protocol):
         """UnavailableError if the connection has ended."""
         if self._transport is None or self._transport.is_closing():
             raise UnavailableError(self._why)
-        self._transport.write(data)
+        if self._held is not None:
+            self._held.append(data)
+        else:
+            self._write(data)
+
+    def _write(self, data: bytes | bytearray) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
 
     async def room(self) -> None:
         """Until not too much is unsent."""

@@ -62,6 +62,21 @@ def outputs(instructions: bytes) -> list[int]:
     return [struct.unpack_from("!I", instructions, at)[0] for at in _output_ports(instructions)]
 
 
+def sets(instructions: bytes, field: Field) -> bytes | None:
+    """What ``instructions`` set that field to; None if they do not. PeerError if they are malformed."""
+    header = struct.pack("!HBB", 0x8000, field << 1, SIZES[field])
+    for kind, begin, end in _parts(instructions, 0, len(instructions)):
+        if kind in (_APPLY_ACTIONS, _WRITE_ACTIONS):
+            for action, at, after in _parts(instructions, begin + 8, end):
+                if (
+                    action == _SET_FIELD
+                    and instructions[at + 4 : at + 8] == header
+                    and after - at >= 8 + SIZES[field]
+                ):
+                    return instructions[at + 8 : at + 8 + SIZES[field]]
+    return None
+
+
 def redirected(instructions: bytes, old: int, new: int) -> bytes:
     """The same, but what went out of port ``old`` goes out of ``new``. PeerError if they are malformed."""
     changed = bytearray(instructions)

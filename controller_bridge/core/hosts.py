@@ -1,0 +1,130 @@
+"""Who is behind which port of the fabric's edge, by what they send; and who is believed if two say the same. Pure.
+
+A station is believed where it speaks first. If its address is then heard at another port, it may have moved, or somebody lies: the old
+port is asked (ARP, neighbour solicitation), and only if nobody answers there in time the station has moved. One that is *bound* (a VM
+whose place its host's daemon has told) moves only when that says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from controller_bridge.topology import Place
+
+Address = IPv4Address | IPv6Address
+ASKED_S: Final = 0.3
+"""So long the old port has to answer before a station is believed to have moved."""
+MOST_ADDRESSES: Final = 16
+MOST_STATIONS: Final = 50_000
+MOST_AT_A_PORT: Final = 512
+
+
+@dataclass(frozen=True)
+class Station:
+    place: Place
+    addresses: frozenset[Address] = frozenset()
+    bound: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Somebody at ``place`` says since ``since_s`` that it is this station."""
+
+    place: Place
+    since_s: float
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came of something that was heard. ``ask``: the place to be asked whether the station is still there."""
+
+    changed: bool = False
+    ask: Place | None = None
+    refused: str = ""
+
+
+@dataclass
+class Hosts:
+    """``stations``: by MAC address."""
+
+    stations: dict[bytes, Station] = field(default_factory=dict)
+    claims: dict[bytes, Claim] = field(default_factory=dict)
+    refusals: int = 0
+
+    def heard(self, mac: bytes, addresses: frozenset[Address], place: Place, now_s: float) -> Heard:
+        """``mac`` sent something at ``place``, and said that it has these addresses (none, if it said nothing of them)."""
+        if mac[0] & 1 or not any(mac):
+            return self._refuse("a group address as a sender")
+        known = self.stations.get(mac)
+        if known is None:
+            return self._first(mac, addresses, place)
+        if known.place == place:
+            self.claims.pop(mac, None)
+            return self._more(mac, known, addresses)
+        if known.bound:
+            return self._refuse(f"{mac.hex(':')} is bound to {known.place.switch} port {known.place.port}")
+        claim = self.claims.get(mac)
+        if claim is None or claim.place != place:
+            self.claims[mac] = Claim(place, now_s)
+            return Heard(ask=known.place)
+        return Heard()
+
+    def _refuse(self, why: str) -> Heard:
+        self.refusals += 1
+        return Heard(refused=why)
+
+    def _first(self, mac: bytes, addresses: frozenset[Address], place: Place) -> Heard:
+        here = sum(one.place == place for one in self.stations.values())
+        if len(self.stations) >= MOST_STATIONS or here >= MOST_AT_A_PORT:
+            return self._refuse("more stations than there is room for")
+        self.stations[mac] = Station(place)
+        return replace(self._more(mac, self.stations[mac], addresses), changed=True)
+
+    def _more(self, mac: bytes, known: Station, addresses: frozenset[Address]) -> Heard:
+        new = addresses - known.addresses
+        taken = {address for address in new if (owner := self.owner(address)) is not None and owner != mac}
+        usable = frozenset(sorted(new - taken, key=str)[: MOST_ADDRESSES - len(known.addresses)])
+        if usable:
+            self.stations[mac] = replace(known, addresses=known.addresses | usable)
+        if taken:
+            return replace(
+                self._refuse(f"{min(map(str, taken))} belongs to another station"), changed=bool(usable)
+            )
+        return Heard(changed=bool(usable))
+
+    def owner(self, address: Address) -> bytes | None:
+        """The MAC address of who has it."""
+        return next((mac for mac, one in self.stations.items() if address in one.addresses), None)
+
+    def due(self, now_s: float) -> bool:
+        """Claims that nobody has contradicted in time come true; whether there were any."""
+        ripe = [mac for mac, claim in self.claims.items() if now_s - claim.since_s >= ASKED_S]
+        for mac in ripe:
+            self.stations[mac] = replace(self.stations[mac], place=self.claims.pop(mac).place)
+        return bool(ripe)
+
+    def next_due_s(self) -> float | None:
+        return min((claim.since_s + ASKED_S for claim in self.claims.values()), default=None)
+
+    def bind(self, mac: bytes, place: Place, addresses: frozenset[Address] = frozenset()) -> None:
+        """Told by who knows: it is there from now on, and nowhere else whatever is heard."""
+        known = self.stations.get(mac, Station(place))
+        self.claims.pop(mac, None)
+        self.stations[mac] = Station(place, known.addresses | addresses, bound=True)
+
+    def port_lost(self, place: Place) -> bool:
+        """A port went down: who claimed to have left it has; the others may come back."""
+        gone = [mac for mac, claim in self.claims.items() if self.stations[mac].place == place]
+        for mac in gone:
+            self.stations[mac] = replace(self.stations[mac], place=self.claims.pop(mac).place)
+        return bool(gone)
+
+    def became_link(self, places: set[Place]) -> bool:
+        """Behind these ports are switches: who was learned there is somewhere else."""
+        gone = [mac for mac, one in self.stations.items() if one.place in places and not one.bound]
+        for mac in gone:
+            del self.stations[mac]
+            self.claims.pop(mac, None)
+        return bool(gone)

@@ -1,0 +1,108 @@
+"""ARP and neighbour discovery: what a station says of itself, whom it asks for, and what it is answered (RFC 826, RFC 4861). Pure."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+
+from controller_bridge.core.hosts import Address
+
+BROADCAST: Final = b"\xff" * 6
+_ARP, _IPV6 = b"\x08\x06", b"\x86\xdd"
+_ARP_BODY = struct.Struct("!HHBBH6s4s6s4s")
+_ARP_HEAD: Final = (1, 0x0800, 6, 4)
+_SOLICITATION, _ADVERTISEMENT = 135, 136
+_SOLICITED_OVERRIDE: Final = 0x60000000
+_TARGET_LINK: Final = 2
+
+
+@dataclass(frozen=True)
+class Said:
+    """``owns``: addresses the sender says are its own. ``asks``: whose MAC address it wants, if any; ``asker``: from which address."""
+
+    owns: frozenset[Address] = frozenset()
+    asks: Address | None = None
+    asker: Address | None = None
+
+
+def read(frame: bytes) -> Said | None:
+    """None if it is neither ARP nor neighbour discovery, or malformed. The sender's MAC address is the frame's, or it is a lie."""
+    if frame[12:14] == _ARP:
+        return _read_arp(frame)
+    if frame[12:14] == _IPV6 and len(frame) >= 78 and frame[20] == 58 and frame[21] == 255:
+        return _read_discovery(frame)
+    return None
+
+
+def _read_arp(frame: bytes) -> Said | None:
+    if len(frame) < 14 + _ARP_BODY.size:
+        return None
+    *head, operation, sender, own, _target, asked = _ARP_BODY.unpack_from(frame, 14)
+    if tuple(head) != _ARP_HEAD or sender != frame[6:12] or operation not in (1, 2):
+        return None
+    source, wanted = IPv4Address(own), IPv4Address(asked)
+    owns: frozenset[Address] = frozenset({source} - {IPv4Address(0)})
+    asks = wanted if operation == 1 and wanted != source else None
+    return Said(owns, asks, source)
+
+
+def _read_discovery(frame: bytes) -> Said | None:
+    kind, target, source = frame[54], IPv6Address(frame[62:78]), IPv6Address(frame[22:38])
+    if kind == _SOLICITATION:
+        owns: frozenset[Address] = frozenset({source} - {IPv6Address(0)})
+        # without a source it asks whether its own new address is taken (RFC 4862)
+        return Said(owns, target, source)
+    return Said(frozenset({target})) if kind == _ADVERTISEMENT else None
+
+
+def answer(asked: Address, owner: bytes, asker_mac: bytes, asker: Address) -> bytes:
+    """That ``owner`` has the address ``asked``, to who asked for it."""
+    if isinstance(asked, IPv4Address):
+        body = _ARP_BODY.pack(*_ARP_HEAD, 2, owner, asked.packed, asker_mac, asker.packed)
+        return (asker_mac + owner + _ARP + body).ljust(60, b"\0")
+    nobody = asker == IPv6Address(0)
+    to = IPv6Address("ff02::1") if nobody else asker
+    mac = bytes.fromhex("333300000001") if nobody else asker_mac
+    flags = _SOLICITED_OVERRIDE & (0x20000000 if nobody else 0xFFFFFFFF)
+    body = struct.pack("!BBHI", _ADVERTISEMENT, 0, 0, flags) + asked.packed
+    return _discovery(mac, owner, asked, to, body + struct.pack("!BB", _TARGET_LINK, 1) + owner)
+
+
+def question(wanted: Address, asker_mac: bytes, asker: Address, to: bytes = BROADCAST) -> bytes:
+    """Who has it? From an address of ours; ``to``: one station only, to see whether it is there."""
+    if isinstance(wanted, IPv4Address):
+        body = _ARP_BODY.pack(*_ARP_HEAD, 1, asker_mac, asker.packed, bytes(6), wanted.packed)
+        return (to + asker_mac + _ARP + body).ljust(60, b"\0")
+    group = IPv6Address(IPv6Address("ff02::1:ff00:0").packed[:13] + wanted.packed[13:])
+    mac = b"\x33\x33" + group.packed[12:] if to == BROADCAST else to
+    body = struct.pack("!BBHI", _SOLICITATION, 0, 0, 0) + wanted.packed + struct.pack("!BB", 1, 1) + asker_mac
+    return _discovery(mac, asker_mac, asker, group, body)
+
+
+def _discovery(to_mac: bytes, from_mac: bytes, source: Address, to: Address, body: bytes) -> bytes:
+    head = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + source.packed + to.packed
+    summed = _sum(source.packed + to.packed + struct.pack("!II", len(body), 58) + body)
+    checked = body[:2] + struct.pack("!H", summed) + body[4:]
+    return to_mac + from_mac + _IPV6 + head + checked
+
+
+def _sum(data: bytes) -> int:
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def destination(frame: bytes) -> Address | None:
+    """Of an IP packet."""
+    if frame[12:14] == b"\x08\x00" and len(frame) >= 34:
+        return IPv4Address(frame[30:34])
+    if frame[12:14] == _IPV6 and len(frame) >= 54:
+        return IPv6Address(frame[38:54])
+    return None
+
+
+def unpack(packed: bytes) -> Address:
+    """4 or 16 bytes."""
+    return ip_address(packed)

@@ -1,0 +1,256 @@
+"""The controller over real Open vSwitches, with real kernels at the edge: who finds whom, and what happens when something dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from dataplane_kit import Traffic, ip, isolated, until
+from ovs_kit import Fabric
+
+from controller_bridge import trace
+from controller_bridge.address import Address
+from controller_bridge.controller import Controller
+from controller_bridge.core import lldp, neighbours
+from controller_bridge.core.core import Core
+from controller_bridge.openflow.match import Field
+from controller_bridge.switch import Switch
+from controller_bridge.topology import Place
+from vmnet.lab import offload
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(shutil.which("ovs-vswitchd") is None, reason="no Open vSwitch here"),
+]
+KEY = b"k" * 32
+GATEWAYS = frozenset(
+    {ip_address("10.1.0.254"), ip_address("10.2.0.254"), ip_address("fd01::fe"), ip_address("fd02::fe")}
+)
+ADDRESSES = {"client": ("10.1.0.1/24", "fd01::1/64", 1), "server": ("10.2.0.2/24", "fd02::2/64", 2)}
+_RECEIVE_BUFFER = 33  # SO_RCVBUFFORCE
+
+
+class Scene:
+    """client and server are in two subnets, each with the fabric as its gateway."""
+
+    def __init__(self) -> None:
+        self.fabric = Fabric()
+        # an Open vSwitch connects to sockets in its own folder only
+        self.sockets = [one.folder / "controller.sock" for one in self.fabric.switches.values()]
+        for number, (name, ovs) in enumerate(self.fabric.switches.items(), 1):
+            ovs.vsctl("set", "bridge", name, f"other-config:datapath-id={number:016x}")
+            ovs.vsctl("set-controller", name, f"unix:{ovs.folder}/controller.sock")
+            ovs.vsctl("set", "controller", name, "connection_mode=out-of-band", "max_backoff=1000")
+        self.macs = {}
+        for end, (four, six, number) in ADDRESSES.items():
+            with self.fabric.ends[end]:
+                self.macs[end] = bytes([0x02, 0, 0, 0, 0, number])
+                ip("link", "set", "eth0", "address", self.macs[end].hex(":"))
+                Path("/proc/sys/net/ipv6/conf/eth0/disable_ipv6").write_text("0")
+                ip("addr", "add", four, "dev", "eth0")
+                ip("addr", "add", six, "dev", "eth0", "nodad")
+                ip("route", "add", "default", "via", f"10.{number}.0.254")
+                ip("-6", "route", "add", "default", "via", f"fd0{number}::fe")
+                # userspace Open vSwitch computes no checksums
+                offload.turn_off(Path("/proc/thread-self/ns/net"), "eth0")
+
+    @asynccontextmanager
+    async def controller(self) -> AsyncIterator[Controller]:
+        for one in self.sockets:
+            one.unlink(missing_ok=True)
+        made = Controller(Core(KEY, GATEWAYS), {number: f"s{number}" for number in range(1, 5)})
+        await made.start([Address("unix", str(one)) for one in self.sockets])
+        try:
+            yield made
+        finally:
+            await made.close()
+
+    def ping(self, end: str, address: str) -> bool:
+        with self.fabric.ends[end]:
+            return os.system(f"busybox ping -c 3 -i 0.1 -W 2 {address} > /dev/null") == 0
+
+    async def pings(self, end: str, address: str) -> None:
+        await asyncio.to_thread(until, lambda: self.ping(end, address), 20, f"{end} reaches {address}")
+
+    def dump(self) -> dict[str, list[str]]:
+        return {name: one.dump() for name, one in self.fabric.switches.items()}
+
+    async def tables(self) -> dict[str, list[object]]:
+        found = {}
+        for name, one in self.fabric.switches.items():
+            switch = await Switch.connect(one.address)
+            found[name] = [stats.flow for stats in await switch.flows()]
+            switch.close()
+        return found  # type: ignore[return-value]
+
+    def at(self, end: str) -> Place:
+        switch = "s1" if end == "client" else "s4"
+        return Place(switch, self.fabric.ports[switch, end])
+
+
+async def linked(controller: Controller, links: int = 4) -> None:
+    async with asyncio.timeout(15):
+        while (
+            len(controller.core.links.up()) < links
+            or len(controller.core.members) < 4
+            or controller.core.dirty
+        ):
+            await asyncio.sleep(0.05)
+        await controller.quiet.wait()
+
+
+def over_the_fabric(body: Callable[[Scene], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await body(Scene())
+
+    asyncio.run(run())
+
+
+class Stream:
+    """Numbered UDP packets from client to server, through the gateways. Sent from the start: a process that is forked later would
+    hold the controller's connections open."""
+
+    def __init__(self, scene: Scene) -> None:
+        with scene.fabric.ends["server"]:
+            self._in = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._in.setsockopt(socket.SOL_SOCKET, _RECEIVE_BUFFER, 64 << 20)
+            self._in.bind(("10.2.0.2", 9000))
+            self._in.setblocking(False)
+        with scene.fabric.ends["client"]:
+            self._out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._out.connect(("10.2.0.2", 9000))
+        self.got: list[int] = []
+        self._running = Traffic(self._out.send, 1000, lambda number: [struct.pack("!I", number)])  # type: ignore[arg-type]
+
+    def read(self) -> int:
+        while True:
+            try:
+                self.got.append(struct.unpack("!I", self._in.recv(100))[0])
+            except BlockingIOError:
+                return len(self.got)
+
+    async def goes_on(self, count: int = 200) -> None:
+        wanted = self.read() + count
+        await asyncio.to_thread(until, lambda: self.read() >= wanted, 10, f"{count} packets arrive")
+
+    async def stop(self, since: int) -> list[int]:
+        """Those that were lost after number ``since``."""
+        sent = self._running.stop()
+        with contextlib.suppress(AssertionError):
+            await asyncio.to_thread(
+                until, lambda: self.read() and self.got[-1] == sent - 1, 2, "the last arrives"
+            )
+        assert len(set(self.got)) == len(self.got)
+        return sorted(set(range(since, sent)) - set(self.got))
+
+
+@isolated(120)
+def test_stations_of_two_subnets_find_each_other_by_shortest_paths() -> None:
+    async def body(scene: Scene) -> None:
+        async with scene.controller() as controller:
+            await linked(controller)
+            await scene.pings("client", "10.2.0.2")
+            await scene.pings("client", "fd02::2")
+            await scene.pings("server", "10.1.0.1")
+            await controller.quiet.wait()
+            tables, topology = await scene.tables(), controller.core.topology()
+            for end, other in (("client", "server"), ("server", "client")):
+                walk = trace.walk(tables, topology, scene.at(end), {Field.ETH_DST: scene.macs[other]})  # type: ignore[arg-type]
+                assert walk.end == scene.at(other)
+                assert len(walk.path) == 3
+
+    over_the_fabric(body)
+
+
+@isolated(120)
+def test_the_controller_is_restarted_and_nobody_notices() -> None:
+    async def body(scene: Scene) -> None:
+        stream = Stream(scene)
+        async with scene.controller() as controller:
+            await linked(controller)
+            await scene.pings("client", "10.2.0.2")
+            await stream.goes_on()
+            since = stream.got[-1]
+        before = scene.dump()
+        await stream.goes_on()
+        async with scene.controller() as again:
+            await linked(again)
+            await stream.goes_on()
+            assert scene.dump() == before
+            assert set(again.core.hosts.stations) == set(scene.macs.values())
+            assert await stream.stop(since) == []
+
+    over_the_fabric(body)
+
+
+@isolated(120)
+def test_a_switch_that_is_killed_is_gone_round_and_comes_back() -> None:
+    async def body(scene: Scene) -> None:
+        stream = Stream(scene)
+        async with scene.controller() as controller:
+            await linked(controller)
+            await scene.pings("client", "10.2.0.2")
+            await stream.goes_on()
+            since = stream.got[-1]
+            tables = await scene.tables()
+            way = trace.walk(
+                tables, controller.core.topology(), scene.at("client"), {Field.ETH_DST: scene.macs["server"]}
+            )  # type: ignore[arg-type]
+            killed = way.path[1].switch
+            scene.fabric.switches[killed].kill()
+            await stream.goes_on(500)
+            scene.fabric.switches[killed].start()
+            await linked(controller)
+            await stream.goes_on(500)
+            lost = await stream.stop(since)
+            assert len(lost) < 500, f"{len(lost)} packets were lost, for {len(lost)} ms"
+            tables = await scene.tables()
+            back = trace.walk(
+                tables, controller.core.topology(), scene.at("client"), {Field.ETH_DST: scene.macs["server"]}
+            )  # type: ignore[arg-type]
+            assert (back.end, len(back.path)) == (scene.at("server"), 3)
+
+    over_the_fabric(body)
+
+
+@isolated(120)
+def test_what_a_vm_forges_changes_no_table() -> None:
+    async def body(scene: Scene) -> None:
+        async with scene.controller() as controller:
+            await linked(controller)
+            await scene.pings("client", "10.2.0.2")
+            await controller.quiet.wait()
+            before = scene.dump()
+            with scene.fabric.ends["client"]:
+                wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+                wire.bind(("eth0", 0))
+            own, server = ip_address("10.1.0.1"), ip_address("10.2.0.2")
+            for _ in range(10):
+                wire.send(lldp.frame(lldp.Origin(3, 1), b"guessed", 0.0))
+                wire.send(neighbours.question(server, scene.macs["server"], server))  # with the server's MAC
+                wire.send(neighbours.question(server, scene.macs["client"], server))  # with its own
+                wire.send(
+                    neighbours.question(
+                        ip_address("10.1.0.254"), scene.macs["client"], ip_address("10.1.0.254")
+                    )
+                )
+                await asyncio.sleep(0.1)
+            await asyncio.to_thread(
+                until, lambda: controller.core.counts.forged_lldp >= 10, 5, "they were seen"
+            )
+            assert controller.core.counts.refused >= 10
+            assert controller.core.hosts.owner(own) == scene.macs["client"]
+            assert controller.core.hosts.stations[scene.macs["server"]].place == scene.at("server")
+            assert scene.dump() == before
+
+    over_the_fabric(body)
