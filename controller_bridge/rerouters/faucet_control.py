@@ -1,0 +1,199 @@
+"""A running Faucet and the files it is configured by: candidates are checked, put in place at once, loaded, and confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from controller_bridge.rerouters import faucet_config
+from controller_bridge.rerouters.faucet_config import Fabric
+from controller_bridge.rerouters.faucet_metrics import NAMES, Running, running
+from controller_bridge.rerouters.web import fetch
+from vmnet.errors import ConfigError, RefusedError, UnavailableError, WaitTimeoutError
+
+_POLL_S: Final = 0.005
+"""Faucet's metrics cannot be subscribed to."""
+_CHECK_S: Final = 60.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """``config``: the file that Faucet is started with; ``file``: ours, included by it; ``check``: Faucet's own checker.
+
+    ``metrics``: where its Prometheus metrics are; ``pid_file``: of the process that is sent SIGHUP; without one Faucet has to see by
+    itself that a file has changed (FAUCET_CONFIG_STAT_RELOAD).
+    """
+
+    config: Path
+    file: Path
+    metrics: str
+    check: str = "check_faucet_config"
+    pid_file: Path | None = None
+    limit_s: float = 10.0
+
+
+class FaucetControl:
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._checked: set[str] = set()
+
+    def fabric(self) -> Fabric:
+        """As the files have it now. ConfigError."""
+        return faucet_config.load(self._place.config, Path.read_text)
+
+    def text(self) -> str:
+        """Of our file. ConfigError if it cannot be read."""
+        try:
+            return self._place.file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read {self._place.file}: {error}") from None
+
+    async def running(self) -> Running:
+        names = "&".join(f"name[]={one}" for one in NAMES)
+        return running(await fetch(f"{self._place.metrics}/?{names}", limit_s=self._place.limit_s))
+
+    def check_unchanged(self, fabric: Fabric, now: Running) -> None:
+        """RefusedError if Faucet's files are not those it runs by: a reload of ours would bring half-done work into force."""
+        for path in fabric.files:
+            if now.hashes.get(str(path)) != _hash(path.read_text()):
+                raise RefusedError(
+                    f"Faucet has not loaded {path} as it is now", "reload Faucet first, or put the file back"
+                )
+
+    # -- checking -------------------------------------------------------------------------------------------------------
+
+    async def check(self, candidate: str) -> None:
+        """RefusedError with what Faucet's checker says if it does not like the whole configuration with our file changed."""
+        others = [one.read_text() for one in self.fabric().files if one != self._place.file]
+        known = _hash("\0".join([candidate, *others]))
+        if known in self._checked:
+            return
+        top = self._place.config
+        named = faucet_config.included(top, top.read_text(), self._place.file)
+        with _beside(self._place.file, candidate) as ours, _beside(top, named.naming(ours)) as copy:
+            await self._run_check(copy)
+        self._checked.add(known)
+
+    async def _run_check(self, config: Path) -> None:
+        program = shutil.which(self._place.check)
+        if program is None:
+            raise ConfigError(
+                f"no program {self._place.check}", "say in `check` where Faucet's check_faucet_config is"
+            )
+        process = await asyncio.create_subprocess_exec(
+            *(program, str(config)), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            async with asyncio.timeout(_CHECK_S):
+                said, complained = await process.communicate()
+        except TimeoutError:
+            raise WaitTimeoutError(f"{program} is not done within {_CHECK_S:g} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            lines = (
+                (said or complained).decode(errors="replace").replace(str(config), str(self._place.config))
+            )
+            raise RefusedError(
+                f"{Path(program).name} refuses the configuration: {' '.join(lines.split())[:500]}",
+                "nothing has been changed; does Faucet accept its files as they are?",
+            )
+
+    # -- changing -------------------------------------------------------------------------------------------------------
+
+    async def apply(self, text: str, confirm: Callable[[Running], None]) -> None:
+        """Our file is ``text``, and Faucet runs by it. RefusedError if it does not want to: then the file is as it was.
+
+        ``confirm`` may find fault with how it runs before anything is changed.
+        """
+        before = await self.running()
+        confirm(before)
+        old = self.text()
+        if old == text and before.hashes.get(str(self._place.file)) == _hash(text):
+            return
+        _replace(self._place.file, text)
+        try:
+            await self._reload(text, before)
+        except RefusedError:
+            _replace(self._place.file, old)
+            self._hang_up()
+            raise
+
+    async def _reload(self, text: str, before: Running) -> None:
+        self._hang_up()
+        try:
+            async with asyncio.timeout(self._place.limit_s):
+                while not self._took(text, before, now := await self.running()):
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            how = "SIGHUP" if self._place.pid_file else "FAUCET_CONFIG_STAT_RELOAD"
+            raise WaitTimeoutError(
+                f"Faucet has not loaded {self._place.file} within {self._place.limit_s:g} s ({how})"
+            ) from None
+        for datapath, count in now.cold.items():
+            if count > before.cold.get(datapath, 0):
+                log.warning(
+                    "Faucet set %s up anew for a change of vmnet's: packets are lost by that", datapath
+                )
+
+    def _took(self, text: str, before: Running, now: Running) -> bool:
+        """Reloads are counted after the switches have been told."""
+        if now.failed and now.error:
+            raise RefusedError(
+                f"Faucet does not load its configuration: {now.error}", "it goes on with the one before"
+            )
+        return now.hashes.get(str(self._place.file)) == _hash(text) and now.reloads > before.reloads
+
+    def _hang_up(self) -> None:
+        if self._place.pid_file is None:
+            return
+        try:
+            pid = int(self._place.pid_file.read_text())
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError) as error:
+            raise UnavailableError(f"no Faucet runs by {self._place.pid_file}: {error}") from None
+        if b"faucet" not in command:
+            raise UnavailableError(
+                f"process {pid} of {self._place.pid_file} is not Faucet", "is the file an old one?"
+            )
+        os.kill(pid, signal.SIGHUP)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def _beside(path: Path, text: str) -> Iterator[Path]:
+    """A file in the same folder, so that what it includes is found; gone afterwards."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".vmnet", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _replace(path: Path, text: str) -> None:
+    """All at once, on disk, with the same owner and mode."""
+    was = path.stat()
+    with _beside(path, text) as new:
+        os.chown(new, was.st_uid, was.st_gid)
+        new.chmod(was.st_mode & 0o7777)
+        with new.open() as file:
+            os.fsync(file.fileno())
+        new.replace(path)
