@@ -160,7 +160,9 @@ def written(entries: Iterable[Entry], fabric: Fabric, vid: int | None) -> str:
                 lines.append(f"  {name}:\n")
                 lines += [_rule(entry, interfaces, vid) for entry in own.pop(name, [])]
                 # Faucet refuses an ACL without rules; and one that always matches the same fields leaves its tables as they are.
-                lines.append(f'  - rule: {{dl_dst: "{_NOBODY}"{_tag(interface, vid)}, actions: {{allow: 0}}}}\n')
+                lines.append(
+                    f'  - rule: {{dl_dst: "{_NOBODY}"{_tag(interface, vid)}, actions: {{allow: 0}}}}\n'
+                )
     if own:
         raise ConfigError(
             f"no interface has the ACL {min(own)}", "put back what was taken from Faucet's configuration"

@@ -17,6 +17,7 @@ import yaml
 from vmnet.errors import ConfigError
 
 TABLES: Final = ("acls", "dps", "vlans")
+_Loader: Final = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 Read = Callable[[Path], str]
 
 
@@ -114,7 +115,7 @@ def _text(path: Path, read: Read) -> str:
 def parse(text: str, path: Path) -> dict[str, Any]:
     """All scalars as text. ConfigError if it is no YAML table."""
     try:
-        content = yaml.load(text, Loader=yaml.BaseLoader)
+        content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         line = " ".join(str(error).split())
         raise ConfigError(f"{path} is no YAML: {line}") from None

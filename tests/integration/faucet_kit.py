@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from controller_bridge.rerouters.base import Move
 from controller_bridge.rerouters.faucet import FaucetRerouter, open_faucet
 from controller_bridge.rerouters.faucet_metrics import NAMES, Running, running
 from controller_bridge.rerouters.web import fetch
+from vmnet.errors import UnavailableError
 
 LINKS = (("s1", "s2"), ("s1", "s3"))
 ENDS = {"client": "s1", "host-a": "s2", "host-b": "s3"}
@@ -89,7 +89,7 @@ class FaucetFabric:
         self.start()
         self.fabric.controlled_from(self.host)
         self.senders = {name: self._sender(name) for name in ENDS}
-        until(lambda: self.running().up == {"s1", "s2", "s3"}, _LIMIT_S, "Faucet has its switches")
+        self.connected()
         self.say("host-a")
         self.wait_learned("host-a")
 
@@ -114,12 +114,17 @@ class FaucetFabric:
         with self.host:
             return asyncio.run(_awaited(body))
 
-    def running(self) -> Running | Any:
+    def running(self) -> Any:
+        """Before it answers: that it has no switches."""
+
         async def ask() -> Running:
             names = "&".join(f"name[]={one}" for one in NAMES)
-            return running(await fetch(f"http://127.0.0.1:9302/?{names}", limit_s=5))
+            try:
+                return running(await fetch(f"http://127.0.0.1:9302/?{names}", limit_s=5))
+            except UnavailableError:
+                return Running({}, "", False, 0, 0)
 
-        return self.run(lambda: _or_nobody(ask))
+        return self.run(ask)
 
     def settings(self, **more: Any) -> dict[str, Any]:
         known = {
@@ -166,27 +171,20 @@ class FaucetFabric:
 
         until(learned, _LIMIT_S, f"Faucet has learned the VM at {end}")
 
-    def log(self) -> str:
-        return (self.folder / "log").read_text() + (self.folder / "out").read_text()
+    def tables(self) -> dict[str, list[str]]:
+        """What vmnet may have changed: the switches' first tables."""
+        return {
+            name: [line for line in ovs.dump() if "table=" not in line]
+            for name, ovs in self.fabric.switches.items()
+        }
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def connected(self) -> None:
+        until(lambda: self.running().up == {"s1", "s2", "s3"}, _LIMIT_S, "Faucet has its switches")
 
 
 async def _awaited(body: Callable[[], Awaitable[Any]]) -> Any:
     return await body()
-
-
-async def _or_nobody(ask: Callable[[], Awaitable[Running]]) -> Running:
-    try:
-        return await ask()
-    except Exception:
-        return Running({}, "", False, 0, 0)
-
-
-def settings_error(kit: FaucetFabric, **more: Any) -> str:
-    try:
-        kit.rerouter(**more)
-    except Exception as error:
-        return str(error)
-    raise AssertionError("no error")
-
-
-__all__ = ["BACK", "CONFIG", "ENDS", "MAC", "MOVE", "Ear", "FaucetFabric", "os", "settings_error"]

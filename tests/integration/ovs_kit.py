@@ -145,7 +145,13 @@ class Fabric:
                 ip("address", "add", f"10.9.0.{number}/24", "dev", "mgmt")
             ovs.vsctl(
                 *("set", "bridge", name, f"other-config:datapath-id={number:016x}"),
-                *("other-config:disable-in-band=true", "--", "set-controller", name, f"tcp:10.9.0.254:{port}"),
+                *(
+                    "other-config:disable-in-band=true",
+                    "--",
+                    "set-controller",
+                    name,
+                    f"tcp:10.9.0.254:{port}",
+                ),
                 *("--", "set", "controller", name, "max_backoff=1000"),
             )
 

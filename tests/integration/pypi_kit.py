@@ -44,7 +44,18 @@ def _make(home: Path, steps: tuple[list[str], ...]) -> None:
     shutil.rmtree(home, ignore_errors=True)
     _run(["/usr/bin/python3", "-m", "venv", str(home)])
     for packages in steps:
-        _run([str(home / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "-q", *packages])
+        _run(
+            [
+                str(home / "bin/python"),
+                "-m",
+                "pip",
+                "install",
+                "--disable-pip-version-check",
+                "--no-input",
+                "-q",
+                *packages,
+            ]
+        )
     (home / ".complete").touch()
 
 
