@@ -1,15 +1,15 @@
 """Where packets for a VM that moves go, as ACLs in a file of ours that Faucet includes. Pure.
 
-Each interface has an ACL of ours, ``vmnet-DATAPATH-NUMBER``. By what interface a packet came says which path it is on, so that no
-packet meets two paths, in whatever order Faucet tells the switches (as in Reitblatt et al., "Abstractions for Network Update", 2012):
-on a datapath where the ways to the two hosts part, P is the interface towards the old host, Q the one towards the new.
+Each interface has an ACL of ours, ``vmnet-DATAPATH-NUMBER``. By what interface a packet came says which way it is on, so that in
+whatever order Faucet tells the switches no packet is sent back (as in Reitblatt et al., "Abstractions for Network Update", 2012).
+On a datapath where the ways to the two hosts part, P is the interface towards the old host, Q the one towards the new:
 
 =========  ======================  ==========================================================================
 stage      a packet that came by    goes
 =========  ======================  ==========================================================================
 prepared   P                        to Q: nothing for the VM comes from there before the cut
-prepared   Q                        to P: as before, whatever Faucet learns meanwhile
-cut        any other                to Q
+cut        any other but Q          to Q
+both       Q                        where Faucet has learned the VM to be: to P, until all have been told
 =========  ======================  ==========================================================================
 
 A packet that was sent on the old way before the cut stays on it to its end, one sent after it stays on the new.
@@ -110,15 +110,11 @@ def wanted(stage: Stage, move: Move, ways: Iterable[Turn], fabric: Fabric) -> se
     """All entries of a move at a stage."""
     found = set()
     for datapath, old, new in ways if stage else ():
-        exits = {old.number: new.number, new.number: old.number}
-        if stage is Stage.CUT:
-            exits = {number: new.number for number in fabric.datapaths[datapath] if number != new.number} | {
-                new.number: old.number
-            }
+        entered = fabric.datapaths[datapath].keys() - {new.number} if stage is Stage.CUT else {old.number}
         found |= {
-            Entry(datapath, number, mac.lower(), out, move.id)
+            Entry(datapath, number, mac.lower(), new.number, move.id)
             for mac in move.macs
-            for number, out in exits.items()
+            for number in entered
         }
     return found
 

@@ -12,6 +12,9 @@ ROOT = Path(__file__).parents[2]
 OURS = ("vmnet", "dom0", "hooks", "controller_bridge")
 ACTING = {"socket", "subprocess", "pyroute2", "libvirt", "ovs", "ovsdbapp", "time", "asyncio"}
 PURE = [
+    "controller_bridge.rerouters.faucet_acls",
+    "controller_bridge.rerouters.faucet_config",
+    "controller_bridge.rerouters.faucet_metrics",
     "vmnet.machine",
     "vmnet.convergence",
     "vmnet.actions",
