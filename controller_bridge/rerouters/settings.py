@@ -29,6 +29,12 @@ class Settings:
             raise ConfigError(f"{_HERE} {key} is not between 0 and 3600 seconds")
         return float(value)
 
+    def number(self, key: str, default: int, least: int, most: int) -> int:
+        value = self._one(key, default, int, "a whole number")
+        if isinstance(value, bool) or not least <= value <= most:
+            raise ConfigError(f"{_HERE} {key} is not between {least} and {most}")
+        return int(value)
+
     def path(self, key: str) -> Path:
         path = Path(self.text(key))
         if not path.is_absolute():

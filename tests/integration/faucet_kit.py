@@ -13,7 +13,7 @@ from typing import Any
 from dataplane_kit import BROADCAST, CLIENT, GUEST, Host, Packets, die_with_parent, numbers, until
 from ovs_kit import Fabric, folder
 
-from controller_bridge.rerouters import faucet_acls, faucet_config
+from controller_bridge.rerouters import faucet_file
 from controller_bridge.rerouters.base import Move
 from controller_bridge.rerouters.faucet import FaucetRerouter, open_faucet
 from controller_bridge.rerouters.faucet_metrics import NAMES, Running, running
@@ -83,8 +83,7 @@ class FaucetFabric:
         self.folder = Path(tempfile.mkdtemp(prefix="faucet-", dir=folder()))
         self.config, self.file = self.folder / "faucet.yaml", self.folder / "vmnet.yaml"
         self.config.write_text(CONFIG)
-        self.file.write_text("acls: {}\n")
-        self.file.write_text(faucet_acls.written((), faucet_config.load(self.config, Path.read_text), 100))
+        self.file.write_text(faucet_file.empty(self.config, "office"))
         self._programs, self._reread = programs, reread
         self.start()
         self.fabric.controlled_from(self.host)

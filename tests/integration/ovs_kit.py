@@ -15,13 +15,14 @@ from controller_bridge.paths import Hop
 from controller_bridge.paths import Path as FlowPath
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+PROTOCOLS = "OpenFlow13,OpenFlow14"
 _LIMIT_S = 20.0
 
 
 class Ovs:
     """One bridge, named like the switch. Its OpenFlow ports are numbered in the order in which they are added, from 1."""
 
-    def __init__(self, name: str, protocols: str = "OpenFlow13,OpenFlow14") -> None:
+    def __init__(self, name: str, protocols: str = PROTOCOLS) -> None:
         self.name, self.host = name, Host()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder()))
         self._protocols = protocols
@@ -77,7 +78,14 @@ class Ovs:
         return self._tool("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=10", *words)
 
     def ofctl(self, command: str, *words: str) -> str:
-        return self._tool("ovs-ofctl", "-O", "OpenFlow14", command, f"unix:{self.address.host}", *words)
+        return self._tool(
+            "ovs-ofctl",
+            "-O",
+            self._protocols.rpartition(",")[2],
+            command,
+            f"unix:{self.address.host}",
+            *words,
+        )
 
     def _tool(self, *words: str) -> str:
         said = subprocess.run(words, capture_output=True, text=True, timeout=30)
@@ -118,10 +126,15 @@ class Fabric:
     (Pisa 2010, figure 4b)."""
 
     def __init__(
-        self, links: tuple[tuple[str, str], ...] = DIAMOND, ends: dict[str, str] | None = None
+        self,
+        links: tuple[tuple[str, str], ...] = DIAMOND,
+        ends: dict[str, str] | None = None,
+        protocols: str = PROTOCOLS,
     ) -> None:
         ends = {"client": "s1", "server": "s4"} if ends is None else ends
-        self.switches = {name: Ovs(name) for name in sorted({one for link in links for one in link})}
+        self.switches = {
+            name: Ovs(name, protocols) for name in sorted({one for link in links for one in link})
+        }
         self.ends = {end: Host() for end in ends}
         self.ports: dict[tuple[str, str], int] = {}
         for one, other in links:
@@ -143,6 +156,8 @@ class Fabric:
                 ip("link", "set", name, "master", "mgmt")
             with ovs.host:
                 ip("address", "add", f"10.9.0.{number}/24", "dev", "mgmt")
+        # A bridge's MAC address is that of one of its ports: only now does it stay.
+        for number, (name, ovs) in enumerate(sorted(self.switches.items()), 1):
             ovs.vsctl(
                 *("set", "bridge", name, f"other-config:datapath-id={number:016x}"),
                 *(

@@ -1,6 +1,6 @@
 """Programs from PyPI that pin what they need, and so cannot share this project's .venv: each has its own, made once, in a cache.
 
-Also run by scripts/setup.sh: ``python pypi_kit.py faucet-1.10.12 ...``.
+Also a program, for scripts/setup.sh: makes all of them.
 """
 
 from __future__ import annotations
@@ -70,8 +70,11 @@ def _run(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    for one in sys.argv[1:]:
+    failed = 0
+    for one in _STEPS:
         try:
             venv(one)
         except NotThereError as error:
-            sys.exit(f"{one}: {error}")
+            failed = 1
+            print(f"{one}: {error}", file=sys.stderr)
+    sys.exit(failed)
