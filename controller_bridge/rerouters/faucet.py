@@ -18,7 +18,7 @@ from controller_bridge.rerouters import faucet_acls, faucet_config
 from controller_bridge.rerouters.base import Move
 from controller_bridge.rerouters.faucet_acls import Entry, Hosts, Stage, Turn
 from controller_bridge.rerouters.faucet_config import Fabric
-from controller_bridge.rerouters.faucet_control import FaucetControl, Place
+from controller_bridge.rerouters.faucet_control import FaucetControl, Place, read
 from controller_bridge.rerouters.faucet_metrics import Running
 from controller_bridge.rerouters.settings import Settings
 from controller_bridge.switch import Switch
@@ -68,13 +68,20 @@ class FaucetRerouter:
                 await self._go(Stage.NONE, move)
 
     async def roll_back(self, move: Move) -> None:
-        """First as prepared, then as before: no datapath sends on the old way what another would still send back."""
+        """First as prepared, then as before: no datapath sends on the old way what another would still send back.
+
+        The file is put back even if Faucet, or a switch, is not there: it starts with it.
+        """
         async with self._changing:
             fabric, ways, entries = self._now(move)
             own = [one for one in entries if one.move == move.id]
-            if own and not faucet_acls.at_stage(own, Stage.PREPARED, move, ways, fabric):
-                await self._go(Stage.PREPARED, move)
-            await self._go(Stage.NONE, move)
+            try:
+                if own and not faucet_acls.at_stage(own, Stage.PREPARED, move, ways, fabric):
+                    await self._go(Stage.PREPARED, move)
+                await self._go(Stage.NONE, move)
+            except UnavailableError:
+                self._control.put(self._text(entries, Stage.NONE, move, ways, fabric))
+                raise
 
     async def close(self) -> None:
         for one in self._switches.values():
@@ -100,7 +107,7 @@ class FaucetRerouter:
             await self._control.check(text)
 
         def connected(now: Running) -> None:
-            if gone := sorted({one.datapath for one in ways} - now.up):
+            if check and (gone := sorted({one.datapath for one in ways} - now.up)):
                 raise UnavailableError(f"Faucet has no connection to {', '.join(gone)}")
 
         await self._control.apply(text, connected)
@@ -177,7 +184,7 @@ def open_faucet(settings: Mapping[str, Any]) -> FaucetRerouter:
     given.done()
     control = FaucetControl(place)
     fabric = control.fabric()
-    faucet_config.included(place.config, place.config.read_text(), place.file)
+    faucet_config.included(place.config, read(place.config), place.file)
     faucet_acls.check_hosts(hosts, fabric)
     if unknown := addresses.keys() - fabric.datapaths.keys():
         raise ConfigError(

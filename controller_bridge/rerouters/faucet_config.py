@@ -60,9 +60,10 @@ class Fabric:
         """Of a VLAN, by name or id. ConfigError if there is none."""
         if called in self.vids:
             return self.vids[called]
-        if called.isdecimal():
-            return int(called)
-        raise ConfigError(f"Faucet's configuration has no VLAN {called!r}", _among(self.vids))
+        try:
+            return int(called, 0)
+        except ValueError:
+            raise ConfigError(f"Faucet's configuration has no VLAN {called!r}", _among(self.vids)) from None
 
 
 def _among(names: Any) -> str:

@@ -50,12 +50,12 @@ class FaucetControl:
 
     def fabric(self) -> Fabric:
         """As the files have it now. ConfigError."""
-        return faucet_config.load(self._place.config, Path.read_text)
+        return faucet_config.load(self._place.config, read)
 
     def text(self) -> str:
         """Of our file. ConfigError if it cannot be read."""
         try:
-            return self._place.file.read_text()
+            return read(self._place.file)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read {self._place.file}: {error}") from None
 
@@ -66,7 +66,7 @@ class FaucetControl:
     def check_unchanged(self, fabric: Fabric, now: Running) -> None:
         """RefusedError if Faucet's files are not those it runs by: a reload of ours would bring half-done work into force."""
         for path in fabric.files:
-            if now.hashes.get(str(path)) != _hash(path.read_text()):
+            if now.hashes.get(str(path)) != _hash(read(path)):
                 raise RefusedError(
                     f"Faucet has not loaded {path} as it is now", "reload Faucet first, or put the file back"
                 )
@@ -75,12 +75,12 @@ class FaucetControl:
 
     async def check(self, candidate: str) -> None:
         """RefusedError with what Faucet's checker says if it does not like the whole configuration with our file changed."""
-        others = [one.read_text() for one in self.fabric().files if one != self._place.file]
+        others = [read(one) for one in self.fabric().files if one != self._place.file]
         known = _hash("\0".join([candidate, *others]))
         if known in self._checked:
             return
         top = self._place.config
-        named = faucet_config.included(top, top.read_text(), self._place.file)
+        named = faucet_config.included(top, read(top), self._place.file)
         with _beside(self._place.file, candidate) as ours, _beside(top, named.naming(ours)) as copy:
             await self._run_check(copy)
         self._checked.add(known)
@@ -113,6 +113,10 @@ class FaucetControl:
             )
 
     # -- changing -------------------------------------------------------------------------------------------------------
+
+    def put(self, text: str) -> None:
+        """Our file is ``text``, whatever runs."""
+        _replace(self._place.file, text)
 
     async def apply(self, text: str, confirm: Callable[[Running], None]) -> None:
         """Our file is ``text``, and Faucet runs by it. RefusedError if it does not want to: then the file is as it was.
@@ -155,7 +159,7 @@ class FaucetControl:
             raise RefusedError(
                 f"Faucet does not load its configuration: {now.error}", "it goes on with the one before"
             )
-        return now.hashes.get(str(self._place.file)) == _hash(text) and now.reloads > before.reloads
+        return now.hashes.get(str(self._place.file)) == _hash(text) and now.reloads != before.reloads
 
     def _hang_up(self) -> None:
         if self._place.pid_file is None:
@@ -172,6 +176,10 @@ class FaucetControl:
         os.kill(pid, signal.SIGHUP)
 
 
+def read(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -181,7 +189,7 @@ def _beside(path: Path, text: str) -> Iterator[Path]:
     """A file in the same folder, so that what it includes is found; gone afterwards."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".vmnet", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         yield Path(name)
     finally:

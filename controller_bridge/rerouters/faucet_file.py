@@ -13,7 +13,7 @@ def empty(config: Path, vlan: str) -> str:
     """ConfigError. The file that is to be made may be included already. ``vlan`` as in the settings; may be empty."""
 
     def read(path: Path) -> str:
-        return path.read_text() if path.exists() or path == config else "acls: {}\n"
+        return path.read_text("utf-8") if path.exists() or path == config else "acls: {}\n"
 
     fabric = faucet_config.load(config, read)
     return faucet_acls.written((), fabric, fabric.vid(vlan) if vlan else None)

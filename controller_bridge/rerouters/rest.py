@@ -1,8 +1,8 @@
 """A fabric whose flows are given to a controller over REST: Ryu's ``ofctl_rest`` (docs/rerouters.md).
 
 What has been done for a move is in the switches, with a cookie made from its id: a daemon that has been restarted reads it there.
-The controller says "done" before the switch has; so everything is read back. An answer that a switch is late with, Ryu takes for an
-empty one (``ofctl_utils.send_stats_request``): nothing here is decided by an entry not being there, but asked again.
+The controller says "done" before the switch has; so everything is read back. A switch that does not answer Ryu within a second has no
+entries, in Ryu's words (``ofctl_utils.send_stats_request``): that some are there is sure, that none are is not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from controller_bridge.rerouters import rest_entries
@@ -18,7 +18,7 @@ from controller_bridge.rerouters.base import Move
 from controller_bridge.rerouters.rest_entries import Entry, Hosts, Turn
 from controller_bridge.rerouters.settings import Settings
 from controller_bridge.rerouters.web import fetch
-from vmnet.errors import ConfigError, PeerError, RefusedError, UnavailableError, WaitTimeoutError
+from vmnet.errors import ConfigError, PeerError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
 
 _POLL_S: Final = 0.005
 _CALM_S: Final = 1.0
@@ -38,15 +38,16 @@ class RestRerouter:
     async def prepare(self, move: Move) -> None:
         ways = rest_entries.turns(move, self.hosts)
         there = await self._get("/stats/switches")
-        if missing := sorted({one.datapath for one in ways} - set(there)):
+        if missing := sorted({one.datapath for one in ways}.difference(there)):
             raise UnavailableError(
-                f"{self.url} has no switch {missing[0]}", f"it has {', '.join(map(str, there)) or 'none'}"
+                f"{self.url} has no switch {missing[0]}",
+                f"it has {', '.join(map(str, sorted(there))) or 'none'}",
             )
         for one in ways:
             rest_entries.check_own(await self._entries(one.datapath), move, one, self.priority)
         try:
             await _each(ways, lambda one: self._added(one, self._prepared(move, one)))
-        except (RefusedError, WaitTimeoutError):
+        except VmnetError:
             await _each(ways, lambda one: self._without(one, move, self._prepared(move, one)))
             raise
 
@@ -108,9 +109,8 @@ class RestRerouter:
         await self._until(gone, f"switch {turn.datapath} still has entries of {move.vm}'s move")
 
     async def _finished(self, turn: Turn, move: Move) -> None:
-        """Where the switch has no entries of its own for the VM, the one of the cut stays."""
-        entries = [one for one in await self._entries(turn.datapath) if rest_entries.of_mac(one, move.macs)]
-        own = [one for one in entries if one.cookie != rest_entries.cookie(move)]
+        """Where the switch has no entries of its own for a MAC address, it gets one: else nobody would know where the VM is."""
+        own = await self._own(turn, move)
         for one in own:
             if one.output == turn.old:
                 await self._post(
@@ -118,15 +118,23 @@ class RestRerouter:
                 )
 
         async def turned() -> bool:
-            now = await self._entries(turn.datapath)
-            return not any(
-                rest_entries.of_mac(one, move.macs) and one.output == turn.old and one in own for one in now
-            )
+            return all(one.output != turn.old for one in await self._own(turn, move))
 
         await self._until(turned, f"switch {turn.datapath} has not turned its own entries for {move.vm}")
-        await self._without(turn, move, self._prepared(move, turn))
-        if own:
-            await self._without(turn, move, self._cut(move, turn))
+        strangers = [mac for mac in move.macs if not any(rest_entries.of_mac(one, [mac]) for one in own)]
+        if strangers:
+            kept = replace(move, macs=tuple(strangers))
+            await self._added(turn, rest_entries.cut(kept, turn, self.priority - 1, self.table))
+        await self._without(turn, move, self._prepared(move, turn) + self._cut(move, turn))
+
+    async def _own(self, turn: Turn, move: Move) -> list[Entry]:
+        """The switch's entries for the VM that are there without this move, or stay after it."""
+        return [
+            one
+            for one in await self._entries(turn.datapath)
+            if rest_entries.of_mac(one, move.macs)
+            and not (one.cookie == rest_entries.cookie(move) and one.priority >= self.priority)
+        ]
 
     async def _drained(self, move: Move, ways: list[Turn]) -> None:
         """Until nothing for the VM has come from the new way to be sent on the old one for a second; ten at most."""
@@ -193,7 +201,7 @@ def open_rest(settings: Mapping[str, Any]) -> RestRerouter:
             name: _ways(given.texts(ways, f"hosts.{name}"), name)
             for name, ways in given.table("hosts").items()
         },
-        priority=given.number("priority", 60000, 1, 0xFFFE),
+        priority=given.number("priority", 60000, 2, 0xFFFE),
         table=given.number("table", 0, 0, 0xFE),
         limit_s=given.seconds("limit_s", 10.0),
     )

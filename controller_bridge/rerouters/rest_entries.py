@@ -183,10 +183,9 @@ def check_own(entries: Iterable[Entry], move: Move, turn: Turn, priority: int) -
         if not of_mac(one, move.macs) or one.cookie == cookie(move):
             continue
         where = f"switch {turn.datapath}: an entry for {move.vm}"
-        if one.cookie >> 48 == _OURS >> 48 and one.priority >= priority:
-            if one.match.get("in_port") is not None:
-                raise RefusedError(f"{where} is of another move", "finish or roll back that one first")
-        elif one.priority >= priority:
+        if one.priority >= priority and one.cookie >> 48 == _OURS >> 48:
+            raise RefusedError(f"{where} is of another move", "finish or roll back that one first")
+        if one.priority >= priority:
             raise RefusedError(
                 f"{where} has priority {one.priority}", f"give a `priority` above it; it is {priority}"
             )

@@ -224,6 +224,7 @@ def test_the_old_way_stays_until_faucet_has_heard_the_vm_at_its_new_place(progra
 @isolated(90)
 def test_faucet_dies_and_comes_back(programs: Path) -> None:
     kit = FaucetFabric(programs)
+    before = kit.file.read_bytes()
     kit.do("prepare")
     prepared = kit.file.read_bytes()
     kit.kill()
@@ -233,8 +234,16 @@ def test_faucet_dies_and_comes_back(programs: Path) -> None:
     kit.start()
     kit.connected()
     kit.do("cut_over")
+    kit.kill()
+    with pytest.raises(UnavailableError, match="cannot reach"):
+        kit.do("roll_back")
+    assert kit.file.read_bytes() == before, "it starts as it was"
+    kit.start()
+    kit.connected()
+    kit.do("roll_back", "prepare", "cut_over")
     kit.say("host-b")
     kit.do("finish")
+    assert kit.file.read_bytes() == before
 
 
 @isolated(90)

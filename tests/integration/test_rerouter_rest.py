@@ -112,6 +112,9 @@ def test_a_fabric_without_entries_for_the_vm_keeps_ours(programs: Path) -> None:
     kit.do("prepare", "cut_over", "finish", move=BACK)
     kit.senders["client"].send(frame(2))
     until(lambda: heard["a"].heard() == [2], 5, "and back")
+    kept = kit.tables()
+    kit.do("prepare", "cut_over", "roll_back", move=Move("m3", "blue", "a", "b", (MAC,)))
+    assert kit.tables() == kept
     assert [len(one) for one in kit.tables().values()] == [1, 1, 1]
 
 
