@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,7 @@ class FaucetFabric:
         self.fabric.controlled_from(self.host)
         self.senders = {name: self._sender(name) for name in ENDS}
         self.connected()
-        self.say("host-a")
-        self.wait_learned("host-a")
+        self.announce("host-a")
 
     def _sender(self, end: str) -> Packets:
         with self.fabric.ends[end]:
@@ -157,14 +157,16 @@ class FaucetFabric:
         finally:
             await rerouter.close()
 
-    def say(self, end: str, source: bytes = GUEST) -> None:
-        """As a VM that has just begun to run announces itself."""
-        self.senders[end].send((BROADCAST + source + b"\x88\xb5").ljust(60, b"\0"))
-
-    def wait_learned(self, end: str) -> None:
+    def announce(self, end: str) -> None:
+        """As a VM does that has just begun to run, several times: until Faucet has learned where it is."""
         ports = {"host-a": {"s1": 1, "s2": 2, "s3": 1}, "host-b": {"s1": 2, "s2": 1, "s3": 2}}[end]
+        spoken_s = 0.0
 
         def learned() -> bool:
+            nonlocal spoken_s
+            if time.monotonic() - spoken_s > 0.2:
+                spoken_s = time.monotonic()
+                self.senders[end].send((BROADCAST + GUEST + b"\x88\xb5").ljust(60, b"\0"))
             known = self.running().learned
             return all(known.get((datapath, MAC)) == port for datapath, port in ports.items())
 

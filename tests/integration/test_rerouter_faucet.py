@@ -62,7 +62,7 @@ def test_a_move_there_and_back(programs: Path) -> None:
         before = ears[move.source].heard()
         assert before and not ears[move.destination].heard(), "prepared: nothing takes the new way"
         kit.do("cut_over", move=move)
-        kit.say(f"host-{move.destination}")
+        kit.announce(f"host-{move.destination}")
         kit.do("finish", move=move)
         sent = traffic.stop()
         lasted_s = time.monotonic() - began
@@ -91,9 +91,6 @@ def test_packets_are_sent_right_wherever_they_come_from(programs: Path) -> None:
         got: list[int] = []
         until(lambda: got.extend(ears[end].heard()) or len(got) >= 2, 5, f"{step}: both arrive at {end}")  # noqa: B023
         assert got == [number, number]
-        assert not [
-            one for one in ears[{"a": "b", "b": "a"}[end]].heard() if one == number and sender == "client"
-        ]
 
 
 @isolated(60)
@@ -214,7 +211,7 @@ def test_the_old_way_stays_until_faucet_has_heard_the_vm_at_its_new_place(progra
     with pytest.raises(WaitTimeoutError, match="Faucet has not heard blue at b within 1 s"):
         kit.do("finish", limit_s=1)
     assert kit.file.read_bytes() == cut
-    kit.say("host-b")
+    kit.announce("host-b")
     kit.do("finish", "finish")
     ear = Ear(kit.fabric.ends["host-b"])
     kit.senders["client"].send(frame(1, to=GUEST))
@@ -241,7 +238,7 @@ def test_faucet_dies_and_comes_back(programs: Path) -> None:
     kit.start()
     kit.connected()
     kit.do("roll_back", "prepare", "cut_over")
-    kit.say("host-b")
+    kit.announce("host-b")
     kit.do("finish")
     assert kit.file.read_bytes() == before
 
@@ -251,6 +248,6 @@ def test_by_faucets_own_looking_at_its_files(programs: Path) -> None:
     kit = FaucetFabric(programs, reread=True)
     before = kit.file.read_bytes()
     kit.do("prepare", "cut_over", limit_s=20)
-    kit.say("host-b")
+    kit.announce("host-b")
     kit.do("finish", limit_s=20)
     assert kit.file.read_bytes() == before
