@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from controller_bridge.openflow import action
-from controller_bridge.openflow.flow import EXACTLY, Change, Command, Flow
+from controller_bridge.openflow.flow import SAME_OWNER, Change, Command, Flow
 from controller_bridge.openflow.match import Field
 from vmnet.errors import RefusedError
 
@@ -99,7 +99,7 @@ def _remove(made: Plan, switch: str, flows: Sequence[Flow]) -> None:
 
 
 def _deleted(flows: Sequence[Flow]) -> Iterator[Change]:
-    return (Change(Command.DELETE_STRICT, one, EXACTLY) for one in flows)
+    return (Change(Command.DELETE_STRICT, one, SAME_OWNER) for one in flows)
 
 
 def _forwarding(model: Flow, hop: Hop) -> Flow:
@@ -110,8 +110,8 @@ def _forwarding(model: Flow, hop: Hop) -> Flow:
 
 def _fork(made: Plan, entries: Sequence[Flow], known: Hop, hop: Hop) -> None:
     cut = [_to_port(one, known.out_port, hop.out_port) for one in entries]
-    made.cuts.append((hop.switch, [Change(Command.MODIFY_STRICT, one, EXACTLY) for one in cut]))
-    made.undo_cuts.append((hop.switch, [Change(Command.MODIFY_STRICT, one, EXACTLY) for one in entries]))
+    made.cuts.append((hop.switch, [Change(Command.MODIFY_STRICT, one, SAME_OWNER) for one in cut]))
+    made.undo_cuts.append((hop.switch, [Change(Command.MODIFY_STRICT, one, SAME_OWNER) for one in entries]))
 
 
 def _to_port(one: Flow, old: int, new: int) -> Flow:
@@ -131,7 +131,7 @@ def _crossing(made: Plan, entries: Sequence[Flow], known: Hop, hop: Hop) -> None
         _add(made, hop.switch, guarded)
         final = [_to_port(one, known.out_port, hop.out_port) for one in plain]
         made.finish.setdefault(hop.switch, []).extend(
-            [*(Change(Command.MODIFY_STRICT, one, EXACTLY) for one in final), *_deleted(guarded)]
+            [*(Change(Command.MODIFY_STRICT, one, SAME_OWNER) for one in final), *_deleted(guarded)]
         )
         made.leaving.setdefault(hop.switch, []).extend(plain)
 

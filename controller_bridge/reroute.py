@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from controller_bridge.openflow import action
@@ -60,11 +60,19 @@ class Reroute:
     async def prepare(self) -> None:
         """The new path is there, on all switches but the forks. Nothing takes it yet. RefusedError: nothing of it is there."""
         try:
-            await self._everywhere(self.plan.prepare)
-            await asyncio.gather(*(self._confirm(switch, some) for switch, some in self.plan.prepare.items()))
+            await self.install()
+            await self.confirm_prepared()
         except VmnetError:
             await self._try(self.plan.undo_prepare)
             raise
+
+    async def install(self) -> None:
+        """The first half of :meth:`prepare`: told, and answered, but not read back."""
+        await self._everywhere(self.plan.prepare)
+
+    async def confirm_prepared(self) -> None:
+        """The other half. RefusedError if a switch's tables do not say so."""
+        await self._confirm_all(self.plan.prepare.items())
 
     async def cut_over(self) -> None:
         """All packets that come from now on take the new path."""
@@ -73,11 +81,12 @@ class Reroute:
 
     async def confirm_cut(self) -> None:
         """The forks' tables say so. RefusedError if not."""
-        await asyncio.gather(*(self._confirm(switch, changes) for switch, changes in self.plan.cuts))
+        await self._confirm_all(self.plan.cuts)
 
-    async def finish(self) -> None:
-        """The old path goes, once it is empty."""
-        await self._drained(self.plan.leaving)
+    async def finish(self, drain: bool = True) -> None:
+        """The old path goes, once it is empty; at once if nothing can be on it (not ``drain``)."""
+        if drain:
+            await self._drained(self.plan.leaving)
         await self._everywhere(self.plan.finish)
 
     async def roll_back(self) -> None:
@@ -104,6 +113,9 @@ class Reroute:
                 log.warning("%s: %s", switch, result)
                 failed.append(switch)
         return failed
+
+    async def _confirm_all(self, changes: Iterable[tuple[str, Sequence[Change]]]) -> None:
+        await asyncio.gather(*(self._confirm(switch, some) for switch, some in changes))
 
     async def _confirm(self, switch: str, changes: Sequence[Change]) -> None:
         there = by_place(one.flow for one in await self._read(switch, changes))

@@ -123,8 +123,14 @@ class Switch:
             sent = await self._send(
                 changes, lambda one: bundle.add(version, xid, number, self._mod(xid, one))
             )
+            limit_s = ANSWER_S + _PER_CHANGE_S * sent
+            # a message that is refused is not in the bundle, which would be done without it
+            await self.channel.bundle(number, Control.CLOSE_REQUEST, limit_s)
+            if refused:
+                await self.channel.bundle(number, Control.DISCARD_REQUEST)
+                _raise_if(refused, sent)
             try:
-                await self.channel.bundle(number, Control.COMMIT_REQUEST, ANSWER_S + _PER_CHANGE_S * sent)
+                await self.channel.bundle(number, Control.COMMIT_REQUEST, limit_s)
             except RefusedError:
                 _raise_if(refused, sent)
                 raise

@@ -9,6 +9,8 @@ from typing import Final
 from controller_bridge.openflow.match import SIZES, Field
 from vmnet.errors import PeerError
 
+PORT_MAX: Final = 0xFFFFFF00
+"""Numbers from here on are reserved ports."""
 PORT_IN: Final = 0xFFFFFFF8
 PORT_FLOOD: Final = 0xFFFFFFFB
 PORT_CONTROLLER: Final = 0xFFFFFFFD

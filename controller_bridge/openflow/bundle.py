@@ -18,6 +18,8 @@ _ATOMIC_ORDERED: Final = 3
 class Control(IntEnum):
     OPEN_REQUEST = 0
     OPEN_REPLY = 1
+    CLOSE_REQUEST = 2
+    CLOSE_REPLY = 3
     COMMIT_REQUEST = 4
     COMMIT_REPLY = 5
     DISCARD_REQUEST = 6

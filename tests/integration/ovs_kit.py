@@ -6,7 +6,6 @@ import json
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from dataplane_kit import Host, bridge, die_with_parent, ip, until, veth
 
@@ -28,8 +27,10 @@ class Ovs:
         self._protocols = protocols
         self._ports: list[str] = []
         self._daemons: list[subprocess.Popen[bytes]] = []
+        self._made = False
         subprocess.run(["ovsdb-tool", "create", self.folder / "conf.db", SCHEMA], check=True)
         self.start()
+        self._made = True
         self.vsctl(
             *("add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", "fail_mode=secure"),
             *("--", "set", "bridge", name, f"protocols={protocols}"),
@@ -44,10 +45,11 @@ class Ovs:
         remote = f"punix:{self.folder}/db.sock"
         self._run("ovsdb-server", "conf.db", f"--remote={remote}")
         until((self.folder / "db.sock").exists, _LIMIT_S, "ovsdb-server listens")
-        if not self._ports:
+        if not self._made:
             self.vsctl("--no-wait", "init")
         self._run("ovs-vswitchd", f"unix:{self.folder}/db.sock")
-        until((self.folder / "ovs-vswitchd.ctl").exists, _LIMIT_S, "ovs-vswitchd listens")
+        listens = self.folder / (f"{self.name}.mgmt" if self._made else "ovs-vswitchd.ctl")
+        until(listens.exists, _LIMIT_S, "ovs-vswitchd listens")
 
     def _run(self, program: str, *words: str) -> None:
         argv = [
@@ -176,7 +178,3 @@ class Fabric:
         return tuple(
             Hop(name, self.ports[name, before], self.ports[name, after]) for before, name, after in inner
         )
-
-
-def interface(ovs: Ovs, device: str) -> Any:
-    return json.loads(ovs.vsctl("--format=json", "list", "interface", device))

@@ -13,7 +13,7 @@ from ovs_kit import Ovs
 
 from controller_bridge.address import Address
 from controller_bridge.openflow import action
-from controller_bridge.openflow.flow import EXACTLY, Change, Command, Flow
+from controller_bridge.openflow.flow import EXACTLY, SAME_OWNER, Change, Command, Flow
 from controller_bridge.openflow.match import Match
 from controller_bridge.switch import Switch
 from vmnet.errors import RefusedError, UnavailableError, WaitTimeoutError
@@ -60,9 +60,9 @@ def test_flows_are_there_when_it_says_so(protocols: str) -> None:
         own = await switch.flows(8, EXACTLY)
         assert {one.flow for one in own} == {entry(mac, 2, cookie=8) for mac in MACS[10:]}
         assert len(await switch.flows()) == len(MACS)
-        await switch.commit([Change(Command.MODIFY_STRICT, entry(MACS[0], 3), EXACTLY)])
+        await switch.commit([Change(Command.MODIFY_STRICT, entry(MACS[0], 3), SAME_OWNER)])
         assert entry(MACS[0], 3) in [one.flow for one in await switch.flows(7, EXACTLY)]
-        await switch.commit([Change(Command.DELETE_STRICT, entry(mac, 0), EXACTLY) for mac in MACS[:10]])
+        await switch.commit([Change(Command.DELETE_STRICT, entry(mac, 0), SAME_OWNER) for mac in MACS[:10]])
         assert not await switch.flows(7, EXACTLY)
 
     talk(ovs, body)
@@ -74,29 +74,33 @@ def test_what_has_another_cookie_is_not_touched() -> None:
     ovs = Ovs("s1")
 
     async def body(switch: Switch) -> None:
-        await switch.change(added([entry(MACS[0], 1, cookie=1)]))
-        await switch.commit([Change(Command.MODIFY_STRICT, entry(MACS[0], 2, cookie=2), EXACTLY)])
-        await switch.commit([Change(Command.DELETE_STRICT, entry(MACS[0], 2, cookie=2), EXACTLY)])
-        assert [one.flow for one in await switch.flows()] == [entry(MACS[0], 1, cookie=1)]
+        await switch.change(added([entry(MACS[0], 1, cookie=2)]))
+        await switch.commit([Change(Command.MODIFY_STRICT, entry(MACS[0], 2, cookie=4), SAME_OWNER)])
+        await switch.commit([Change(Command.DELETE_STRICT, entry(MACS[0], 2, cookie=4), SAME_OWNER)])
+        assert [one.flow for one in await switch.flows()] == [entry(MACS[0], 1, cookie=2)]
 
     talk(ovs, body)
 
 
+UNKNOWN_FIELD = Match(bytes.fromhex("8000c80100"))
+WRONG = {
+    "refused when it is put in": (Flow(5, UNKNOWN_FIELD, b""), "bad match: bad field"),
+    "refused when it is done": (Flow(5, Match(), b"", table=0xFF), "flow mod failed: bad table id"),
+}
+
+
 @pytest.mark.parametrize("protocols", VERSIONS)
+@pytest.mark.parametrize("what", WRONG)
 @isolated()
-def test_a_bundle_is_all_or_nothing(protocols: str) -> None:
+def test_a_bundle_is_all_or_nothing(protocols: str, what: str) -> None:
     ovs = Ovs("s1", protocols)
-    wrong = Flow(
-        5, Match.of(ip_proto=17), action.apply([action.output(1)])
-    )  # without eth_type: bad prerequisite
+    wrong, why = WRONG[what]
 
     async def body(switch: Switch) -> None:
-        with pytest.raises(RefusedError, match="bad prerequisite"):
+        with pytest.raises(RefusedError, match=why):
             await switch.commit(added([entry(MACS[0], 1), wrong]))
         assert not await switch.flows()
-        with pytest.raises(
-            RefusedError, match="refuses 1 of 2 changes; the first: bad match: bad prerequisite"
-        ):
+        with pytest.raises(RefusedError, match=f"refuses 1 of 2 changes; the first: {why}"):
             await switch.change(added([entry(MACS[0], 1), wrong]))
         assert len(await switch.flows()) == 1
         await switch.commit(added([entry(MACS[1], 1)]))  # the connection is as good as before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
@@ -85,21 +86,31 @@ def test_flow_mods_are_read_as_they_were_meant(version: int, what: str) -> None:
     assert [getattr(each, "port", None) or each.group_id for each in read.instructions[0].actions] == [5, 9]
 
 
+def encoded(made: Any, xid: int) -> bytes:
+    """As os-ken sends it."""
+    made.set_xid(xid)
+    made.serialize()
+    return bytes(made.buf)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("what", MATCHES)
-def test_what_they_encode_we_read(version: int, what: str) -> None:
+def test_flows_are_read_as_they_read_them(version: int, what: str) -> None:
+    """The match and the instructions are os-ken's encoding; both read the whole entry."""
     parser = theirs(version).ofproto_parser
-    their_match = parser.OFPMatch(**usual(MATCHES[what]))
-    apply = parser.OFPInstructionActions(4, [parser.OFPActionOutput(5, 0xFFFF)])
-    body = bytearray()
-    if version == V13:
-        stats = parser.OFPFlowStats(0, 1, 2, 3, 4, 5, 0, 99, 6, 7, their_match, [apply])
-    else:
-        stats = parser.OFPFlowStats(0, 1, 2, 3, 4, 5, 0, 0, 99, 6, 7, their_match, [apply])
-    stats.serialize(body, 0)
-    (read,) = flow.flows_in(bytes(body))
-    assert read.flow == Flow(3, Match.of(**MATCHES[what]), action.apply([action.output(5)]), 99, 0, 4, 5)
-    assert (read.packets, read.bytes) == (6, 7)
+    rest = bytearray()
+    parser.OFPMatch(**usual(MATCHES[what])).serialize(rest, 0)
+    parser.OFPInstructionActions(4, [parser.OFPActionOutput(5, 0xFFFF)]).serialize(rest, len(rest))
+    fixed = struct.pack("!HBxIIHHHHxxxxQQQ", 48 + len(rest), 2, 10, 20, 3, 4, 5, 1, 99, 6, 7)
+    body = fixed + bytes(rest)
+    (read,) = flow.flows_in(body)
+    assert read == flow.FlowStats(
+        Flow(3, Match.of(**MATCHES[what]), action.apply([action.output(5)]), 99, 2, 4, 5, 1), 6, 7
+    )
+    again = parser.OFPFlowStats.parser(body, 0)
+    assert dict(again.match.items()) == usual(MATCHES[what])
+    assert (again.priority, again.table_id, again.idle_timeout, again.hard_timeout) == (3, 2, 4, 5)
+    assert (again.cookie, again.packet_count, again.byte_count, again.flags) == (99, 6, 7, 1)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -126,32 +137,38 @@ def test_setting_a_field(version: int) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_bundles(version: int) -> None:
-    inner = flow.flow_mod(
-        version, 9, Command.ADD, Flow(1, Match.of(in_port=1), action.apply([action.output(2)]))
+    parser = theirs(version).ofproto_parser
+    one = Flow(1, Match.of(in_port=1), action.apply([action.output(2)]))
+    apply = parser.OFPInstructionActions(4, [parser.OFPActionOutput(2, 0xFFFF)])
+    inner = parser.OFPFlowMod(
+        theirs(version),
+        priority=1,
+        match=parser.OFPMatch(in_port=1),
+        instructions=[apply],
+        out_port=0xFFFFFFFF,
+        out_group=0xFFFFFFFF,
     )
-    added = understood(bundle.add(version, 9, 4, inner))
-    control = understood(bundle.control(version, 9, 4, bundle.Control.COMMIT_REQUEST))
-    assert (added.bundle_id, added.flags) == (4, 3)
-    assert (control.bundle_id, control.type, control.flags) == (4, 4, 3)
+    inner.set_xid(9)
+    kind = "ONFBundle" if version == V13 else "OFPBundle"
+    added = getattr(parser, f"{kind}AddMsg")(theirs(version), 4, 3, inner, [])
+    control = getattr(parser, f"{kind}CtrlMsg")(theirs(version), 4, 4, 3, [])
+    assert bundle.add(version, 9, 4, flow.flow_mod(version, 9, Command.ADD, one)) == encoded(added, 9)
+    assert bundle.control(version, 9, 4, bundle.Control.COMMIT_REQUEST) == encoded(control, 9)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_groups_and_packets_out(version: int) -> None:
-    buckets = [group.bucket([action.output(1)], watch_port=1), group.bucket([action.output(2)])]
-    read = understood(group.group_mod(version, 3, group.Command.ADD, 5, group.Kind.FAST_FAILOVER, buckets))
-    assert (read.command, read.type, read.group_id, [one.watch_port for one in read.buckets]) == (
-        0,
-        3,
-        5,
-        [1, 0xFFFFFFFF],
+    parser, no_one = theirs(version).ofproto_parser, 0xFFFFFFFF
+    buckets = [parser.OFPBucket(0, port, no_one, [parser.OFPActionOutput(port, 0xFFFF)]) for port in (1, 2)]
+    ours = [group.bucket([action.output(port)], watch_port=port) for port in (1, 2)]
+    made = parser.OFPGroupMod(theirs(version), 0, 3, 5, buckets)
+    assert group.group_mod(version, 3, group.Command.ADD, 5, group.Kind.FAST_FAILOVER, ours) == encoded(
+        made, 3
     )
-    out = understood(packet.packet_out(version, 4, [action.output(7)], b"frame" * 20))
-    assert (out.data, out.actions[0].port, out.in_port, out.buffer_id) == (
-        b"frame" * 20,
-        7,
-        0xFFFFFFFD,
-        0xFFFFFFFF,
+    out = parser.OFPPacketOut(
+        theirs(version), no_one, 0xFFFFFFFD, [parser.OFPActionOutput(7, 0xFFFF)], b"frame" * 20
     )
+    assert packet.packet_out(version, 4, [action.output(7)], b"frame" * 20) == encoded(out, 4)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -179,23 +196,43 @@ def packet_in_of(version: int, made: Any) -> Message:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_questions(version: int) -> None:
-    asked = understood(
-        multipart.request(version, 8, multipart.Part.FLOW, flow.flow_query(5, 0xFF, 3, Match.of(in_port=2)))
+    parser = theirs(version).ofproto_parser
+    match = parser.OFPMatch(in_port=2)
+    flows = parser.OFPFlowStatsRequest(theirs(version), 0, 3, 0xFFFFFFFF, 0xFFFFFFFF, 5, 0xFF, match)
+    asked = multipart.request(
+        version, 8, multipart.Part.FLOW, flow.flow_query(5, 0xFF, 3, Match.of(in_port=2))
     )
-    assert (asked.table_id, asked.cookie, asked.cookie_mask, asked.match["in_port"]) == (3, 5, 0xFF, 2)
-    assert asked.out_port == asked.out_group == 0xFFFFFFFF
-    ports = understood(multipart.request(version, 8, multipart.Part.PORT_DESC))
-    assert type(ports).__name__ == "OFPPortDescStatsRequest"
+    assert asked == encoded(flows, 8)
+    if version == V13:
+        assert multipart.request(version, 8, multipart.Part.PORT_DESC) == encoded(
+            parser.OFPPortDescStatsRequest(theirs(version), 0), 8
+        )
 
 
-def test_ports_of_1_3() -> None:
-    parser = theirs(V13).ofproto_parser
-    body = bytearray()
-    parser.OFPPort(3, "52:54:00:00:00:01", b"eth0", 0, 4, 0, 0, 0, 0, 0, 0).serialize(body, 0)
-    parser.OFPPort(4, "52:54:00:00:00:02", b"eth1", 0, 1, 0, 0, 0, 0, 0, 0).serialize(body, 64)
-    up, down = multipart.ports_in(V13, bytes(body))
+@pytest.mark.parametrize("version", VERSIONS)
+def test_ports(version: int) -> None:
+    """Two, one of them down; read by os-ken, too."""
+    parser, head = (
+        theirs(version).ofproto_parser,
+        "!Ixxxx6sxx16sII24x" if version == V13 else "!IHxx6sxx16sII",
+    )
+    length = [] if version == V13 else [40]
+    bodies = [
+        struct.pack(head, number, *length, MAC, name, 0, state)
+        for number, name, state in ((3, b"eth0", 4), (4, b"eth1", 1))
+    ]
+    up, down = multipart.ports_in(version, b"".join(bodies))
     assert (up.number, up.mac, up.name, up.live) == (3, MAC, "eth0", True)
     assert (down.number, down.name, down.live) == (4, "eth1", False)
+    for ours, body in zip((up, down), bodies, strict=True):
+        again = parser.OFPPort.parser(body, 0)
+        name = again.name if isinstance(again.name, str) else again.name.decode()
+        assert (again.port_no, again.hw_addr, name.rstrip("\0"), again.state) == (
+            ours.number,
+            MAC.hex(":"),
+            ours.name,
+            ours.state,
+        )
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller_bridge.openflow import action
-from controller_bridge.openflow.flow import EXACTLY, Change, Command, Flow
+from controller_bridge.openflow.flow import SAME_OWNER, Change, Command, Flow
 from controller_bridge.openflow.match import Field, Match
 from controller_bridge.paths import Hop, Path, Plan, plan
 from vmnet.errors import RefusedError
@@ -51,7 +51,7 @@ class Network:
             assert there is None, "an entry that is there already is added"
             table[change.flow.place] = change.flow
         else:
-            assert there is not None and change.mask == EXACTLY and there.cookie == change.flow.cookie
+            assert there is not None and change.mask == SAME_OWNER and there.cookie == change.flow.cookie
             if change.command is Command.MODIFY_STRICT:
                 table[change.flow.place] = there._replace(instructions=change.flow.instructions)
             else:

@@ -11,6 +11,7 @@ import click
 
 from vmnet.cli.bench_forward import forward
 from vmnet.cli.bench_pisa import pisa
+from vmnet.cli.bench_reroute import reroute
 
 if TYPE_CHECKING:
     from vmnet.bench.vm import Settings
@@ -23,6 +24,7 @@ def bench() -> None:
 
 bench.add_command(pisa)
 bench.add_command(forward)
+bench.add_command(reroute)
 
 
 @bench.command()

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("vmnet.cli.doctor", "doctor", "Is this host fit for migrations?"),
     "probe": ("vmnet.cli.probe", "probe", "Measure loss, order, gaps and latency to a VM."),
     "router": ("vmnet.cli.router", "router", "Virtual routers that never stop forwarding."),
+    "flows": ("vmnet.cli.flows", "flows", "Paths of flows over OpenFlow switches, and other paths for them."),
     "hooks": ("vmnet.cli.hooks", "hooks", "Install libvirt's hooks, or see or remove them."),
     "pki": ("vmnet.cli.pki", "pki", "A small CA for the hosts' daemons."),
     "demo": ("vmnet.cli.demo", "demo", "Three migrations under traffic on this machine, and what they lost."),
