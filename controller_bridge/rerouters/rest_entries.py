@@ -123,39 +123,33 @@ def removed(body: Mapping[str, Any]) -> dict[str, Any]:
 def entries_in(answer: Any, datapath: int) -> list[Entry]:
     """Of ``/stats/flow/DPID``. PeerError if it is something else."""
     try:
-        return [
-            Entry(
-                one["priority"],
-                one["match"],
-                _output(one["actions"]) if "actions" in one else _output_of(one["instructions"]),
-                one["cookie"],
-                one["packet_count"],
-                one["idle_timeout"],
-                one["hard_timeout"],
-            )
-            for one in answer[str(datapath)]
-        ]
-    except (KeyError, TypeError, ValueError):
+        return [_entry(one) for one in answer[str(datapath)]]
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise PeerError(
             f"the controller's answer about switch {datapath} is not one of ofctl_rest's"
         ) from None
 
 
+def _entry(said: Any) -> Entry:
+    output = _output(said["actions"]) if "actions" in said else _output_of(said["instructions"])
+    numbers = [int(said[name]) for name in ("cookie", "packet_count", "idle_timeout", "hard_timeout")]
+    return Entry(int(said["priority"]), dict(said["match"]), output, *numbers)
+
+
 def _output(actions: list[str]) -> int | None:
+    """As Ryu says it for OpenFlow 1.0 to 1.3."""
     if len(actions) != 1 or not actions[0].startswith("OUTPUT:"):
         return None
     port = actions[0].removeprefix("OUTPUT:")
     return int(port) if port.isdecimal() else None
 
 
-def _output_of(instructions: list[Any]) -> int | None:
-    if (
-        len(instructions) != 1
-        or instructions[0]["type"] != "APPLY_ACTIONS"
-        or len(instructions[0]["actions"]) != 1
-    ):
+def _output_of(instructions: list[dict[str, Any]]) -> int | None:
+    """As Ryu says it for OpenFlow 1.4 and later."""
+    if len(instructions) != 1 or instructions[0].get("type") != "APPLY_ACTIONS":
         return None
-    port = instructions[0]["actions"][0].get("port")
+    actions = instructions[0]["actions"]
+    port = actions[0].get("port") if len(actions) == 1 and actions[0].get("type") == "OUTPUT" else None
     return port if isinstance(port, int) else None
 
 

@@ -15,6 +15,7 @@ PURE = [
     "controller_bridge.rerouters.faucet_acls",
     "controller_bridge.rerouters.faucet_config",
     "controller_bridge.rerouters.faucet_metrics",
+    "controller_bridge.rerouters.rest_entries",
     "vmnet.machine",
     "vmnet.convergence",
     "vmnet.actions",
