@@ -7,6 +7,7 @@ done for a move is in our file: a daemon that has been restarted reads it there.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,17 +15,19 @@ from typing import Any, Final
 from controller_bridge.address import Address, parse
 from controller_bridge.openflow import action
 from controller_bridge.openflow.match import Field
-from controller_bridge.rerouters import faucet_acls, faucet_config
+from controller_bridge.rerouters import faucet_acls, faucet_config, faucet_file
 from controller_bridge.rerouters.base import Move
 from controller_bridge.rerouters.faucet_acls import Entry, Hosts, Stage, Turn
+from controller_bridge.rerouters.faucet_check import Place, read
 from controller_bridge.rerouters.faucet_config import Fabric
-from controller_bridge.rerouters.faucet_control import FaucetControl, Place, read
+from controller_bridge.rerouters.faucet_control import FaucetControl
 from controller_bridge.rerouters.faucet_metrics import Running
 from controller_bridge.rerouters.settings import Settings
 from controller_bridge.switch import Switch
-from vmnet.errors import ConfigError, RefusedError, UnavailableError, WaitTimeoutError
+from vmnet.errors import ConfigError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
 
 _POLL_S: Final = 0.005
+log = logging.getLogger(__name__)
 _ACL_TABLE: Final = 0
 """Faucet's table ``port_acl`` is its first one where there are ACLs on interfaces."""
 
@@ -49,9 +52,21 @@ class FaucetRerouter:
             fabric, ways, entries = self._now(move)
             if faucet_acls.at_stage(entries, Stage.CUT, move, ways, fabric) and ways:
                 return
+            faucet_acls.check_acls(ways, fabric)
             self._control.check_unchanged(fabric, await self._control.running())
-            await self._control.check(self._text(entries, Stage.CUT, move, ways, fabric))
-            await self._go(Stage.PREPARED, move, check=True)
+            await self._control.checker.check(self._text(entries, Stage.CUT, move, ways, fabric))
+            try:
+                await self._go(Stage.PREPARED, move, check=True)
+            except VmnetError:
+                await self._take_back(move)
+                raise
+
+    async def _take_back(self, move: Move) -> None:
+        """Nothing takes the new way yet; that it cannot even be taken back must not hide why it could not be made."""
+        try:
+            await self._go(Stage.NONE, move)
+        except VmnetError as error:
+            log.warning("the way for %s to %s is not taken back: %s", move.vm, move.destination, error)
 
     async def cut_over(self, move: Move) -> None:
         async with self._changing:
@@ -92,19 +107,19 @@ class FaucetRerouter:
         fabric = self._control.fabric()
         ways = faucet_acls.turns(move, self._hosts, fabric)
         own = faucet_config.parse(self._control.text(), self._file)
-        return fabric, ways, set(faucet_acls.entries_in(own.get("acls") or {}))
+        return fabric, ways, set(faucet_file.entries_in(own.get("acls") or {}))
 
     def _text(
         self, entries: Iterable[Entry], stage: Stage, move: Move, ways: list[Turn], fabric: Fabric
     ) -> str:
         vid = fabric.vid(self._vlan) if self._vlan else None
-        return faucet_acls.written(faucet_acls.staged(entries, stage, move, ways, fabric), fabric, vid)
+        return faucet_file.written(faucet_acls.staged(entries, stage, move, ways, fabric), fabric, vid)
 
     async def _go(self, stage: Stage, move: Move, check: bool = False) -> None:
         fabric, ways, entries = self._now(move)
         text = self._text(entries, stage, move, ways, fabric)
         if check:
-            await self._control.check(text)
+            await self._control.checker.check(text)
 
         def connected(now: Running) -> None:
             if check and (gone := sorted({one.datapath for one in ways} - now.up)):

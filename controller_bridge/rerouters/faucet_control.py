@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
-import shutil
 import signal
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from controller_bridge.rerouters import faucet_config
+from controller_bridge.rerouters.faucet_check import Checker, Place, beside, read, sha256
 from controller_bridge.rerouters.faucet_config import Fabric
 from controller_bridge.rerouters.faucet_metrics import NAMES, Running, running
 from controller_bridge.rerouters.web import fetch
@@ -23,30 +19,13 @@ from vmnet.errors import ConfigError, RefusedError, UnavailableError, WaitTimeou
 
 _POLL_S: Final = 0.005
 """Faucet's metrics cannot be subscribed to."""
-_CHECK_S: Final = 60.0
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Place:
-    """``config``: the file that Faucet is started with; ``file``: ours, included by it; ``check``: Faucet's own checker.
-
-    ``metrics``: where its Prometheus metrics are; ``pid_file``: of the process that is sent SIGHUP; without one Faucet has to see by
-    itself that a file has changed (FAUCET_CONFIG_STAT_RELOAD).
-    """
-
-    config: Path
-    file: Path
-    metrics: str
-    check: str = "check_faucet_config"
-    pid_file: Path | None = None
-    limit_s: float = 10.0
 
 
 class FaucetControl:
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._checked: set[str] = set()
+        self.checker = Checker(place)
 
     def fabric(self) -> Fabric:
         """As the files have it now. ConfigError."""
@@ -66,53 +45,10 @@ class FaucetControl:
     def check_unchanged(self, fabric: Fabric, now: Running) -> None:
         """RefusedError if Faucet's files are not those it runs by: a reload of ours would bring half-done work into force."""
         for path in fabric.files:
-            if now.hashes.get(str(path)) != _hash(read(path)):
+            if now.hashes.get(str(path)) != sha256(read(path)):
                 raise RefusedError(
                     f"Faucet has not loaded {path} as it is now", "reload Faucet first, or put the file back"
                 )
-
-    # -- checking -------------------------------------------------------------------------------------------------------
-
-    async def check(self, candidate: str) -> None:
-        """RefusedError with what Faucet's checker says if it does not like the whole configuration with our file changed."""
-        others = [read(one) for one in self.fabric().files if one != self._place.file]
-        known = _hash("\0".join([candidate, *others]))
-        if known in self._checked:
-            return
-        top = self._place.config
-        named = faucet_config.included(top, read(top), self._place.file)
-        with _beside(self._place.file, candidate) as ours, _beside(top, named.naming(ours)) as copy:
-            await self._run_check(copy)
-        self._checked.add(known)
-
-    async def _run_check(self, config: Path) -> None:
-        program = shutil.which(self._place.check)
-        if program is None:
-            raise ConfigError(
-                f"no program {self._place.check}", "say in `check` where Faucet's check_faucet_config is"
-            )
-        process = await asyncio.create_subprocess_exec(
-            *(program, str(config)), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        try:
-            async with asyncio.timeout(_CHECK_S):
-                said, complained = await process.communicate()
-        except TimeoutError:
-            raise WaitTimeoutError(f"{program} is not done within {_CHECK_S:g} s") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            lines = (
-                (said or complained).decode(errors="replace").replace(str(config), str(self._place.config))
-            )
-            raise RefusedError(
-                f"{Path(program).name} refuses the configuration: {' '.join(lines.split())[:500]}",
-                "nothing has been changed; does Faucet accept its files as they are?",
-            )
-
-    # -- changing -------------------------------------------------------------------------------------------------------
 
     def put(self, text: str) -> None:
         """Our file is ``text``, whatever runs."""
@@ -126,7 +62,7 @@ class FaucetControl:
         before = await self.running()
         confirm(before)
         old = self.text()
-        if old == text and before.hashes.get(str(self._place.file)) == _hash(text):
+        if old == text and before.hashes.get(str(self._place.file)) == sha256(text):
             return
         _replace(self._place.file, text)
         try:
@@ -159,7 +95,7 @@ class FaucetControl:
             raise RefusedError(
                 f"Faucet does not load its configuration: {now.error}", "it goes on with the one before"
             )
-        return now.hashes.get(str(self._place.file)) == _hash(text) and now.reloads != before.reloads
+        return now.hashes.get(str(self._place.file)) == sha256(text) and now.reloads != before.reloads
 
     def _hang_up(self) -> None:
         if self._place.pid_file is None:
@@ -176,30 +112,10 @@ class FaucetControl:
         os.kill(pid, signal.SIGHUP)
 
 
-def read(path: Path) -> str:
-    return path.read_text("utf-8")
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextmanager
-def _beside(path: Path, text: str) -> Iterator[Path]:
-    """A file in the same folder, so that what it includes is found; gone afterwards."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".vmnet", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
 def _replace(path: Path, text: str) -> None:
     """All at once, on disk, with the same owner and mode."""
     was = path.stat()
-    with _beside(path, text) as new:
+    with beside(path, text) as new:
         os.chown(new, was.st_uid, was.st_gid)
         new.chmod(was.st_mode & 0o7777)
         with new.open() as file:

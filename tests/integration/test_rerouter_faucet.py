@@ -14,7 +14,8 @@ from faucet_kit import BACK, CONFIG, MOVE, Ear, FaucetFabric
 from pypi_kit import FAUCET, NotThereError, venv
 
 from controller_bridge.rerouters.base import Move
-from controller_bridge.rerouters.faucet_control import FaucetControl, Place
+from controller_bridge.rerouters.faucet_check import Place
+from controller_bridge.rerouters.faucet_control import FaucetControl
 from vmnet.errors import RefusedError, UnavailableError, VmnetError, WaitTimeoutError
 
 pytestmark = [
@@ -161,6 +162,16 @@ def test_what_cannot_be_changes_nothing(programs: Path) -> None:
     fails(kit, UnavailableError, "Connection refused", metrics="http://127.0.0.1:9")
 
 
+@isolated(60)
+def test_a_way_that_cannot_be_confirmed_is_taken_back(programs: Path) -> None:
+    kit = FaucetFabric(programs)
+    before, tables = kit.file.read_bytes(), kit.tables()
+    with pytest.raises(UnavailableError, match="no switch at unix:/nowhere"):
+        kit.do("prepare", switches={"s1": "unix:/nowhere"})
+    assert kit.file.read_bytes() == before
+    assert kit.tables() == tables
+
+
 @isolated(90)
 def test_an_operators_broken_or_half_done_configuration(programs: Path) -> None:
     kit = FaucetFabric(programs)
@@ -194,7 +205,7 @@ def test_what_faucet_refuses_is_taken_back(programs: Path) -> None:
     )
     broken = before.decode().replace("allow: 0", "allow: no, output: {port: 77}")
     with pytest.raises(RefusedError, match="check_faucet_config refuses"):
-        kit.run(lambda: control.check(broken))
+        kit.run(lambda: control.checker.check(broken))
     with pytest.raises(RefusedError, match="Faucet does not load its configuration"):
         kit.run(lambda: control.apply(broken, lambda now: None))
     assert kit.file.read_bytes() == before

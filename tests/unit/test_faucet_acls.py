@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller_bridge.rerouters import faucet_acls, faucet_config
+from controller_bridge.rerouters import faucet_acls, faucet_config, faucet_file
 from controller_bridge.rerouters.base import Move
 from controller_bridge.rerouters.faucet_acls import Entry, Stage
 from controller_bridge.rerouters.faucet_config import Fabric, Interface
@@ -108,19 +108,19 @@ def test_after_the_cut_what_faucet_learns_changes_nothing() -> None:
 
 def test_the_file_says_it_all_and_the_same_bytes_each_time() -> None:
     cut = faucet_acls.staged((), Stage.CUT, MOVE, WAYS, FABRIC)
-    text = faucet_acls.written(cut, FABRIC, 100)
-    assert text == faucet_acls.written(sorted(cut, reverse=True), FABRIC, 100)
-    read = set(faucet_acls.entries_in(faucet_config.parse(text, OURS)["acls"]))
+    text = faucet_file.written(cut, FABRIC, 100)
+    assert text == faucet_file.written(sorted(cut, reverse=True), FABRIC, 100)
+    read = set(faucet_file.entries_in(faucet_config.parse(text, OURS)["acls"]))
     assert read == cut
     assert faucet_acls.at_stage(read, Stage.CUT, MOVE, WAYS, FABRIC)
     assert not faucet_acls.at_stage(read, Stage.PREPARED, MOVE, WAYS, FABRIC)
-    idle = faucet_acls.written((), FABRIC, 100)
-    assert faucet_acls.written(faucet_acls.staged(read, Stage.NONE, MOVE, WAYS, FABRIC), FABRIC, 100) == idle
-    assert not list(faucet_acls.entries_in(faucet_config.parse(idle, OURS)["acls"]))
+    idle = faucet_file.written((), FABRIC, 100)
+    assert faucet_file.written(faucet_acls.staged(read, Stage.NONE, MOVE, WAYS, FABRIC), FABRIC, 100) == idle
+    assert not list(faucet_file.entries_in(faucet_config.parse(idle, OURS)["acls"]))
 
 
 def test_tags_are_put_on_and_taken_off() -> None:
-    rules = faucet_acls.written(
+    rules = faucet_file.written(
         faucet_acls.staged((), Stage.CUT, MOVE, WAYS, FABRIC), FABRIC, 100
     ).splitlines()
     after = {
@@ -134,7 +134,7 @@ def test_tags_are_put_on_and_taken_off() -> None:
     )
     assert after["vmnet-s3-1"].endswith("vlan_vid: 100, actions: {output: {pop_vlans: 1, port: 2}}}")
     with pytest.raises(ConfigError, match="carry tags: of which VLAN"):
-        faucet_acls.written(faucet_acls.staged((), Stage.CUT, MOVE, WAYS, FABRIC), FABRIC, None)
+        faucet_file.written(faucet_acls.staged((), Stage.CUT, MOVE, WAYS, FABRIC), FABRIC, None)
 
 
 def test_what_cannot_be() -> None:
@@ -149,6 +149,6 @@ def test_what_cannot_be() -> None:
     with pytest.raises(RefusedError, match="is no migration's id"):
         faucet_acls.staged((), Stage.CUT, Move('m"', "v", "a", "b", (MAC,)), WAYS, FABRIC)
     with pytest.raises(ConfigError, match="not as vmnet writes it"):
-        list(faucet_acls.entries_in({"vmnet-s1-1": [{"rule": {"dl_dst": MAC, "actions": {"allow": "1"}}}]}))
+        list(faucet_file.entries_in({"vmnet-s1-1": [{"rule": {"dl_dst": MAC, "actions": {"allow": "1"}}}]}))
     with pytest.raises(ConfigError, match=r"no interface has the ACL vmnet-s9-1"):
-        faucet_acls.written([Entry("s9", 1, MAC, 2, "m1")], FABRIC, 100)
+        faucet_file.written([Entry("s9", 1, MAC, 2, "m1")], FABRIC, 100)

@@ -14,6 +14,7 @@ ACTING = {"socket", "subprocess", "pyroute2", "libvirt", "ovs", "ovsdbapp", "tim
 PURE = [
     "controller_bridge.rerouters.faucet_acls",
     "controller_bridge.rerouters.faucet_config",
+    "controller_bridge.rerouters.faucet_file",
     "controller_bridge.rerouters.faucet_metrics",
     "controller_bridge.rerouters.rest_entries",
     "vmnet.machine",
