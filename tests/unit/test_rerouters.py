@@ -7,10 +7,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controller_bridge.rerouters import base
+from controller_bridge.rerouters.faucet import open_faucet
 from controller_bridge.rerouters.faucet_file import empty
 from vmnet.errors import ConfigError
 
@@ -48,3 +50,40 @@ def test_the_empty_file_for_faucet(tmp_path: Path) -> None:
     assert done.stdout.endswith(
         'acls:\n  vmnet-s1-1:\n  - rule: {dl_dst: "00:00:00:00:00:00", vlan_vid: 100, actions: {allow: 0}}\n'
     )
+
+
+CONFIG = """\
+include: [vmnet.yaml]
+vlans: {office: {vid: 100}}
+dps: {s1: {interfaces: {1: {name: up, native_vlan: office}, 2: {native_vlan: office}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"file": "/etc/other.yaml"}, "does not include /etc/other.yaml; add to it:"),
+        ({"config": "/nowhere/faucet.yaml"}, "cannot read /nowhere/faucet.yaml"),
+        ({"hosts": {"a": {"s2": "up"}}}, "no datapath 's2'; it has s1"),
+        ({"hosts": {"a": {"s1": "down"}}}, "s1 has no interface 'down'; it has 2, up"),
+        ({"hosts": {"a": {"s1": "up"}, "b": {}}}, "host b: no interface given for s1"),
+        ({"vlan": "guest"}, "no VLAN 'guest'; it has office"),
+        ({"switches": {"s9": "unix:/x"}}, "no datapath 's9'"),
+        ({"switches": {"s1": "s1"}}, "'s1' is no switch's address"),
+        ({"metrics": "localhost"}, "is no address of an HTTP service"),
+        ({"pidfile": "/run/faucet.pid"}, "has no pidfile; known are"),
+    ],
+)
+def test_faucets_settings_that_do_not_fit(tmp_path: Path, more: dict[str, Any], says: str) -> None:
+    (tmp_path / "faucet.yaml").write_text(CONFIG)
+    (tmp_path / "vmnet.yaml").write_text("acls: {}\n")
+    known = {
+        "config": str(tmp_path / "faucet.yaml"),
+        "file": str(tmp_path / "vmnet.yaml"),
+        "metrics": "http://127.0.0.1:9302",
+        "hosts": {"a": {"s1": "up"}, "b": {"s1": 2}},
+    }
+    open_faucet(known)
+    with pytest.raises(ConfigError, match=says) as caught:
+        open_faucet(known | more)
+    assert "\n" not in str(caught.value)
