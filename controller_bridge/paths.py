@@ -38,9 +38,10 @@ class Plan:
     """In this order. ``undo_cuts`` and ``undo_prepare`` put back what has been done, in that order."""
 
     prepare: Changes = field(default_factory=dict)
-    cuts: list[tuple[str, list[Change]]] = field(default_factory=list)
+    cuts: list[Changes] = field(default_factory=list)
+    """One after the other; what is in one of them may be done in any order."""
     finish: Changes = field(default_factory=dict)
-    undo_cuts: list[tuple[str, list[Change]]] = field(default_factory=list)
+    undo_cuts: list[Changes] = field(default_factory=list)
     undo_prepare: Changes = field(default_factory=dict)
     leaving: dict[str, list[Flow]] = field(default_factory=dict)
     """Entries that carry nothing any more once the old path is empty."""
@@ -110,8 +111,8 @@ def _forwarding(model: Flow, hop: Hop) -> Flow:
 
 def _fork(made: Plan, entries: Sequence[Flow], known: Hop, hop: Hop) -> None:
     cut = [_to_port(one, known.out_port, hop.out_port) for one in entries]
-    made.cuts.append((hop.switch, [Change(Command.MODIFY_STRICT, one, SAME_OWNER) for one in cut]))
-    made.undo_cuts.append((hop.switch, [Change(Command.MODIFY_STRICT, one, SAME_OWNER) for one in entries]))
+    made.cuts.append({hop.switch: [Change(Command.MODIFY_STRICT, one, SAME_OWNER) for one in cut]})
+    made.undo_cuts.append({hop.switch: [Change(Command.MODIFY_STRICT, one, SAME_OWNER) for one in entries]})
 
 
 def _to_port(one: Flow, old: int, new: int) -> Flow:

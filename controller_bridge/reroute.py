@@ -76,12 +76,12 @@ class Reroute:
 
     async def cut_over(self) -> None:
         """All packets that come from now on take the new path."""
-        for switch, changes in self.plan.cuts:
-            await self._switches[switch].commit(changes)
+        for changes in self.plan.cuts:
+            await self._everywhere(changes)
 
     async def confirm_cut(self) -> None:
         """The forks' tables say so. RefusedError if not."""
-        await self._confirm_all(self.plan.cuts)
+        await self._confirm_all(one for changes in self.plan.cuts for one in changes.items())
 
     async def finish(self, drain: bool = True) -> None:
         """The old path goes, once it is empty; at once if nothing can be on it (not ``drain``)."""
@@ -91,11 +91,13 @@ class Reroute:
 
     async def roll_back(self) -> None:
         """As it was. Every switch that is there is put back; those that are not are named in the error."""
-        await self._try(dict(self.plan.undo_cuts))
-        await self._drained(
-            {switch: [one.flow for one in some] for switch, some in self.plan.prepare.items()}
-        )
-        failed = await self._try(self.plan.undo_prepare)
+        failed: list[str] = []
+        for changes in self.plan.undo_cuts:
+            failed += await self._try(changes)
+        if not failed:
+            added = {switch: [one.flow for one in some] for switch, some in self.plan.prepare.items()}
+            await self._drained(added)
+            failed = await self._try(self.plan.undo_prepare)
         if failed:
             raise RefusedError(f"not put back on {', '.join(failed)}", "look at `vmnet flows show`")
 

@@ -89,10 +89,23 @@ def test_domain() -> None:
     assert mtu.get("size") == "1400"
 
 
+def test_a_guest_on_a_linux_bridge_computes_its_checksums_if_it_is_to() -> None:
+    boot = Boot("x", Image(Path("/k"), Path("/i")), "tcg", "pc-q35-7.2", Path("/log"))
+    for topology, host in (("campus", "off"), ("pair", None)):
+        root = ET.fromstring(
+            domain_xml(built_in(topology).vms["vm1"], boot, {"br0": "linux", "campus": "linux"})
+        )
+        assert root.find("devices/interface/virtualport") is None
+        driver = root.find("devices/interface/driver/host")
+        assert (None if driver is None else driver.get("csum")) == host
+
+
 def test_kernel_arguments() -> None:
     words = kernel_arguments(built_in("routed").vms["vm1"]).split()
     assert "vmnet.if0=10.0.1.10/24,fd00:0:0:1::10/64" in words
     assert "vmnet.gw=10.0.1.254,fd00:0:0:1::fe" in words
+    assert "vmnet.game=1" not in words
+    assert "vmnet.game=1" in kernel_arguments(built_in("campus").vms["vm1"]).split()
 
 
 def test_initramfs_is_what_cpio_reads() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 import yaml
 
 from vmnet.errors import ConfigError
-from vmnet.lab import schema
-from vmnet.lab.topology import LINK_MTU
+from vmnet.lab import places, schema
+from vmnet.lab.topology import LINK_MTU, Link, OpenFlow, Topology
 
 GOOD = """
 hosts:
@@ -26,8 +27,28 @@ vms:
 """
 
 
-def document() -> Any:
-    return yaml.safe_load(GOOD)
+FABRIC = """
+clients:
+  c1: {addresses: {eth0: [10.0.0.1/24]}}
+  c2: {addresses: {eth0: [10.0.0.2/24]}}
+  ctl: {addresses: {eth0: [10.9.0.100/24]}}
+switches:
+  s1:
+    kind: ovs
+    addresses: {mgmt: [10.9.0.1/24]}
+    openflow: {listen: 6653, controller: "tcp:10.9.0.100:6653"}
+    access: [room1, room2]
+  s2: {kind: ovs, openflow: {}, access: [room1]}
+links:
+  - {ends: ["s1:s2", "s2:s1"]}
+  - {ends: ["c1:eth0", "s1:room1"]}
+  - {ends: ["c2:eth0", "s2:room1"]}
+  - {ends: ["ctl:eth0", "s1:mgmt"]}
+"""
+
+
+def document(text: str = GOOD) -> Any:
+    return yaml.safe_load(text)
 
 
 def test_built_in_topologies_are_valid() -> None:
@@ -87,7 +108,10 @@ def test_defaults() -> None:
     ],
 )
 def test_mistakes_are_named_by_their_path(path: str, value: Any, complaint: str) -> None:
-    bad = document()
+    refused(document(), path, value, complaint)
+
+
+def refused(bad: Any, path: str, value: Any, complaint: str) -> None:
     *folders, last = path.split(".")
     inside = bad
     for key in folders:
@@ -97,6 +121,80 @@ def test_mistakes_are_named_by_their_path(path: str, value: Any, complaint: str)
         schema.parse(bad)
     assert str(caught.value).startswith(f"topology: {complaint}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_switch_that_a_controller_steers() -> None:
+    topology = schema.parse(document(FABRIC))
+    s1, s2 = topology.nodes["s1"], topology.nodes["s2"]
+    assert (s1.bridges[0].secure, s1.bridges[0].openflow) == (True, OpenFlow(6653, "tcp:10.9.0.100:6653"))
+    assert (s2.bridges[0].secure, s2.bridges[0].openflow) == (True, OpenFlow(0, ""))
+    assert s1.bridges[0].ports == ("s2", "room1"), "a port with an address is none of the bridge's"
+    assert s1.bridges[0].numbers == {"s2": 1, "room1": 2, "room2": 3}
+    assert s1.underlay == "10.9.0.1"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        ("switches.s1.kind", "linux", "switches.s1.openflow needs kind: ovs"),
+        ("switches.s1.kind", "token-ring", "switches.s1.kind must be one of linux, ovs"),
+        ("switches.s1.openflow", {"port": 1}, "switches.s1.openflow.port is not known here"),
+        ("switches.s1.openflow", {"listen": 0}, "switches.s1.openflow.listen must be a whole number from 1"),
+        (
+            "switches.s1.openflow",
+            {"controller": "10.9.0.100"},
+            "switches.s1.openflow.controller must be tcp:",
+        ),
+        (
+            "switches.s2.openflow",
+            {"listen": 6653},
+            "switches.s2.openflow.listen needs a port with an address",
+        ),
+        ("switches.s1.addresses", {"mgmt": ["fd00::1/64"]}, "switches.s1.addresses.mgmt[0] must be IPv4"),
+        (
+            "switches.s1.addresses",
+            {"eth7": ["10.9.0.1/24"]},
+            "switches.s1.addresses names no port or bridge: 'eth7'",
+        ),
+        (
+            "switches.s1.addresses",
+            {"switch": ["10.9.0.1/24"]},
+            "switches.s1.addresses names no port or bridge: 'switch'",
+        ),
+        ("switches.s1.access", ["a b"], "switches.s1.access[0] must match"),
+        ("switches.s1.access", ["x", "x"], "switches.s1.access[1] is named twice: 'x'"),
+        ("switches.s1.access", ["mgmt"], "switches.s1.access[0] is no port of the bridge: 'mgmt'"),
+        ("switches.s1.access", ["s2"], "switches.s1.access[0] has a link to s2, which is no client"),
+        ("clients.c1.access", ["x"], "clients.c1.access is not known here"),
+    ],
+)
+def test_mistakes_in_a_switch_are_named_by_their_path(path: str, value: Any, complaint: str) -> None:
+    refused(document(FABRIC), path, value, complaint)
+
+
+def test_campus_is_redundant_and_has_room_to_walk() -> None:
+    topology = schema.parse(schema.load_document(schema.find("campus")[1]))
+    fabric = {
+        name: node for name, node in topology.nodes.items() if node.bridges and node.bridges[0].openflow
+    }
+    assert len(fabric) >= 6
+    for broken in [link for link in topology.links if {end.node for end in link.ends} <= fabric.keys()]:
+        assert reached(topology, fabric.keys(), broken) == fabric.keys(), f"{broken} is the only way"
+    assert len(topology.hosts) == 4
+    for host in topology.hosts:
+        assert any(bridge.segment == "campus" and bridge.ports for bridge in host.bridges)
+        assert host.underlay.startswith("10.0.0."), "migrations do not need the fabric"
+    assert {one.client.node for one in places.mobile(topology)} == {"c1", "c2", "c3"}
+
+
+def reached(topology: Topology, among: Collection[str], without: Link) -> set[str]:
+    pairs = [[end.node for end in link.ends] for link in topology.links if link != without]
+    found = {min(among)}
+    while more := {b for a, b in pairs if a in found} | {a for a, b in pairs if b in found}:
+        if not (more & set(among)) - found:
+            return found
+        found |= more & set(among)
+    return found
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 7])

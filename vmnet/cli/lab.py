@@ -89,6 +89,28 @@ def list_(as_json: bool) -> None:
     click.echo(json.dumps(facts) if as_json else text)
 
 
+@lab.command()
+@_LAB_OPTION
+@click.argument("client", metavar="CLIENT")
+@click.argument("port", metavar="PORT")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def move(name: str | None, client: str, port: str, as_json: bool) -> None:
+    """Plug a mobile client in elsewhere: `vmnet lab move c1 s5:room3`, or at any free port: `vmnet lab move c1 s5`."""
+    from dataclasses import asdict
+
+    from vmnet.lab.move import move as carry_out
+
+    done = carry_out(name or _only_lab(), client, port)
+    if as_json:
+        click.echo(json.dumps(asdict(done)))
+    elif done.changed:
+        click.echo(
+            f"{client} is at {done.target}, was at {done.source}; it had no link for {done.away_ms:g} ms"
+        )
+    else:
+        click.echo(f"{client} is at {done.target} already")
+
+
 @lab.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @_LAB_OPTION
 @click.argument("node")
@@ -120,7 +142,8 @@ def _as_text(facts: dict[str, Any]) -> str:
     lines = [f"lab {facts['name']} ({facts['topology']}): {facts['state']}"]
     for name, node in facts["nodes"].items():
         pids = ", ".join(f"{role} {pid or 'dead'}" for role, pid in node["pids"].items())
-        lines.append(f"  {name:10} {node['kind']:7} {node['netns']}  {pids}")
+        at = f"  at {node['at']}" if "at" in node else ""
+        lines.append(f"  {name:10} {node['kind']:7} {node['netns']}  {pids}{at}")
     for name, vm in facts["vms"].items():
         lines.append(
             f"  {name:10} VM      {'on ' + ', '.join(vm['hosts']) if vm['hosts'] else 'does not run'}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmnet.errors import ConfigError
-from vmnet.lab.topology import Node, Topology, Vm
+from vmnet.lab.topology import SWITCH, End, Node, Topology, Vm
 
 _SECTION = {"host": "hosts", "client": "clients", "switch": "switches", "router": "routers"}
 
@@ -39,6 +39,7 @@ def _node(topology: Topology, node: Node) -> None:
     bridges = {b.name for b in node.bridges}
     if clash := bridges & set(ports):
         raise _bad(f"{path}.bridges.{min(clash)}", "is also the name of a link's end")
+    known = set(ports) if node.kind == "switch" else {*ports, *bridges}
     taken: set[str] = set()
     for bridge in node.bridges:
         for n, port in enumerate(bridge.ports):
@@ -52,10 +53,24 @@ def _node(topology: Topology, node: Node) -> None:
         ("plain_checksums", node.plain_checksums),
     ):
         for name in names:
-            if name not in (*ports, *bridges) and (key, name) != ("addresses", "lo"):
+            if name not in known and (key, name) != ("addresses", "lo"):
                 raise _bad(f"{path}.{key}", f"names no port or bridge: '{name}'")
+    _access(topology, node, path)
     if node.kind == "host" and not node.underlay:
         raise _bad(f"{path}.addresses", "has no IPv4 address; libvirt needs one")
+
+
+def _access(topology: Topology, node: Node, path: str) -> None:
+    """Only clients come and go at access ports."""
+    ends = {e: other for link in topology.links for e, other in (link.ends, link.ends[::-1])}
+    for n, port in enumerate(node.access):
+        if port in node.access[:n]:
+            raise _bad(f"{path}.access[{n}]", f"is named twice: '{port}'")
+        if port in node.addresses or port == SWITCH:
+            raise _bad(f"{path}.access[{n}]", f"is no port of the bridge: '{port}'")
+        there = ends.get(End(node.name, port))
+        if there is not None and topology.nodes[there.node].kind != "client":
+            raise _bad(f"{path}.access[{n}]", f"has a link to {there.node}, which is no client")
 
 
 def _vm(topology: Topology, vm: Vm) -> None:

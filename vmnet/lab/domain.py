@@ -35,6 +35,8 @@ def kernel_arguments(vm: Vm) -> str:
         words.append(f"vmnet.gw={','.join(vm.gateways)}")
     if vm.image == "router":
         words += ["vmnet.frr=zebra,staticd,ospfd,bgpd,bfdd", "vmnet.forward=1", "vmnet.answer=1"]
+    if vm.game:
+        words.append("vmnet.game=1")
     if vm.agent:
         words.append(f"vmnet.agent={vm.agent}")
     return " ".join(words)
@@ -76,6 +78,7 @@ def _interface(devices: ET.Element, interface: VmInterface, kind: BridgeKind) ->
     ET.SubElement(element, "mtu", size=str(interface.mtu))
     if kind == "ovs":
         ET.SubElement(element, "virtualport", type="openvswitch")
+    if kind == "ovs" or interface.plain_checksums:
         driver = ET.SubElement(element, "driver")
         # the userspace datapath takes frames as they are: checksums have to be in them
         ET.SubElement(driver, "host", csum="off", gso="off", tso4="off", tso6="off", ecn="off", ufo="off")

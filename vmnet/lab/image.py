@@ -1,4 +1,4 @@
-"""The guest: a Debian kernel and an initramfs with busybox and the responder, or with FRR as well."""
+"""The guest: a Debian kernel and an initramfs with busybox, the responder and the game, or with FRR as well."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ _SOURCES = Path(os.environ.get("VMNET_GUEST", REPOSITORY / "guest"))
 _BUILDERS = {"small": ("kmod.py", "cpio.py"), "router": ("kmod.py", "cpio.py", "frr.py")}
 _FORMAT = "1"
 """To be raised when this file builds something else."""
+_SMALL = ("game", "responder")
 _DIRECTORIES = ("proc", "sys", "dev", "run", "tmp", "etc", "var/run", "var/tmp", "lib/modules", "root")
 
 
@@ -86,9 +87,9 @@ def _scripts(variant: Variant) -> list[Path]:
 
 
 def _programs(variant: Variant) -> list[Path]:
-    """C programs of one file each: all of them in the router, only the responder in the small image."""
+    """C programs of one file each: all of them in the router, some in the small image."""
     found = sorted(_SOURCES.glob("*.c"))
-    return [file for file in found if variant == "router" or file.stem == "responder"]
+    return [file for file in found if variant == "router" or file.stem in _SMALL]
 
 
 def _release() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from vmnet.errors import NotFoundError
-from vmnet.lab import image, schema, vms
+from vmnet.lab import image, places, schema, vms
 from vmnet.lab.accel import choose
 from vmnet.lab.domain import Boot
 from vmnet.lab.host import Host
@@ -23,7 +23,7 @@ class Lab:
     def __init__(self, state: State) -> None:
         self.state = state
         self.paths = LabPaths(state.name)
-        self.topology: Topology = schema.parse(state.document)
+        self.topology: Topology = places.placed(schema.parse(state.document), state.places)
         self.nodes: Mapping[str, Node] = {
             name: (Host if spec.kind == "host" else Node)(self.paths, spec)
             for name, spec in self.topology.nodes.items()

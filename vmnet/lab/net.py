@@ -27,7 +27,7 @@ def wire(paths: LabPaths, topology: Topology, nodes: Iterable[Node]) -> None:
     """Links and Linux bridges."""
     _batch([], wiring.link_lines(paths, topology))
     for node in nodes:
-        _batch(["-n", node.netns_name], wiring.node_lines(topology, node.spec))
+        batch(node, wiring.node_lines(topology, node.spec))
         for port in node.spec.plain_checksums:
             offload.turn_off(node.netns_path, port)
 
@@ -35,8 +35,13 @@ def wire(paths: LabPaths, topology: Topology, nodes: Iterable[Node]) -> None:
 def address(nodes: Iterable[Node]) -> None:
     """Addresses and routes; for after every bridge exists."""
     for node in nodes:
-        _batch(["-n", node.netns_name], wiring.address_lines(node.spec))
-        _batch(["-n", node.netns_name, "-6"], wiring.address_lines_v6(node.spec))
+        batch(node, wiring.address_lines(node.spec))
+        batch(node, wiring.address_lines_v6(node.spec), "-6")
+
+
+def batch(node: Node, lines: list[str], *options: str) -> None:
+    """Lines for ip(8) inside a node's network namespace. Raises LabError at the first that fails."""
+    _batch(["-n", node.netns_name, *options], lines)
 
 
 def _batch(options: list[str], lines: list[str]) -> None:

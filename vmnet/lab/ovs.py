@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vmnet.errors import LabError
 from vmnet.lab import packet_room
 from vmnet.lab.node import Node
 from vmnet.lab.spawn import last_line
-from vmnet.lab.topology import Bridge
+from vmnet.lab.topology import Bridge, OpenFlow
 from vmnet.lab.wait import wait_for
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
@@ -66,13 +67,56 @@ def _make_bridge(node: Node, bridge: Bridge) -> None:
     words = ["add-br", bridge.name, "--", "set", "bridge", bridge.name, "datapath_type=netdev", mac]
     words += ["--", "set", "interface", bridge.name, f"mtu_request={bridge.mtu}"]
     for port in bridge.ports:
-        words += ["--", "add-port", bridge.name, port]
-    if bridge.flows:
+        words += _port(bridge, port)
+    if bridge.secure:
         words += ["--", "set-fail-mode", bridge.name, "secure"]
     node.run([*_VSCTL, *words], timeout=15)
+    if bridge.openflow:
+        set_controllers(node, bridge.name, _targets(bridge.openflow))
     if bridge.flows:
         node.run(["ovs-ofctl", "add-flows", bridge.name, "-"], text="\n".join(bridge.flows) + "\n")
     node.run(["ip", "link", "set", "dev", bridge.name, "up"])
+
+
+def _port(bridge: Bridge, port: str) -> list[str]:
+    words = ["--", "add-port", bridge.name, port]
+    if port in bridge.numbers:  # flows and controllers go by them
+        words += ["--", "set", "interface", port, f"ofport_request={bridge.numbers[port]}"]
+    return words
+
+
+def add_port(node: Node, bridge: Bridge, port: str) -> None:
+    """A device of the node, into the bridge. Raises LabError when Open vSwitch cannot open it."""
+    node.run([*_VSCTL, *_port(bridge, port)[1:]], timeout=15)
+    complaint = node.run([*_VSCTL, "get", "interface", port, "error"]).stdout.strip()
+    if complaint not in ("[]", '""'):
+        raise LabError(f"Open vSwitch on {node.name} cannot use {port}: {complaint}")
+    _make_room(node)
+
+
+def remove_port(node: Node, bridge: Bridge, port: str) -> None:
+    """Out of the bridge; nothing if it is not in it. Raises LabError when Open vSwitch does not answer."""
+    waiting = [] if node.service("vswitchd") else ["--no-wait"]  # a dead switch has let go of it already
+    node.run([*_VSCTL, *waiting, "--if-exists", "del-port", bridge.name, port], timeout=15)
+
+
+def _targets(openflow: OpenFlow) -> list[str]:
+    listen = [f"ptcp:{openflow.listen_port}"] if openflow.listen_port else []
+    return [*listen, *([openflow.controller] if openflow.controller else [])]
+
+
+def set_controllers(node: Node, bridge: str, targets: Sequence[str]) -> None:
+    """From now on a bridge speaks OpenFlow with these and no others (``tcp:ADDRESS:PORT``, ``ptcp:PORT``; ovs-vsctl(8)).
+
+    Raises LabError when Open vSwitch refuses. Out of band: else it would make flows of its own for the way to its controller. One
+    that is away is looked for every second.
+    """
+    words: list[str] = []
+    for n, target in enumerate(targets):
+        words += [f"--id=@c{n}", "create", "controller", f'target="{target}"']
+        words += ["connection_mode=out-of-band", "max_backoff=1000", "--"]
+    names = ",".join(f"@c{n}" for n in range(len(targets)))
+    node.run([*_VSCTL, *words, "set", "bridge", bridge, f"controller=[{names}]"], timeout=15)
 
 
 def _make_room(node: Node) -> None:

@@ -39,6 +39,10 @@ class Reader:
         inside = self.value if isinstance(self.value, dict) else {}
         return Reader(inside.get(key), path)
 
+    def has(self, key: str) -> bool:
+        """Whether the mapping has that key, be it with nothing behind it."""
+        return isinstance(self.value, dict) and key in self.value
+
     def items(self) -> list[tuple[str, Reader]]:
         """Name and value of each entry of a mapping."""
         return [
@@ -90,6 +94,13 @@ class Reader:
         if "/" not in str(self.value):
             raise self.fail(f"must be an address with a prefix length such as 10.0.0.1/24, is {self.value!r}")
         return str(self._parsed(ip_interface, "an address with a prefix length such as 10.0.0.1/24"))
+
+    def interface4(self) -> str:
+        """An IPv4 address with its prefix length."""
+        found = self.interface()
+        if ":" in found:
+            raise self.fail(f"must be IPv4, is {found!r}")
+        return found
 
     def address(self) -> str:
         return str(self._parsed(ip_address, "an address such as 10.0.0.1"))

@@ -9,12 +9,14 @@ from typing import Any, Literal, cast
 import yaml
 
 from vmnet.errors import ConfigError
+from vmnet.lab import schema_switch
 from vmnet.lab.check import check
 from vmnet.lab.reader import Reader
 from vmnet.lab.schema_frr import frr
 from vmnet.lab.topology import (
     GUEST_MTU,
     LINK_MTU,
+    PORT_NAME,
     Bridge,
     BridgeKind,
     End,
@@ -29,7 +31,6 @@ from vmnet.lab.topology import (
 
 BUILT_IN = Path(__file__).parent / "topologies"
 NODE_NAME = r"[a-z][a-z0-9_]{0,14}"
-PORT_NAME = r"[A-Za-z0-9_.-]{1,15}"
 
 _SECTIONS: dict[str, NodeKind] = {
     "hosts": "host",
@@ -42,7 +43,7 @@ _KEYS: dict[NodeKind, tuple[str, ...]] = {
     "host": (*_COMMON, "bridges", "daemon", "hooks", "config"),
     "client": (*_COMMON, "frr"),
     "router": (*_COMMON, "frr", "proxy_arp"),
-    "switch": ("kind", "mtu", "flows"),
+    "switch": schema_switch.KEYS,
 }
 
 
@@ -100,7 +101,7 @@ def _named(reader: Reader, name: str, pattern: str) -> None:
 def _node(reader: Reader, name: str, kind: NodeKind, links: tuple[Link, ...]) -> Node:
     reader.mapping(_KEYS[kind])
     if kind == "switch":
-        return Node(name, kind, bridges=(_switch(reader, name, links),))
+        return schema_switch.switch(reader, name, links)
     return Node(
         name,
         kind,
@@ -115,16 +116,6 @@ def _node(reader: Reader, name: str, kind: NodeKind, links: tuple[Link, ...]) ->
         config=reader.at("config").mapping(),
         frr=frr(reader.at("frr")),
     )
-
-
-def _switch(reader: Reader, name: str, links: tuple[Link, ...]) -> Bridge:
-    ports = tuple(e.port for link in links for e in link.ends if e.node == name)
-    kind = cast(BridgeKind, reader.at("kind").choice(("linux", "ovs"), "linux"))
-    mtu = reader.at("mtu").integer(1280, 65535, LINK_MTU)
-    flows = tuple(r.text() for r in reader.at("flows").each())
-    if flows and kind != "ovs":
-        raise reader.at("flows").fail("needs kind: ovs")
-    return Bridge("switch", kind, "", ports, mtu, stable_mac(name, "switch", prefix="02:76:6d"), flows)
 
 
 def _bridge(reader: Reader, node: str, name: str) -> Bridge:
@@ -155,7 +146,7 @@ def _end(reader: Reader) -> End:
 
 def _vm(reader: Reader, name: str) -> Vm:
     _named(reader, name, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
-    reader.mapping(("host", "memory", "image", "machine", "gateways", "interfaces", "files", "agent"))
+    reader.mapping(("host", "memory", "image", "machine", "gateways", "interfaces", "files", "agent", "game"))
     machine = reader.at("machine")
     image = cast(Literal["small", "router"], reader.at("image").choice(("small", "router"), "small"))
     return Vm(
@@ -168,6 +159,7 @@ def _vm(reader: Reader, name: str) -> Vm:
         _gateways(reader),
         {path: _guest_file(r, path) for path, r in reader.at("files").items()},
         reader.at("agent").text(r"[0-9.]+:[0-9]{1,5}", default=""),
+        reader.at("game").flag(False),
     )
 
 
@@ -177,12 +169,13 @@ def _guest_file(reader: Reader, path: str) -> str:
 
 
 def _vm_interface(reader: Reader, vm: str, number: int) -> VmInterface:
-    reader.mapping(("bridge", "mac", "addresses", "mtu"))
+    reader.mapping(("bridge", "mac", "addresses", "mtu", "plain_checksums"))
     return VmInterface(
         reader.at("bridge").text(PORT_NAME, default="br0"),
         reader.at("mac").mac(stable_mac(vm, str(number))),
         tuple(r.interface() for r in reader.at("addresses").each()),
         reader.at("mtu").integer(576, 65535, GUEST_MTU),
+        reader.at("plain_checksums").flag(False),
     )
 
 

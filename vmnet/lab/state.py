@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +26,10 @@ class State:
     boot_id: str
     namespaces: tuple[str, ...]
     complete: bool = False
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where clients have moved to since: the client's end of its link -> the switch's, each ``node:port``."""
+    moving: Mapping[str, Any] = field(default_factory=dict)
+    """Moves that have begun and not ended: the client's end -> what move.py needs to finish."""
 
 
 def boot_id() -> str:

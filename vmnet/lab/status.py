@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vmnet.lab import places
 from vmnet.lab.host import Host
 from vmnet.lab.lab import Lab
 from vmnet.lab.node import Node
@@ -26,6 +27,7 @@ def dead_parts(lab: Lab) -> list[str]:
     dead = [f"{node.name}: namespace" for node in lab.nodes.values() if node.netns_inode is None]
     for node in lab.nodes.values():
         dead += [f"{node.name}: {role}" for role in roles(node) if node.service(role) is None]
+    dead += [f"{port.partition(':')[0]}: link (its move is unfinished)" for port in lab.state.moving]
     return dead
 
 
@@ -33,12 +35,13 @@ def report(lab: Lab) -> dict[str, Any]:
     """Everything ``vmnet lab status --json`` prints."""
     dead = dead_parts(lab)
     running = lab.running_vms()
+    at = {one.client.node: places.name(one.switch) for one in places.mobile(lab.topology)}
     return {
         "name": lab.name,
         "topology": lab.state.source,
         "state": "up" if lab.state.complete and not dead else "damaged",
         "dead": dead,
-        "nodes": {name: _node(node) for name, node in lab.nodes.items()},
+        "nodes": {name: _node(node, at.get(name)) for name, node in lab.nodes.items()},
         "vms": {
             name: {
                 "hosts": [r.host for r in running if r.vm == name],
@@ -49,9 +52,11 @@ def report(lab: Lab) -> dict[str, Any]:
     }
 
 
-def _node(node: Node) -> dict[str, Any]:
+def _node(node: Node, at: str | None) -> dict[str, Any]:
     services = {role: found.pid if (found := node.service(role)) else None for role in roles(node)}
     facts: dict[str, Any] = {"kind": node.spec.kind, "netns": node.netns_name, "pids": services}
+    if at is not None:
+        facts["at"] = at
     if isinstance(node, Host):
         facts |= {"libvirt_uri": node.libvirt_uri, "daemon_socket": str(node.daemon_socket)}
     return facts

@@ -14,6 +14,19 @@ BridgeKind = Literal["linux", "ovs"]
 LINK_MTU = 9000
 """Room for a tunnelled 1500-byte frame, so that nothing is fragmented."""
 GUEST_MTU = 1500
+PORT_NAME = r"[A-Za-z0-9_.-]{1,15}"
+SWITCH = "switch"
+"""The bridge of every switch."""
+
+
+@dataclass(frozen=True)
+class OpenFlow:
+    """How a switch and a controller come to speak with each other, besides the socket ``switch.mgmt``."""
+
+    listen_port: int
+    """TCP port at which the switch waits for a controller; 0: it does not."""
+    controller: str
+    """Where the switch looks for its controller, as ovs-vsctl(8) writes it; empty: nowhere."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,16 @@ class Bridge:
     mtu: int
     mac: str
     flows: tuple[str, ...] = ()
-    """Open vSwitch only: all that it forwards by, until a controller says otherwise. Empty: it learns as any switch."""
+    """Open vSwitch only: all that it forwards by, until a controller says otherwise. Empty, and no ``openflow``: it learns."""
+    openflow: OpenFlow | None = None
+    """Open vSwitch only: a controller alone says how it forwards."""
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    """Open vSwitch only: OpenFlow's numbers of ports that are to have the same ones whenever they come."""
+
+    @property
+    def secure(self) -> bool:
+        """Whether it forwards nothing that no flow forwards."""
+        return bool(self.flows) or self.openflow is not None
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,8 @@ class Node:
     hooks: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     frr: Frr | None = None
+    access: tuple[str, ...] = ()
+    """Of a switch: ports that clients may be moved to, whether or not a link is there now."""
 
     @property
     def underlay(self) -> str:
@@ -82,6 +106,8 @@ class VmInterface:
     mac: str
     addresses: tuple[str, ...]
     mtu: int
+    plain_checksums: bool = False
+    """The guest fills in checksums itself, as beside userspace Open vSwitch it must."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +124,8 @@ class Vm:
     """Path in the guest -> text; over those of the image."""
     agent: str = ""
     """ADDRESS:PORT that the guest's agent connects to; empty: it is not started."""
+    game: bool = False
+    """The guest serves the game (guest/game.c)."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,123 @@
+"""Open vSwitch (or any OpenFlow 1.3 switch) told directly: flows that go by a VM's addresses lead to its new host. No controller.
+
+Settings: those of a fabric's file (:mod:`controller_bridge.fabric`), or ``file``, where it is. ``hosts`` must have both hosts.
+
+Everything follows from what the switches' tables say now, so a step may be repeated by a process that knows nothing of the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from controller_bridge import fabric, trees
+from controller_bridge.connected import Connected
+from controller_bridge.fabric import Fabric
+from controller_bridge.openflow.flow import Flow
+from controller_bridge.openflow.match import Field
+from controller_bridge.reroute import Reroute
+from controller_bridge.rerouters.base import Move
+from controller_bridge.topology import Place
+from vmnet.errors import ConfigError, RefusedError, UnavailableError
+
+_DESTINATIONS = (Field.ETH_DST, Field.IPV4_DST, Field.IPV6_DST)
+
+
+def open_openvswitch(settings: Mapping[str, Any]) -> OpenVSwitchRerouter:
+    """ConfigError if the settings are wrong. Nothing is connected to yet."""
+    if "file" in settings:
+        if set(settings) != {"file"} or not isinstance(settings["file"], str):
+            raise ConfigError("'file' is to be the fabric's file, and nothing else beside it")
+        return OpenVSwitchRerouter(fabric.read(Path(settings["file"])))
+    return OpenVSwitchRerouter(fabric.parse(settings))
+
+
+class OpenVSwitchRerouter:
+    """``prepare`` changes nothing: a tree's entries are all in use. It finds out what is to be done, and that it can be."""
+
+    def __init__(self, known: Fabric) -> None:
+        self._fabric = known
+        self._connected: Connected | None = None
+        self._plans: dict[str, Reroute] = {}
+
+    async def prepare(self, move: Move) -> None:
+        """RefusedError if the switches have no entries for the VM, or such that go by more than its addresses."""
+        self._plans[move.id] = await self._plan(move, move.destination)
+
+    async def cut_over(self, move: Move) -> None:
+        """From the new host's switch outward, a bundle on each. What is done is confirmed before the next begins."""
+        reroute = self._plans.get(move.id) or await self._plan(move, move.destination)
+        self._plans[move.id] = reroute
+        await reroute.cut_over()
+
+    async def finish(self, move: Move) -> None:
+        """The tables are read back. RefusedError if they do not lead to the new host."""
+        self._plans.pop(move.id, None)
+        if (await self._plan(move, move.destination)).plan.cuts:
+            raise RefusedError(
+                f"not all flows of {', '.join(move.macs)} lead to {move.destination}",
+                "`vmnet flows show` says which",
+            )
+
+    async def roll_back(self, move: Move) -> None:
+        """They lead to the old host again, by shortest paths."""
+        self._plans.pop(move.id, None)
+        back = await self._plan(move, move.source)
+        await back.cut_over()
+        await back.confirm_cut()
+
+    async def close(self) -> None:
+        if self._connected is not None:
+            self._connected.close()
+            self._connected = None
+
+    async def _plan(self, move: Move, host: str) -> Reroute:
+        connected = await self._connection()
+        place = self._place(connected, host)
+        wanted = _destinations(move)
+        tables = await connected.tables()
+        entries = {
+            switch: [one.flow for one in found if _leads_to(one.flow, wanted)]
+            for switch, found in tables.items()
+        }
+        if not any(entries.values()):
+            raise RefusedError(
+                f"no switch has flows to {', '.join(move.macs)}",
+                "is this fabric steered by OpenFlow entries?",
+            )
+        return Reroute(connected.switches, trees.plan(entries, connected.topology, place))
+
+    def _place(self, connected: Connected, host: str) -> Place:
+        if host not in self._fabric.hosts:
+            raise RefusedError(
+                f"the fabric's file does not say where host {host!r} is",
+                f'write {host} = "SWITCH:PORT" under [hosts]',
+            )
+        return connected.place(self._fabric.hosts[host])
+
+    async def _connection(self) -> Connected:
+        """Made anew if any of it has gone."""
+        if self._connected is not None:
+            try:
+                for one in self._connected.switches.values():
+                    await one.echo()
+            except UnavailableError:
+                await self.close()
+        if self._connected is None:
+            self._connected = await Connected.to(self._fabric)
+        return self._connected
+
+
+def _destinations(move: Move) -> set[bytes]:
+    macs = {bytes.fromhex(mac.replace(":", "")) for mac in move.macs}
+    return macs | {ip_address(one).packed for one in move.addresses}
+
+
+def _leads_to(one: Flow, wanted: set[bytes]) -> bool:
+    """By its exact destination; one with a mask is of a network."""
+    fields = one.match.fields()
+    return any(
+        fields[field][0] in wanted and fields[field][1] is None for field in _DESTINATIONS if field in fields
+    )
