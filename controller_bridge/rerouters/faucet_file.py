@@ -93,10 +93,11 @@ def entries_in(acls: Mapping[str, Any]) -> Iterator[Entry]:
 
 
 def empty(config: Path, vlan: str) -> str:
-    """ConfigError. The file that is to be made may be included already. ``vlan`` as in the settings; may be empty."""
+    """ConfigError. The file that is to be made may be included already; a shell may have made it, empty. ``vlan`` as in the settings."""
 
     def read(path: Path) -> str:
-        return path.read_text("utf-8") if path.exists() or path == config else "acls: {}\n"
+        text = path.read_text("utf-8") if path.exists() or path == config else ""
+        return text if text.strip() or path == config else "acls: {}\n"
 
     fabric = faucet_config.load(config, read)
     return written((), fabric, fabric.vid(vlan) if vlan else None)

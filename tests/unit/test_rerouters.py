@@ -38,6 +38,7 @@ def test_the_empty_file_for_faucet(tmp_path: Path) -> None:
         "include: [vmnet.yaml]\nvlans: {office: {vid: 100}}\n"
         "dps: {s1: {interfaces: {1: {tagged_vlans: [office], acls_in: [vmnet-s1-1, ok]}, 2: {native_vlan: office}}}}\n"
     )
+    (tmp_path / "vmnet.yaml").touch()  # as `> vmnet.yaml` does
     done = subprocess.run(
         [sys.executable, "-m", "controller_bridge.rerouters.faucet_file", str(config), "office"],
         capture_output=True,
