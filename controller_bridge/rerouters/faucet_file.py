@@ -93,7 +93,7 @@ def entries_in(acls: Mapping[str, Any]) -> Iterator[Entry]:
 
 
 def empty(config: Path, vlan: str) -> str:
-    """ConfigError. The file that is to be made may be included already; a shell may have made it, empty. ``vlan`` as in the settings."""
+    """ConfigError. The file to be made may be included, and there, empty, already. ``vlan`` as in the settings."""
 
     def read(path: Path) -> str:
         text = path.read_text("utf-8") if path.exists() or path == config else ""
