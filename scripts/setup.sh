@@ -9,9 +9,9 @@ cd "$(dirname "$0")/.."
 level=${1:-lab}
 
 build="make gcc libc6-dev cpio pkg-config python3 python3-venv python3-dev libvirt-dev ca-certificates git"
-# libvirtd, virtlogd, virsh, QEMU; ip, nsenter, mount; the guest's busybox and responder; ovsdb-server; what tests call; routing daemons
+# libvirtd, virtlogd, virsh, QEMU; ip, nsenter, mount; the guest's busybox and responder; ovsdb-server; what tests call; routing daemons; OVN
 lab="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 openvswitch-switch
-     iproute2 util-linux mount hostname busybox-static binutils nftables openssl kmod frr bird2"
+     iproute2 util-linux mount hostname busybox-static binutils nftables openssl kmod frr bird2 ovn-central ovn-host"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -44,28 +45,15 @@ class Ovs:
         """The daemons; also again, after :meth:`kill`."""
         remote = f"punix:{self.folder}/db.sock"
         self._run("ovsdb-server", "conf.db", f"--remote={remote}")
-        until((self.folder / "db.sock").exists, _LIMIT_S, "ovsdb-server listens")
+        until(lambda: listens(self.folder / "db.sock"), _LIMIT_S, "ovsdb-server listens")
         if not self._made:
             self.vsctl("--no-wait", "init")
         self._run("ovs-vswitchd", f"unix:{self.folder}/db.sock")
-        listens = self.folder / (f"{self.name}.mgmt" if self._made else "ovs-vswitchd.ctl")
-        until(listens.exists, _LIMIT_S, "ovs-vswitchd listens")
+        socket_name = f"{self.name}.mgmt" if self._made else "ovs-vswitchd.ctl"
+        until(lambda: listens(self.folder / socket_name), _LIMIT_S, "ovs-vswitchd listens")
 
     def _run(self, program: str, *words: str) -> None:
-        argv = [
-            program,
-            *words,
-            f"--unixctl={self.folder}/{program}.ctl",
-            "-vconsole:off",
-            f"--log-file={self.folder}/{program}.log",
-        ]
-        with self.host:
-            self._daemons.append(
-                subprocess.Popen(
-                    argv, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                    env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "OVS_RUNDIR": str(self.folder)}, preexec_fn=die_with_parent,
-                )
-            )  # fmt: skip
+        self._daemons.append(daemon(self.host, self.folder, program, *words))
 
     def kill(self) -> None:
         """As power fails: both daemons at once."""
@@ -109,6 +97,25 @@ class Ovs:
         """Its flows without counters, as ovs-ofctl shows them, sorted."""
         said = self.ofctl("dump-flows", "--no-stats", "--no-names")
         return sorted(line.strip() for line in said.splitlines() if "actions" in line)
+
+
+def daemon(host: Host, at: Path, program: str, *words: str) -> subprocess.Popen[bytes]:
+    """One of Open vSwitch's or OVN's, in a folder of its own; it ends with the test."""
+    argv = [program, *words, "-vconsole:off", f"--log-file={at}/{program}.log"]
+    if program != "ovn-controller":  # it does not take it
+        argv.append(f"--unixctl={at}/{program}.ctl")
+    places = {name: str(at) for name in ("OVS_RUNDIR", "OVN_RUNDIR")}
+    with host:
+        return subprocess.Popen(
+            argv, cwd=at, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **places}, preexec_fn=die_with_parent,
+        )  # fmt: skip
+
+
+def listens(at: Path) -> bool:
+    """Its socket's file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as one:
+        return one.connect_ex(str(at)) == 0
 
 
 def folder() -> str:

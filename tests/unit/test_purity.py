@@ -43,6 +43,8 @@ PURE = [
     "vmnet.lab.places",
     "vmnet.probe.meter",
     "vmnet.probe.wire",
+    "controller_bridge.rerouters.ovn_plan",
+    "controller_bridge.rerouters.ovn_settings",
     "dom0.claim",
     "dom0.dataplane.announce",
     "dom0.dataplane.bpf_asm",

@@ -90,17 +90,17 @@ def _check(table: Any, columns: dict[str, Any]) -> None:
 
 class Job(Generic[T]):
     """What ovsdbapp's Connection calls a transaction: it calls ``do_commit`` in its thread, then
-    ``results.put``."""
+    ``results.put``. ``server``: how messages name it."""
 
     commands = ()
 
     def __init__(
-        self, idl: Any, remote: str, timeout_s: float, work: Callable[[Db], T], deliver: Callable[[Any], None]
+        self, idl: Any, server: str, timeout_s: float, work: Callable[[Db], T], deliver: Callable[[Any], None]
     ) -> None:
         self.results = self
         self.timeout = timeout_s
         self._idl = idl
-        self._remote = remote
+        self._server = server
         self._deadline = time.monotonic() + timeout_s
         self._work = work
         self._deliver = deliver
@@ -156,7 +156,7 @@ class Job(Generic[T]):
         if "constraint violation" in txn.get_error() and self._idl.change_seqno != seqno:
             # An earlier call ran out of time, yet its rows have come in since we looked.
             return False
-        raise refusal(txn.get_error(), self._remote)
+        raise refusal(txn.get_error(), self._server)
 
     def _pump(self, done: Callable[[], bool], complaint: str) -> None:
         """Run the replica's protocol until ``done``."""
@@ -166,7 +166,7 @@ class Job(Generic[T]):
             remaining = self._deadline - time.monotonic()
             if remaining <= 0:
                 raise WaitTimeoutError(
-                    f"the store at {self._remote} {complaint} (waited {self.timeout:g} s)",
+                    f"{self._server} {complaint} (waited {self.timeout:g} s)",
                     "see that its server runs and can be reached",
                 )
             self._idl.run()
@@ -178,7 +178,7 @@ class Job(Generic[T]):
             poller.block()
 
 
-def refusal(text: str, remote: str) -> VmnetError:
+def refusal(text: str, server: str) -> VmnetError:
     """The error for a transaction that the server refused, from its own JSON words (RFC 7047 section 3.1)."""
     try:
         error = json.loads(text)
@@ -187,5 +187,5 @@ def refusal(text: str, remote: str) -> VmnetError:
         kind, details = text, ""
     words = ": ".join(part for part in (kind, details) if part)
     if kind in ("I/O error", "resources exhausted"):
-        return RefusedError(f"the store at {remote} cannot write: {words}", "make room on its disk")
-    return UnavailableError(f"the store at {remote} refused a change: {words}")
+        return RefusedError(f"{server} cannot write: {words}", "make room on its disk")
+    return UnavailableError(f"{server} refused a change: {words}")

@@ -77,7 +77,8 @@ class Link:
             loop.call_soon_threadsafe(_settle, future, outcome)
 
         settings = self._settings
-        self._connection.queue_txn(Job(self._idl, settings.remote, settings.timeout_s, work, deliver))
+        server = f"the store at {settings.remote}"
+        self._connection.queue_txn(Job(self._idl, server, settings.timeout_s, work, deliver))
         return await future
 
     async def close(self) -> None:
