@@ -29,7 +29,7 @@ def test_each_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("opener", [open_faucet, open_rest])
 def test_one_that_needs_settings_says_which(opener: base.Opener) -> None:
-    with pytest.raises(ConfigError, match="is missing; see docs/rerouters.md"):
+    with pytest.raises(ConfigError, match=r"is missing; see docs/rerouters\.md"):
         opener({})
 
 
