@@ -2,7 +2,7 @@
 # scripts/setup.sh [check|lab|test]: what vmnet's own targets need, on Debian 12 and 13. Starts nothing, changes no configuration.
 #   check  packages to build with, and .venv: enough for `make check`. No root if the packages are there.
 #   lab    also libvirt, QEMU, Open vSwitch and the guest image: for `make demo` and `make bench`. Root or sudo.
-#   test   also FRR and the guest image with it.
+#   test   also FRR and the guest image with it; other people's controllers (Faucet, Ryu), each in a venv of its own.
 # Idempotent; when all is there it ends at once.
 set -eu
 cd "$(dirname "$0")/.."
@@ -95,6 +95,12 @@ make_images() {
     build > /dev/null || die "cannot build the guest images"
 }
 
+# They pin what they need, so they cannot be in .venv. Without them only their tests are skipped.
+make_controllers() {
+    as_root env "VMNET_CACHE=${VMNET_CACHE:-/var/cache/vmnet}" PYTHONDONTWRITEBYTECODE=1 "$PWD/.venv/bin/python" tests/integration/pypi_kit.py ||
+        say "their tests will be skipped"
+}
+
 exec 9< pyproject.toml
 flock 9  # one set-up at a time
 missing=$(missing_packages)
@@ -102,5 +108,6 @@ missing=$(missing_packages)
 [ "$level" = check ] || make_users
 [ "$(cat .venv/.vmnet 2> /dev/null)" = "$(fingerprint)" ] || make_venv
 [ "$level" = check ] || make_images
+[ "$level" != test ] || make_controllers
 # The targets write no bytecode (as root it would be root's); without any, each hook and command would compile itself anew.
 .venv/bin/python -m compileall -q vmnet dom0 hooks controller_bridge

@@ -8,20 +8,21 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from dataplane_kit import Host, die_with_parent, until, veth
+from dataplane_kit import Host, bridge, die_with_parent, ip, until, veth
 
 from controller_bridge.address import Address
 from controller_bridge.paths import Hop
 from controller_bridge.paths import Path as FlowPath
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+PROTOCOLS = "OpenFlow13,OpenFlow14"
 _LIMIT_S = 20.0
 
 
 class Ovs:
     """One bridge, named like the switch. Its OpenFlow ports are numbered in the order in which they are added, from 1."""
 
-    def __init__(self, name: str, protocols: str = "OpenFlow13,OpenFlow14") -> None:
+    def __init__(self, name: str, protocols: str = PROTOCOLS) -> None:
         self.name, self.host = name, Host()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder()))
         self._protocols = protocols
@@ -67,7 +68,14 @@ class Ovs:
         return self._tool("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=10", *words)
 
     def ofctl(self, command: str, *words: str) -> str:
-        return self._tool("ovs-ofctl", "-O", "OpenFlow14", command, f"unix:{self.address.host}", *words)
+        return self._tool(
+            "ovs-ofctl",
+            "-O",
+            self._protocols.rpartition(",")[2],
+            command,
+            f"unix:{self.address.host}",
+            *words,
+        )
 
     def _tool(self, *words: str) -> str:
         said = subprocess.run(words, capture_output=True, text=True, timeout=30)
@@ -119,20 +127,57 @@ def folder() -> str:
     return str(there)
 
 
-class Fabric:
-    """client - s1 - (s2 or s3) - s4 - server (Pisa 2010, figure 4b), every switch an Open vSwitch; ``ports[a, b]``: of a towards b."""
+DIAMOND = (("s1", "s2"), ("s1", "s3"), ("s2", "s4"), ("s3", "s4"))
 
-    def __init__(self) -> None:
-        self.switches = {name: Ovs(name) for name in ("s1", "s2", "s3", "s4")}
-        self.ends = {"client": Host(), "server": Host()}
+
+class Fabric:
+    """Every switch an Open vSwitch; ``ports[a, b]``: of a towards b. Without arguments, client - s1 - (s2 or s3) - s4 - server
+    (Pisa 2010, figure 4b)."""
+
+    def __init__(
+        self,
+        links: tuple[tuple[str, str], ...] = DIAMOND,
+        ends: dict[str, str] | None = None,
+        protocols: str = PROTOCOLS,
+    ) -> None:
+        ends = {"client": "s1", "server": "s4"} if ends is None else ends
+        self.switches = {
+            name: Ovs(name, protocols) for name in sorted({one for link in links for one in link})
+        }
+        self.ends = {end: Host() for end in ends}
         self.ports: dict[tuple[str, str], int] = {}
-        for one, other in (("s1", "s2"), ("s1", "s3"), ("s2", "s4"), ("s3", "s4")):
+        for one, other in links:
             veth(self.switches[one].host, other, self.switches[other].host, one)
             self.ports[one, other] = self.switches[one].add_port(other)
             self.ports[other, one] = self.switches[other].add_port(one)
-        for end, switch in (("client", "s1"), ("server", "s4")):
+        for end, switch in ends.items():
             veth(self.ends[end], "eth0", self.switches[switch].host, end)
             self.ports[switch, end] = self.switches[switch].add_port(end)
+
+    def controlled_from(self, controller: Host, port: int = 6653) -> None:
+        """The switches look for their controller in another host, over a network of its own. Their datapath ids count from 1."""
+        with controller:
+            bridge("mgmt")
+            ip("address", "add", "10.9.0.254/24", "dev", "mgmt")
+        for number, (name, ovs) in enumerate(sorted(self.switches.items()), 1):
+            veth(controller, name, ovs.host, "mgmt")
+            with controller:
+                ip("link", "set", name, "master", "mgmt")
+            with ovs.host:
+                ip("address", "add", f"10.9.0.{number}/24", "dev", "mgmt")
+        # A bridge's MAC address is that of one of its ports: only now does it stay.
+        for number, (name, ovs) in enumerate(sorted(self.switches.items()), 1):
+            ovs.vsctl(
+                *("set", "bridge", name, f"other-config:datapath-id={number:016x}"),
+                *(
+                    "other-config:disable-in-band=true",
+                    "--",
+                    "set-controller",
+                    name,
+                    f"tcp:10.9.0.254:{port}",
+                ),
+                *("--", "set", "controller", name, "max_backoff=1000"),
+            )
 
     def path(self, *names: str) -> FlowPath:
         """``path("client", "s1", "s2", "s4", "server")``."""

@@ -12,6 +12,11 @@ ROOT = Path(__file__).parents[2]
 OURS = ("vmnet", "dom0", "hooks", "controller_bridge")
 ACTING = {"socket", "subprocess", "pyroute2", "libvirt", "ovs", "ovsdbapp", "time", "asyncio"}
 PURE = [
+    "controller_bridge.rerouters.faucet_acls",
+    "controller_bridge.rerouters.faucet_config",
+    "controller_bridge.rerouters.faucet_file",
+    "controller_bridge.rerouters.faucet_metrics",
+    "controller_bridge.rerouters.rest_entries",
     "controller_bridge.follow.decision",
     "controller_bridge.follow.facts",
     "controller_bridge.follow.graph",
