@@ -14,6 +14,7 @@ from controller_bridge.address import Address
 from controller_bridge.channel import Channel
 from controller_bridge.core.core import Core, Send
 from controller_bridge.core.desired import COOKIE, OWNER_MASK
+from controller_bridge.fabric import End
 from controller_bridge.openflow import action, multipart, packet
 from controller_bridge.openflow.flow import Change, Flow
 from controller_bridge.openflow.wire import Message, Type, message
@@ -29,16 +30,24 @@ _log = logging.getLogger(__name__)
 
 
 class Controller:
-    """``names``: of datapath identifiers; a switch that is not there is called by its identifier, in 16 hexadecimal digits."""
+    """``names``: of datapath identifiers; a switch that is not there is called by its identifier, in 16 hexadecimal digits.
+
+    ``outside``: ports at which a hypervisor is, by name or number.
+    """
 
     def __init__(
-        self, core: Core, names: Mapping[int, str] | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        core: Core,
+        names: Mapping[int, str] | None = None,
+        outside: Iterable[End] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.core = core
         self.switches: dict[str, Switch] = {}
         self.quiet = asyncio.Event()
         """Nothing is to be changed any more, for now."""
         self._names = dict(names or {})
+        self._outside = tuple(outside)
         self._clock = clock
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,6 +117,13 @@ class Controller:
         self.switches[called] = switch
         name.append(called)
         _log.info("switch %s: %d ports, %d flows of ours", called, len(ports), len(flows))
+        own = {
+            port
+            for port in ports
+            for one in self._outside
+            if one.switch == called and one.port in (port.name, str(port.number))
+        }
+        self.core.outside |= {Place(called, port.number) for port in own}
         every: list[Flow] = [*flows, *(one.flow for one in base)]
         self._perform(self.core.switch_up(called, switch.features.datapath, ports, every, self._clock()))
         self._look()

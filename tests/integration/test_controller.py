@@ -8,14 +8,16 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from dataplane_kit import Traffic, ip, isolated, until
-from ovs_kit import Fabric
+from dataplane_kit import Traffic, die_with_parent, ip, isolated, until
+from ovs_kit import Fabric, Ovs, folder
 
 from controller_bridge import trace
 from controller_bridge.address import Address
@@ -25,6 +27,7 @@ from controller_bridge.core.core import Core
 from controller_bridge.openflow.match import Field
 from controller_bridge.switch import Switch
 from controller_bridge.topology import Place
+from vmnet import pki
 from vmnet.lab import offload
 
 pytestmark = [
@@ -254,3 +257,37 @@ def test_what_a_vm_forges_changes_no_table() -> None:
             assert scene.dump() == before
 
     over_the_fabric(body)
+
+
+@isolated(60)
+def test_the_daemon_itself_over_tls() -> None:
+    """vmnet-controllerd as it is started, with certificates of `vmnet pki`; Open vSwitch connects with its own."""
+    there = Path(folder()) / "pki"
+    pki.init(there)
+    for name in ("controller", "s1"):
+        pki.host(name, there)
+    ovs = Ovs("s1")
+    ovs.vsctl("set-ssl", *(str(there / "s1" / file) for file in ("host.key", "host.pem", "ca.pem")))
+    tls = "".join(
+        f'{name} = "{there}/controller/{file}"\n'
+        for name, file in (("ca", "ca.pem"), ("certificate", "host.pem"), ("key", "host.key"))
+    )
+    (there / "controller.toml").write_text(
+        f'listen = ["ssl:127.0.0.1:6653"]\nkey = "{there}/lldp.key"\n[tls]\n{tls}'
+    )
+    with ovs.host:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "controller_bridge.main", "--config", there / "controller.toml"],
+            preexec_fn=die_with_parent,
+        )
+    ovs.vsctl(
+        "set-controller", "s1", "ssl:127.0.0.1:6653", "--", "set", "controller", "s1", "max_backoff=1000"
+    )
+    until(
+        lambda: any("dl_type=0x88cc" in line for line in ovs.dump()),
+        20,
+        "the switch has been told to show LLDP",
+    )
+    daemon.terminate()
+    assert daemon.wait(5) == 0
+    assert any("dl_type=0x88cc" in line for line in ovs.dump()), "its flows are wiped"

@@ -1,0 +1,77 @@
+"""Entry point of ``vmnet-controllerd``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import ssl
+import sys
+from pathlib import Path
+
+import click
+
+from controller_bridge import settings as settings_
+from controller_bridge.settings import Settings
+from vmnet.errors import VmnetError
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=settings_.DEFAULT,
+    show_default=True,
+    help="Settings.",
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.option("--check", is_flag=True, help="Only say whether the settings are good.")
+def main(config: Path, log_level: str, check: bool) -> None:
+    """The controller of an OpenFlow fabric: shortest paths for everybody, and nothing wiped when it or a switch starts again."""
+    try:
+        found = settings_.read(config)
+        if check:
+            click.echo(f"{config}: good")
+            return
+        logging.basicConfig(
+            level=log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+            stream=sys.stderr,
+        )
+        asyncio.run(_serve(found))
+    except VmnetError as error:
+        click.echo(f"vmnet-controllerd: {error}", err=True)
+        raise SystemExit(int(error.code)) from None
+
+
+async def _serve(found: Settings) -> None:
+    from controller_bridge.controller import Controller
+    from controller_bridge.core.core import Core
+
+    core = Core(settings_.lldp_key(found.key), found.gateways)
+    controller = Controller(core, found.names, found.outside)
+    await controller.start(found.listen, _tls(found))
+    click.echo(f"listening at {', '.join(map(str, found.listen))}", err=True)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+    await controller.close()
+
+
+def _tls(found: Settings) -> ssl.SSLContext | None:
+    """Open vSwitch 3.1 speaks TLS 1.2."""
+    from vmnet.peer.identity import server_context
+
+    if not any(one.kind == "ssl" for one in found.listen):
+        return None
+    context = server_context(found.tls)
+    assert context is not None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The controller's settings, a TOML file.
+
+.. code-block:: toml
+
+    listen = ["ssl:0.0.0.0:6653"]            # tcp:, ssl: or unix:, as Open vSwitch's tools write addresses
+    gateways = ["10.1.0.254", "fd01::fe"]    # the fabric answers for these: stations of all subnets reach each other through them
+    key = "/var/lib/vmnet/lldp.key"          # signs LLDP; made if it is not there. The same on every controller of a fabric
+    outside = ["s2:h1"]                      # ports at which a hypervisor is: nothing heard there makes a link
+
+    [switches]                               # names of datapath identifiers; others are called by their identifier
+    s1 = "0000000000000001"
+
+    [tls]                                    # for ssl:, as `vmnet pki` makes them
+    ca = "/etc/vmnet/pki/ca.pem"
+    certificate = "/etc/vmnet/pki/host.pem"
+    key = "/etc/vmnet/pki/host.key"
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from controller_bridge import address
+from controller_bridge.address import Address
+from controller_bridge.core.hosts import Address as IpAddress
+from controller_bridge.fabric import End, end
+from vmnet.config.model import Tls
+from vmnet.errors import ConfigError
+
+DEFAULT: Final = Path("/etc/vmnet/controller.toml")
+_KEY_BYTES: Final = 32
+_DATAPATH = re.compile(r"[0-9a-fA-F]{1,16}\Z")
+_KNOWN: Final = {"listen", "gateways", "key", "outside", "switches", "tls"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``names``: of datapath identifiers. ``outside``: ports by number, or by name."""
+
+    listen: tuple[Address, ...] = (Address("tcp", "::", address.PORT),)
+    gateways: frozenset[IpAddress] = frozenset()
+    key: Path = Path("/var/lib/vmnet/lldp.key")
+    outside: tuple[End, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
+    tls: Tls = field(default_factory=Tls)
+
+
+def read(file: Path) -> Settings:
+    """ConfigError if there is no such file, or it makes no sense."""
+    try:
+        return parse(tomllib.loads(file.read_text()))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}", "see docs/openflow.md") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {' '.join(str(error).split())}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error.message}", error.hint) from None
+
+
+def parse(found: Mapping[str, Any]) -> Settings:
+    """ConfigError naming what is wrong."""
+    if unknown := found.keys() - _KNOWN:
+        raise ConfigError(f"unknown setting {min(unknown)!r}", f"there are {', '.join(sorted(_KNOWN))}")
+    names = {_datapath(text): name for name, text in _table(found, "switches").items()}
+    tls = {name: Path(text) for name, text in _table(found, "tls").items()}
+    if wrong := tls.keys() - {"ca", "certificate", "key"}:
+        raise ConfigError(f"unknown setting 'tls.{min(wrong)}'", "there are ca, certificate and key")
+    usual = Settings()
+    return Settings(
+        tuple(address.parse(one) for one in _texts(found, "listen")) or usual.listen,
+        frozenset(_ip(one) for one in _texts(found, "gateways")),
+        Path(found["key"]) if isinstance(found.get("key"), str) else usual.key,
+        tuple(end(one, dict.fromkeys(names.values())) for one in _texts(found, "outside")),
+        names,
+        Tls(
+            tls.get("ca", usual.tls.ca),
+            tls.get("certificate", usual.tls.certificate),
+            tls.get("key", usual.tls.key),
+        ),
+    )
+
+
+def _texts(found: Mapping[str, Any], name: str) -> list[str]:
+    listed = found.get(name, [])
+    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+        raise ConfigError(f"'{name}' is no list of texts")
+    return listed
+
+
+def _table(found: Mapping[str, Any], name: str) -> dict[str, str]:
+    table = found.get(name, {})
+    if not isinstance(table, dict) or not all(isinstance(one, str) for one in table.values()):
+        raise ConfigError(f"[{name}] is no table of texts")
+    return table
+
+
+def _datapath(text: str) -> int:
+    if not _DATAPATH.match(text):
+        raise ConfigError(
+            f"{text!r} is no datapath identifier",
+            "up to 16 hexadecimal digits, as `ovs-ofctl show` says them",
+        )
+    return int(text, 16)
+
+
+def _ip(text: str) -> IpAddress:
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is no IP address", 'write gateways = ["10.1.0.254"]') from None
+
+
+def lldp_key(file: Path) -> bytes:
+    """Read, or made if it is not there (mode 600). ConfigError if it cannot be, or is no such key."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as new:
+            new.write(secrets.token_bytes(_KEY_BYTES))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"cannot make {file}: {error.strerror}") from None
+    try:
+        key = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    if len(key) < _KEY_BYTES:
+        raise ConfigError(f"{file} is no key: {len(key)} bytes", "remove it, and a new one is made")
+    return key

@@ -1,0 +1,77 @@
+"""The controller's settings: read, or refused in one line."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from controller_bridge import settings
+from controller_bridge.fabric import End
+from controller_bridge.main import main
+from vmnet.errors import ConfigError
+
+GOOD = """
+listen = ["tcp:127.0.0.1", "unix:/run/openvswitch/controller.sock"]
+gateways = ["10.1.0.254", "fd01::fe"]
+outside = ["s1:host-a"]
+key = "/tmp/key"
+[switches]
+s1 = "00000000000000aB"
+[tls]
+ca = "/x/ca.pem"
+"""
+
+
+def test_they_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "controller.toml"
+    file.write_text(GOOD)
+    found = settings.read(file)
+    assert [str(one) for one in found.listen] == [
+        "tcp:127.0.0.1:6653",
+        "unix:/run/openvswitch/controller.sock",
+    ]
+    assert found.gateways == {ip_address("10.1.0.254"), ip_address("fd01::fe")}
+    assert (found.names, found.outside) == ({0xAB: "s1"}, (End("s1", "host-a"),))
+    assert (found.tls.ca, found.tls.key) == (Path("/x/ca.pem"), Path("/etc/vmnet/pki/host.key"))
+    assert "good" in CliRunner().invoke(main, ["--config", str(file), "--check"]).output
+
+
+def test_all_have_defaults() -> None:
+    assert str(settings.parse({}).listen[0]) == "tcp:[::]:6653"
+
+
+BAD = {
+    "unknown": ("color = 1", "unknown setting 'color'"),
+    "listen": ('listen = ["http://x"]', "'http://x' is no switch's address"),
+    "gateway": ('gateways = ["x"]', "'x' is no IP address"),
+    "datapath": ('[switches]\ns1 = "xyz"', "'xyz' is no datapath identifier"),
+    "outside": ('outside = ["s9:1"]\n[switches]\ns1 = "1"', "there is no switch 's9'"),
+    "tls": ('[tls]\ncolor = "x"', "unknown setting 'tls.color'"),
+    "kind": ("gateways = 3", "'gateways' is no list of texts"),
+    "no toml": ("listen = [", "controller.toml: "),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_is_wrong_is_said_in_one_line(what: str, tmp_path: Path) -> None:
+    file = tmp_path / "controller.toml"
+    said, wanted = BAD[what]
+    file.write_text(said)
+    with pytest.raises(ConfigError, match=wanted) as caught:
+        settings.read(file)
+    assert "\n" not in str(caught.value)
+    assert CliRunner().invoke(main, ["--config", str(file)]).exit_code == 3
+
+
+def test_the_key_is_made_once(tmp_path: Path) -> None:
+    file = tmp_path / "state" / "lldp.key"
+    key = settings.lldp_key(file)
+    assert len(key) == 32
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert settings.lldp_key(file) == key
+    file.write_bytes(b"short")
+    with pytest.raises(ConfigError, match="is no key: 5 bytes"):
+        settings.lldp_key(file)
