@@ -50,7 +50,7 @@ async def _serve(found: Settings) -> None:
     from controller_bridge.controller import Controller
     from controller_bridge.core.core import Core
 
-    core = Core(settings_.lldp_key(found.key), found.gateways)
+    core = Core(settings_.lldp_key(found.key), found.gateways, port_rate=float(found.packets_per_s))
     controller = Controller(core, found.names, found.outside)
     await controller.start(found.listen, _tls(found))
     click.echo(f"listening at {', '.join(map(str, found.listen))}", err=True)

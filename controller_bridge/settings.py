@@ -7,6 +7,8 @@
     key = "/var/lib/vmnet/lldp.key"          # signs LLDP; made if it is not there. The same on every controller of a fabric
     outside = ["s2:h1"]                      # ports at which a hypervisor is: nothing heard there makes a link
 
+    packets_per_s = 500                      # of each port that the controller deals with
+
     [switches]                               # names of datapath identifiers; others are called by their identifier
     s1 = "0000000000000001"
 
@@ -38,7 +40,7 @@ from vmnet.errors import ConfigError
 DEFAULT: Final = Path("/etc/vmnet/controller.toml")
 _KEY_BYTES: Final = 32
 _DATAPATH = re.compile(r"[0-9a-fA-F]{1,16}\Z")
-_KNOWN: Final = {"listen", "gateways", "key", "outside", "switches", "tls"}
+_KNOWN: Final = {"listen", "gateways", "key", "outside", "packets_per_s", "switches", "tls"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Settings:
     outside: tuple[End, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
     tls: Tls = field(default_factory=Tls)
+    packets_per_s: int = 500
 
 
 def read(file: Path) -> Settings:
@@ -85,7 +88,15 @@ def parse(found: Mapping[str, Any]) -> Settings:
             tls.get("certificate", usual.tls.certificate),
             tls.get("key", usual.tls.key),
         ),
+        _number(found, "packets_per_s", usual.packets_per_s),
     )
+
+
+def _number(found: Mapping[str, Any], name: str, usual: int) -> int:
+    value = found.get(name, usual)
+    if type(value) is not int or not 1 <= value <= 10_000_000:
+        raise ConfigError(f"'{name}' is no whole number from 1 to 10000000")
+    return value
 
 
 def _texts(found: Mapping[str, Any], name: str) -> list[str]:

@@ -23,9 +23,9 @@ HELLO_S: Final = 1.0
 SETTLE_S: Final = 2.5
 """After a switch has come, so long until its links are known and tables are changed."""
 GATEWAY_MAC: Final = bytes.fromhex("02766d677701")
-_RATE: Final = 500.0
-"""Packets a second that a port may have dealt with by the controller; and as many at once."""
 _RESERVED: Final = 0xFFFFFF00
+_NONE: Final[frozenset[Address]] = frozenset()
+_LLDP: Final = lldp.ETHER_TYPE.to_bytes(2, "big")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Core:
     key: bytes
     gateways: frozenset[Address] = frozenset()
     outside: frozenset[Place] = frozenset()
+    port_rate: float = 500.0
+    """Packets a second that a port may have dealt with; and as many at once."""
     members: dict[str, Member] = field(default_factory=dict)
     links: Links = field(default_factory=Links)
     hosts: Hosts = field(default_factory=Hosts)
@@ -134,7 +136,7 @@ class Core:
         """One that a switch had no entry for, or was told to show us. What is a lie is dropped, and counted."""
         if len(frame) < 14 or place.switch not in self.members:
             return []
-        if frame[12:14] == lldp.ETHER_TYPE.to_bytes(2, "big"):
+        if frame[12:14] == _LLDP:
             self._lldp(place, frame, now_s)
             return []
         if not self._affordable(place, now_s):
@@ -147,7 +149,7 @@ class Core:
             frame[6:12], said.owns - self.gateways if said else frozenset(), place, now_s
         )
         self.dirty = heard.changed or self.dirty
-        if heard.refused or (said is not None and said.owns & self.gateways):
+        if heard.refused:
             self.counts.refused += 1
             return []
         asked = self._ask(heard.ask, frame[6:12]) if heard.ask is not None else []
@@ -169,8 +171,8 @@ class Core:
             self.dirty = True
 
     def _affordable(self, place: Place, now_s: float) -> bool:
-        left, since_s = self._budgets.get(place, (_RATE, now_s))
-        left = min(_RATE, left + (now_s - since_s) * _RATE)
+        left, since_s = self._budgets.get(place, (self.port_rate, now_s))
+        left = min(self.port_rate, left + (now_s - since_s) * self.port_rate)
         self._budgets[place] = (max(0.0, left - 1), now_s)
         return left >= 1
 
@@ -274,8 +276,8 @@ class Core:
                 if mac is None or len(ports) != 1 or ports[0] >= _RESERVED:
                     continue
                 place = Place(name, ports[0])
-                if place not in ends:
-                    self.hosts.stations.setdefault(mac, Station(place))
+                if place not in ends and mac not in self.hosts.stations:
+                    self.hosts.put(mac, Station(place))
         for member in self.members.values():
             for one in member.table.values():
                 self._adopt_address(one)
@@ -286,4 +288,4 @@ class Core:
         known = self.hosts.stations.get(mac) if mac else None
         if mac and known and packed:
             address = neighbours.unpack(packed)
-            self.hosts.stations[mac] = Station(known.place, known.addresses | {address}, known.bound)
+            self.hosts.put(mac, Station(known.place, known.addresses | {address}, known.bound))

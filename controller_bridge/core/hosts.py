@@ -7,6 +7,7 @@ whose place its host's daemon has told) moves only when that says so.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -45,6 +46,9 @@ class Heard:
     refused: str = ""
 
 
+_NOTHING: Final = Heard()
+
+
 @dataclass
 class Hosts:
     """``stations``: by MAC address."""
@@ -52,6 +56,7 @@ class Hosts:
     stations: dict[bytes, Station] = field(default_factory=dict)
     claims: dict[bytes, Claim] = field(default_factory=dict)
     refusals: int = 0
+    _owners: dict[Address, bytes] = field(default_factory=dict)
 
     def heard(self, mac: bytes, addresses: frozenset[Address], place: Place, now_s: float) -> Heard:
         """``mac`` sent something at ``place``, and said that it has these addresses (none, if it said nothing of them)."""
@@ -62,7 +67,7 @@ class Hosts:
             return self._first(mac, addresses, place)
         if known.place == place:
             self.claims.pop(mac, None)
-            return self._more(mac, known, addresses)
+            return _NOTHING if addresses <= known.addresses else self._more(mac, known, addresses)
         if known.bound:
             return self._refuse(f"{mac.hex(':')} is bound to {known.place.switch} port {known.place.port}")
         claim = self.claims.get(mac)
@@ -87,7 +92,7 @@ class Hosts:
         taken = {address for address in new if (owner := self.owner(address)) is not None and owner != mac}
         usable = frozenset(sorted(new - taken, key=str)[: MOST_ADDRESSES - len(known.addresses)])
         if usable:
-            self.stations[mac] = replace(known, addresses=known.addresses | usable)
+            self.put(mac, replace(known, addresses=known.addresses | usable))
         if taken:
             return replace(
                 self._refuse(f"{min(map(str, taken))} belongs to another station"), changed=bool(usable)
@@ -96,13 +101,26 @@ class Hosts:
 
     def owner(self, address: Address) -> bytes | None:
         """The MAC address of who has it."""
-        return next((mac for mac, one in self.stations.items() if address in one.addresses), None)
+        return self._owners.get(address)
+
+    def put(self, mac: bytes, station: Station) -> None:
+        """It is so from now on."""
+        self.forget(mac)
+        self.stations[mac] = station
+        for address in station.addresses:
+            self._owners[address] = mac
+
+    def forget(self, mac: bytes) -> None:
+        known = self.stations.pop(mac, None)
+        for address in known.addresses if known is not None else ():
+            if self._owners.get(address) == mac:
+                del self._owners[address]
 
     def due(self, now_s: float) -> bool:
         """Claims that nobody has contradicted in time come true; whether there were any."""
         ripe = [mac for mac, claim in self.claims.items() if now_s - claim.since_s >= ASKED_S]
         for mac in ripe:
-            self.stations[mac] = replace(self.stations[mac], place=self.claims.pop(mac).place)
+            self.put(mac, replace(self.stations[mac], place=self.claims.pop(mac).place))
         return bool(ripe)
 
     def next_due_s(self) -> float | None:
@@ -112,19 +130,19 @@ class Hosts:
         """Told by who knows: it is there from now on, and nowhere else whatever is heard."""
         known = self.stations.get(mac, Station(place))
         self.claims.pop(mac, None)
-        self.stations[mac] = Station(place, known.addresses | addresses, bound=True)
+        self.put(mac, Station(place, known.addresses | addresses, bound=True))
 
     def port_lost(self, place: Place) -> bool:
         """A port went down: who claimed to have left it has; the others may come back."""
         gone = [mac for mac, claim in self.claims.items() if self.stations[mac].place == place]
         for mac in gone:
-            self.stations[mac] = replace(self.stations[mac], place=self.claims.pop(mac).place)
+            self.put(mac, replace(self.stations[mac], place=self.claims.pop(mac).place))
         return bool(gone)
 
-    def became_link(self, places: set[Place]) -> bool:
+    def became_link(self, places: Set[Place]) -> bool:
         """Behind these ports are switches: who was learned there is somewhere else."""
         gone = [mac for mac, one in self.stations.items() if one.place in places and not one.bound]
         for mac in gone:
-            del self.stations[mac]
+            self.forget(mac)
             self.claims.pop(mac, None)
         return bool(gone)

@@ -15,15 +15,21 @@ class Links:
     def __init__(self) -> None:
         self._heard: dict[tuple[Place, Place], float] = {}
         """From, to -> when last."""
+        self._ends: frozenset[Place] | None = None
         self._fixed: set[frozenset[Place]] = set()
 
     def fix(self, one: Place, other: Place) -> None:
         """The operator says so: it is up as long as nobody says that a port is down."""
         self._fixed.add(frozenset((one, other)))
+        self._ends = None
 
     def heard(self, sender: Place, receiver: Place, now_s: float) -> bool:
         """A frame from ``sender`` came to ``receiver``; whether the links are others by that."""
+        if (sender, receiver) in self._heard:
+            self._heard[sender, receiver] = now_s
+            return False
         before = self.up()
+        self._ends = None
         for known in [pair for pair in self._heard if pair[1] == receiver and pair[0] != sender]:
             del self._heard[known]  # another is there now
         self._heard[sender, receiver] = now_s
@@ -40,8 +46,12 @@ class Links:
         return self._forget(lambda pair: now_s - self._heard[pair] > LOST_S)
 
     def _forget(self, gone: Callable[[tuple[Place, Place]], bool]) -> bool:
+        lost = [pair for pair in self._heard if gone(pair)]
+        if not lost:
+            return False
         before = self.up()
-        for pair in [pair for pair in self._heard if gone(pair)]:
+        self._ends = None
+        for pair in lost:
             del self._heard[pair]
         return self.up() != before
 
@@ -51,8 +61,8 @@ class Links:
         fixed = {tuple(sorted(one)) for one in self._fixed if len(one) == 2}
         return sorted(both | {(one, other) for one, other in fixed})
 
-    def ends(self) -> set[Place]:
+    def ends(self) -> frozenset[Place]:
         """Ports at which a switch is, even if only one way has been heard of: nobody else is believed to be there."""
-        return {place for pair in self._heard for place in pair} | {
-            place for pair in self._fixed for place in pair
-        }
+        if self._ends is None:
+            self._ends = frozenset(place for pair in (*self._heard, *self._fixed) for place in pair)
+        return self._ends

@@ -84,7 +84,7 @@ def test_who_is_known_is_answered_for_and_nobody_else_is_asked() -> None:
 def test_who_is_not_known_is_asked_for_at_the_edge() -> None:
     model = square()
     quiet = model.add(9, Place("s3", 102), "10.1.0.9")
-    model.core.hosts.stations.pop(mac(9))
+    model.core.hosts.forget(mac(9))
     one = model.stations[0]
     model.arrive(one.place, neighbours.question(_ip("10.1.0.9"), one.mac, _ip("10.1.0.1")))
     model.run(1)

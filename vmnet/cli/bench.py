@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vmnet.cli.bench_controller import controller
 from vmnet.cli.bench_forward import forward
 from vmnet.cli.bench_pisa import pisa
 from vmnet.cli.bench_reroute import reroute
@@ -25,6 +26,7 @@ def bench() -> None:
 bench.add_command(pisa)
 bench.add_command(forward)
 bench.add_command(reroute)
+bench.add_command(controller)
 
 
 @bench.command()
