@@ -18,7 +18,7 @@ from vmnet.cli.bench_pisa import number
 @click.option(
     "--flows", default="1,10,100,1000,10000,100000", show_default=True, help="How many flows move at once."
 )
-@click.option("--runs", type=click.IntRange(1), default=10, show_default=True, help="Of each case.")
+@click.option("--runs", type=click.IntRange(1), default=5, show_default=True, help="Of each case.")
 @click.option(
     "--rate",
     type=click.IntRange(0, 200_000),
