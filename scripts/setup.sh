@@ -82,6 +82,8 @@ make_venv() {
     log=.venv/setup.log
     .venv/bin/python -m pip install --disable-pip-version-check --no-input -q -c scripts/constraints.txt --config-settings editable_mode=compat -e '.[dev,plot]' > $log 2>&1 ||
         { tail -n 20 $log >&2; die "pip failed; all it said is in $log"; }
+    # os-ken (for tests) brings it and does without; python-ovs would load it into our daemons
+    .venv/bin/python -m pip uninstall --disable-pip-version-check -qy eventlet >> $log 2>&1
     fingerprint > .venv/.vmnet
 }
 

@@ -91,8 +91,9 @@ class RouterPort(GateMemory):
 
     def connect_tap(self, tap: str) -> None:
         """Control goes to ``tap``; what the VM sends there comes in here. The tap must be on no bridge."""
-        wire.attach(tap, self.name, ingress=True)
+        # in this order: as soon as the bridge learns the VM's address from here, what is for it comes here, too
         self.set(Word.TAP_IFINDEX, netdev.index_of(tap))
+        wire.attach(tap, self.name, ingress=True)
         self.tap = tap
 
     def hang_on(self, tunnel: str) -> None:
