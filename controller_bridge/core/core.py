@@ -145,9 +145,10 @@ class Core:
         if place in self.links.ends():
             return self._onward(frame)
         said = neighbours.read(frame)
-        heard = self.hosts.heard(
-            frame[6:12], said.owns - self.gateways if said else frozenset(), place, now_s
-        )
+        if said is not None and not self.gateways.isdisjoint(said.owns):
+            self.counts.refused += 1
+            return []
+        heard = self.hosts.heard(frame[6:12], said.owns if said else _NONE, place, now_s)
         self.dirty = heard.changed or self.dirty
         if heard.refused:
             self.counts.refused += 1

@@ -146,6 +146,17 @@ def test_who_says_that_it_is_somebody_else_is_not_believed() -> None:
     assert model.core.counts.refused >= 20
 
 
+def test_nobody_hears_a_station_say_that_it_is_the_gateway() -> None:
+    model = square()
+    liar, *others = model.stations
+    heard, refused = [len(one.got) for one in others], model.core.counts.refused
+    model.say(liar, address="10.1.0.254")
+    model.say(liar, address="fd01::fe")
+    assert [len(one.got) for one in others] == heard
+    assert model.core.counts.refused == refused + 2
+    assert model.core.hosts.owner(_ip("10.1.0.254")) is None  # type: ignore[arg-type]
+
+
 def test_a_bound_station_moves_only_when_that_is_told() -> None:
     model = square()
     vm = model.stations[1]
