@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from controller_bridge import trace
 from controller_bridge.connected import Connected
+from controller_bridge.openflow import action
 from controller_bridge.openflow.flow import Flow
 from controller_bridge.openflow.match import Field, Match
 from controller_bridge.paths import Path, plan
@@ -34,7 +35,7 @@ def edges(connected: Connected) -> list[Place]:
     """Ports that lead out of the fabric."""
     topology = connected.topology
     every = [Place(switch, number) for switch, ports in connected.ports.items() for number in ports.values()]
-    return sorted(place for place in every if place not in topology.beyond and place.port < 0xFFFFFF00)
+    return sorted(place for place in every if place not in topology.beyond and place.port < action.PORT_MAX)
 
 
 def walks(

@@ -23,7 +23,6 @@ HELLO_S: Final = 1.0
 SETTLE_S: Final = 2.5
 """After a switch has come, so long until its links are known and tables are changed."""
 GATEWAY_MAC: Final = bytes.fromhex("02766d677701")
-_RESERVED: Final = 0xFFFFFF00
 _NONE: Final[frozenset[Address]] = frozenset()
 _LLDP: Final = lldp.ETHER_TYPE.to_bytes(2, "big")
 
@@ -45,7 +44,7 @@ class Member:
     table: Table
 
     def live(self) -> list[int]:
-        return [one.number for one in self.ports.values() if one.live and one.number < _RESERVED]
+        return [one.number for one in self.ports.values() if one.live and one.number < action.PORT_MAX]
 
 
 @dataclass
@@ -274,7 +273,7 @@ class Core:
                 ports = action.outputs(one.instructions)
                 rewritten = action.sets(one.instructions, Field.ETH_DST)
                 mac = rewritten or one.match.get(Field.ETH_DST)
-                if mac is None or len(ports) != 1 or ports[0] >= _RESERVED:
+                if mac is None or len(ports) != 1 or ports[0] >= action.PORT_MAX:
                     continue
                 place = Place(name, ports[0])
                 if place not in ends and mac not in self.hosts.stations:

@@ -55,13 +55,12 @@ class Hosts:
 
     stations: dict[bytes, Station] = field(default_factory=dict)
     claims: dict[bytes, Claim] = field(default_factory=dict)
-    refusals: int = 0
     _owners: dict[Address, bytes] = field(default_factory=dict)
 
     def heard(self, mac: bytes, addresses: frozenset[Address], place: Place, now_s: float) -> Heard:
         """``mac`` sent something at ``place``, and said that it has these addresses (none, if it said nothing of them)."""
         if mac[0] & 1 or not any(mac):
-            return self._refuse("a group address as a sender")
+            return Heard(refused="a group address as a sender")
         known = self.stations.get(mac)
         if known is None:
             return self._first(mac, addresses, place)
@@ -69,21 +68,17 @@ class Hosts:
             self.claims.pop(mac, None)
             return _NOTHING if addresses <= known.addresses else self._more(mac, known, addresses)
         if known.bound:
-            return self._refuse(f"{mac.hex(':')} is bound to {known.place.switch} port {known.place.port}")
+            return Heard(refused=f"{mac.hex(':')} is bound to {known.place.switch} port {known.place.port}")
         claim = self.claims.get(mac)
         if claim is None or claim.place != place:
             self.claims[mac] = Claim(place, now_s)
             return Heard(ask=known.place)
         return Heard()
 
-    def _refuse(self, why: str) -> Heard:
-        self.refusals += 1
-        return Heard(refused=why)
-
     def _first(self, mac: bytes, addresses: frozenset[Address], place: Place) -> Heard:
         here = sum(one.place == place for one in self.stations.values())
         if len(self.stations) >= MOST_STATIONS or here >= MOST_AT_A_PORT:
-            return self._refuse("more stations than there is room for")
+            return Heard(refused="more stations than there is room for")
         self.stations[mac] = Station(place)
         return replace(self._more(mac, self.stations[mac], addresses), changed=True)
 
@@ -94,9 +89,7 @@ class Hosts:
         if usable:
             self.put(mac, replace(known, addresses=known.addresses | usable))
         if taken:
-            return replace(
-                self._refuse(f"{min(map(str, taken))} belongs to another station"), changed=bool(usable)
-            )
+            return Heard(bool(usable), refused=f"{min(map(str, taken))} belongs to another station")
         return Heard(changed=bool(usable))
 
     def owner(self, address: Address) -> bytes | None:

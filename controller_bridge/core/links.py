@@ -16,12 +16,6 @@ class Links:
         self._heard: dict[tuple[Place, Place], float] = {}
         """From, to -> when last."""
         self._ends: frozenset[Place] | None = None
-        self._fixed: set[frozenset[Place]] = set()
-
-    def fix(self, one: Place, other: Place) -> None:
-        """The operator says so: it is up as long as nobody says that a port is down."""
-        self._fixed.add(frozenset((one, other)))
-        self._ends = None
 
     def heard(self, sender: Place, receiver: Place, now_s: float) -> bool:
         """A frame from ``sender`` came to ``receiver``; whether the links are others by that."""
@@ -57,12 +51,10 @@ class Links:
 
     def up(self) -> list[tuple[Place, Place]]:
         """Each once."""
-        both = {pair for pair in self._heard if (pair[1], pair[0]) in self._heard and pair[0] < pair[1]}
-        fixed = {tuple(sorted(one)) for one in self._fixed if len(one) == 2}
-        return sorted(both | {(one, other) for one, other in fixed})
+        return sorted(pair for pair in self._heard if pair[::-1] in self._heard and pair[0] < pair[1])
 
     def ends(self) -> frozenset[Place]:
         """Ports at which a switch is, even if only one way has been heard of: nobody else is believed to be there."""
         if self._ends is None:
-            self._ends = frozenset(place for pair in (*self._heard, *self._fixed) for place in pair)
+            self._ends = frozenset(place for pair in self._heard for place in pair)
         return self._ends
