@@ -22,6 +22,7 @@ from ovsdbapp.backend.ovs_idl.connection import Connection
 
 from vmnet.errors import ConfigError, RefusedError, UnavailableError, WaitTimeoutError
 from vmnet.store.job import Db, Job
+from vmnet.store.link import settle
 
 T = TypeVar("T")
 Tables = Mapping[str, Sequence[str]]
@@ -69,7 +70,7 @@ class Replica:
         future.add_done_callback(self._pending.discard)
 
         def deliver(outcome: Any) -> None:
-            self._loop.call_soon_threadsafe(_settle, future, outcome)
+            self._loop.call_soon_threadsafe(settle, future, outcome)
 
         self._connection.queue_txn(Job(self._idl, self.name, self._limit_s, work, deliver))
         try:
@@ -103,15 +104,6 @@ class Replica:
         if self._pending:
             await asyncio.wait(self._pending)
         await asyncio.to_thread(self._connection.stop, self._limit_s)
-
-
-def _settle(future: asyncio.Future[Any], outcome: Any) -> None:
-    if future.done():
-        return
-    if isinstance(outcome, BaseException):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
 
 
 def _unavailable(name: str, why: str) -> UnavailableError:

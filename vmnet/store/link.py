@@ -74,7 +74,7 @@ class Link:
         future.add_done_callback(self._pending.discard)
 
         def deliver(outcome: Any) -> None:
-            loop.call_soon_threadsafe(_settle, future, outcome)
+            loop.call_soon_threadsafe(settle, future, outcome)
 
         settings = self._settings
         server = f"the store at {settings.remote}"
@@ -95,7 +95,8 @@ class Link:
             future.cancel()
 
 
-def _settle(future: asyncio.Future[Any], outcome: Any) -> None:
+def settle(future: asyncio.Future[Any], outcome: Any) -> None:
+    """``outcome`` is the result, or the exception; nobody may wait any more."""
     if future.done():
         return
     if isinstance(outcome, BaseException):
