@@ -235,8 +235,10 @@ class Router:
         self._set_patience(self.config.router.bfd_patience)
 
     def patience_ends_later(self) -> None:
-        """The VM runs, and will read."""
-        self._patience_ends = asyncio.get_running_loop().call_later(SPEAKS_WITHIN_S, self._set_patience, 0)
+        """The VM runs, and will read. Again: as soon as was said first."""
+        if self._patience_ends is None:
+            later = asyncio.get_running_loop().call_later
+            self._patience_ends = later(SPEAKS_WITHIN_S, self._set_patience, 0)
 
     def _set_patience(self, factor: int) -> None:
         if self._patience_ends is not None:
