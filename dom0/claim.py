@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from vmnet.errors import PeerError
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+_MARKER = re.compile(r"([0-9a-f]{32})?\Z")
 _ID = re.compile(r"[0-9a-f-]{36}\Z")
 _MOST_INTERFACES, _MOST_ADDRESSES = 64, 64
 _LAST_VNI = 0xFFFFFF
@@ -62,6 +63,8 @@ class Agreement:
     generation: int
     segment: str
     home: str
+    marker: str = ""
+    """What the source's own end marker says, hexadecimal; empty: the guest's announcement, come back by the old path, is it."""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "wires": [asdict(one) for one in self.wires]}
@@ -133,7 +136,15 @@ def agreement(message: Mapping[str, Any]) -> Agreement:
         field(message, "generation", int),
         field(message, "segment", str),
         field(message, "home", str),
+        _marker(message),
     )
+
+
+def _marker(message: Mapping[str, Any]) -> str:
+    found = field(message, "marker", str)
+    if not _MARKER.match(found):
+        raise PeerError("the peer's 'marker' is none")
+    return found
 
 
 def addresses(raw: object) -> list[IPv4Address | IPv6Address]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller_bridge.rerouters.base import Rerouter
 from dom0.dataplane import priority
 from dom0.dataplane.priority import Hurry
 from dom0.marks import HookMarks
@@ -28,6 +29,8 @@ class Context:
     peers: dict[str, PeerClient] = field(default_factory=dict)
     publish: Callable[[str, dict[str, Any]], None] = lambda migration_id, event: None
     hurry: Hurry = field(default_factory=lambda: Hurry(priority.real_time))
+    rerouter: Rerouter | None = None
+    """Of the fabric, if it is to be told; None: it learns by itself."""
     favour: Hurry = field(default_factory=lambda: Hurry(priority.favour))
 
     @property

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from controller_bridge.rerouters.base import Rerouter, open_rerouter
 from dom0 import doctor, recovery
 from dom0.context import Context
 from dom0.control_server import ControlServer
@@ -21,7 +22,7 @@ from dom0.router.registry import Routers
 from dom0.source import SourceMigration
 from vmnet import router
 from vmnet.config import Config
-from vmnet.errors import ExitCode, NotFoundError, RefusedError, VmnetError
+from vmnet.errors import ConfigError, ExitCode, NotFoundError, RefusedError, VmnetError
 from vmnet.hypervisor.connection import Connection
 from vmnet.hypervisor.domains import Domains
 from vmnet.machine import State
@@ -57,6 +58,7 @@ class Daemon:
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
+        rerouter = await self._rerouter(stack)
         store = await Store.open(self._store_settings())
         stack.push_async_callback(store.close)
         connection = Connection(
@@ -71,7 +73,9 @@ class Daemon:
         stack.callback(priority.calm)
         domains = Domains(connection)
         routers = Routers(config, domains, store)
-        self.context = Context(config, store, connection, domains, marks, routers, peers, self._publish)
+        self.context = Context(
+            config, store, connection, domains, marks, routers, peers, self._publish, rerouter=rerouter
+        )
         self.desk = Desk(self.context)
         await connection.start(_LIBVIRT_S)
         stack.push_async_callback(connection.close)
@@ -86,6 +90,17 @@ class Daemon:
         control = ControlServer(config.daemon.socket, self.desk.hook, self._request)
         await control.start()
         stack.push_async_callback(control.stop)
+
+    async def _rerouter(self, stack: contextlib.AsyncExitStack) -> Rerouter | None:
+        wanted = self.config.rerouter
+        if wanted.kind is None:
+            return None
+        try:
+            rerouter = open_rerouter(wanted.kind, wanted.settings)
+        except ConfigError as error:
+            raise ConfigError(f"[rerouter]: {error.message}", error.hint) from None
+        stack.push_async_callback(rerouter.close)
+        return rerouter
 
     def _store_settings(self) -> StoreSettings:
         config = self.config
@@ -154,7 +169,7 @@ class Daemon:
         return {
             "vm": info.name,
             "uuid": info.uuid,
-            "steps": plan_lines(info, self.config.host.name, destination),
+            "steps": plan_lines(info, self.config.host.name, destination, self.context.rerouter is not None),
             "notes": notes,
         }
 

@@ -366,6 +366,8 @@ class Desk:
             if one.arriving is not None:
                 await one.arriving.go_back()
             return {}
+        if op == "back":
+            return {"frames": await one.go_back()}
         if op == "cancel":
             one.post(Event.CANCEL, RefusedError(field(message, "reason", str)[:200]))
             return {}

@@ -13,7 +13,7 @@ from dom0 import stretch
 from dom0.claim import Agreement, Wire, addresses
 from dom0.context import Context
 from dom0.dataplane import names, netdev
-from dom0.dataplane.announce import announcements
+from dom0.dataplane.announce import announcements, is_end_marker
 from dom0.dataplane.destination_port import DestinationPort, Opened
 from dom0.dataplane.listener import Listener
 from dom0.migration import Migration, settled
@@ -234,6 +234,9 @@ class DestinationMigration(Migration):
         """False if not all of them heard their announcement in time."""
         limit_s = self.context.config.switchover.marker_timeout_ms / 1000
         deadline = time.monotonic() + limit_s
+        if self._marker:  # it may have come already, and nobody would have announced anything
+            for port in waiting:
+                announce(port)
         for pause_s in (*_REPEAT_S, limit_s):
             waiting = await self._unmarked(waiting, min(pause_s, deadline - time.monotonic()))
             if not waiting or time.monotonic() >= deadline:
@@ -247,7 +250,7 @@ class DestinationMigration(Migration):
     async def _unmarked(self, ports: Sequence[Marked], limit_s: float) -> list[Marked]:
         """Those of ``ports`` whose marker has not come after at most ``limit_s`` seconds."""
         loop = asyncio.get_running_loop()
-        left = [port for port in ports if not port.marker.drain()]
+        left = [port for port in ports if not self._is_marked(port)]
         deadline = loop.time() + max(0.0, limit_s)
         while left and loop.time() < deadline:
             heard = asyncio.Event()
@@ -260,8 +263,23 @@ class DestinationMigration(Migration):
             finally:
                 for port in left:
                     loop.remove_reader(port.marker.fd)
-            left = [port for port in left if not port.marker.drain()]
+            left = [port for port in left if not self._is_marked(port)]
         return left
+
+    def _is_marked(self, port: Marked) -> bool:
+        heard = port.marker.drain()
+        return any(is_end_marker(one, self._marker) for one in heard) if self._marker else bool(heard)
+
+    @property
+    def _marker(self) -> bytes:
+        """The source's own; empty: the announcement marks the old path's end, when it comes back by it."""
+        return bytes.fromhex(self.agreed.result().marker)
+
+    async def go_back(self) -> dict[str, int]:
+        """The guest stays at the source, and so must what has come here directly: frames sent there, by MAC. PeerError: too late."""
+        if self.state not in (State.READY, State.EXPECTING):
+            raise PeerError(f"the VM is in state '{self.state.value}' on {self.context.host}")
+        return {port.settings.mac.hex(":"): await asyncio.to_thread(port.go_back) for port in self.ports}
 
     async def _bind(self) -> None:
         agreement = self.agreed.result()

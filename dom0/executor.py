@@ -7,11 +7,12 @@ import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 
-from dom0 import bridges
+from controller_bridge.rerouters.base import Rerouter
+from dom0 import bridges, fabric
 from dom0.dataplane import classifier, netdev, tunnel
 from dom0.dataplane.classifier import Direction
 from vmnet.actions import Action, Kind
-from vmnet.errors import NotFoundError, VmnetError
+from vmnet.errors import NotFoundError, RefusedError, VmnetError
 from vmnet.hypervisor.domains import Domains
 from vmnet.store import JournalEntry
 
@@ -27,7 +28,9 @@ def planned(actions: Iterable[Action], first: int = 0) -> list[JournalEntry]:
     ]
 
 
-async def undo(entries: Sequence[JournalEntry], domains: Domains | None) -> list[str]:
+async def undo(
+    entries: Sequence[JournalEntry], domains: Domains | None, rerouter: Rerouter | None = None
+) -> list[str]:
     """Put back, newest first, what the journal says may have been changed. Returns what was done, in words."""
     done = []
     for entry in sorted(entries, key=lambda one: one.seq, reverse=True):
@@ -35,7 +38,7 @@ async def undo(entries: Sequence[JournalEntry], domains: Domains | None) -> list
             continue
         action = Action.from_json(entry.inverse)
         try:
-            await perform(action, domains)
+            await perform(action, domains, rerouter)
         except (VmnetError, OSError) as error:
             log.warning("cannot %s: %s", action.describe(), error)
             continue
@@ -43,7 +46,7 @@ async def undo(entries: Sequence[JournalEntry], domains: Domains | None) -> list
     return done
 
 
-async def perform(action: Action, domains: Domains | None) -> None:
+async def perform(action: Action, domains: Domains | None, rerouter: Rerouter | None = None) -> None:
     """One undoing action. OSError or VmnetError if it is needed and fails."""
     kind, target = action.kind, action.target
     if kind is Kind.NO_TUNNEL:
@@ -57,6 +60,10 @@ async def perform(action: Action, domains: Domains | None) -> None:
             netdev.set_queue_length(target, int(action.value))
     elif kind is Kind.LEAVE:
         await bridges.leave(target, action.value)
+    elif kind is Kind.REROUTE_BACK:
+        if rerouter is None:
+            raise RefusedError("there is no [rerouter] any more", "configure it again")
+        await rerouter.roll_back(fabric.decode(action.value))
     elif kind is Kind.RESUME and domains is not None:
         with contextlib.suppress(NotFoundError):
             if not (await domains.find(target)).running:

@@ -264,7 +264,7 @@ class Migration:
         if self.state is State.ROLLED_BACK:
             entries = await store.journal(self.record.id)
             made = [one for one in entries if one.action.get("kind") != Kind.SUSPEND.value]
-            await executor.undo(made, self.context.domains)
+            await executor.undo(made, self.context.domains, self.context.rerouter)
         await store.migration_put(self.record)
         await store.journal_clear(self.record.id)
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from dom0 import executor, stretch
+from dom0 import executor, fabric, stretch
 from dom0.context import Context
 from dom0.dataplane import classifier, names, netdev, tunnel, wire
 from dom0.dataplane.classifier import Direction
@@ -88,7 +88,10 @@ async def _recover(context: Context, record: MigrationRecord) -> None:
         kept = stretch.decode(record.settings) if outcome in (Recovery.ADOPT, Recovery.FINISH) else {}
         for device, other in kept.items():
             await _keep_stretched(context, record, device, other)
-        await executor.undo([one for one in entries if not _concerns(one, kept)], context.domains)
+        if outcome is Recovery.FINISH:
+            entries = await _finish_fabric(context, record, entries)
+        undone = [one for one in entries if not _concerns(one, kept)]
+        await executor.undo(undone, context.domains, context.rerouter)
         ended = State.DONE if outcome in (Recovery.ADOPT, Recovery.FINISH) else State.ROLLED_BACK
         note = f"the daemon was restarted in state '{record.state}': {outcome.value}"
         await context.store.migration_put(
@@ -97,6 +100,23 @@ async def _recover(context: Context, record: MigrationRecord) -> None:
         await context.store.journal_clear(record.id)
     except VmnetError as error:
         log.error("migration of %s cannot be recovered yet: %s", record.name, error)
+
+
+async def _finish_fabric(
+    context: Context, record: MigrationRecord, entries: list[JournalEntry]
+) -> list[JournalEntry]:
+    """The VM has left: the fabric goes where it was going. The entries that remain to be undone."""
+    moves = [one for one in entries if one.action.get("kind") == Kind.REROUTE.value]
+    if moves and context.rerouter is not None:
+        move = fabric.decode(Action.from_json(moves[-1].action).value)
+        try:
+            await context.rerouter.cut_over(move)
+            await context.rerouter.finish(move)
+        except (VmnetError, OSError) as error:
+            log.error(
+                "the fabric may not send to %s what is for VM %s: %s", move.destination, record.name, error
+            )
+    return [one for one in entries if one not in moves]
 
 
 async def _take_gates_off(record: MigrationRecord, entries: list[JournalEntry]) -> None:

@@ -48,6 +48,7 @@ def _moved(one: SourceMigration) -> Verdict:
         passes=one.passes,
         memory_bytes=one.watch.processed_bytes if one.watch is not None else 0,
         generation=_number(there, "generation"),
+        rerouted=None if one.fabric is None else one.fabric.finished,
     )
 
 

@@ -17,6 +17,7 @@ from dom0.convergence_watch import ConvergenceWatch
 from dom0.dataplane import names, netdev
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.source_port import Released, SourcePort
+from dom0.leaving_fabric import LeavingFabric
 from dom0.migration import Migration, settled
 from dom0.outgoing import Outgoing
 from dom0.result import source_verdict
@@ -85,7 +86,10 @@ class SourceMigration(Migration):
         """If the VM is one, and has a data plane here."""
         self.leaving: RouterLeaving | None = None
         """If that forwards. One without its routes yet is of no use elsewhere: it is made there from the start."""
+        self.fabric: LeavingFabric | None = None
+        """If it is told of moves, and the VM's LAN is at the destination."""
         self._moving: asyncio.Task[None] | None = None
+        self._released = asyncio.Event()
         self._expected = asyncio.Event()
         """The destination holds what arrives directly."""
         self.attached: asyncio.Future[Agreement] = asyncio.get_running_loop().create_future()
@@ -99,6 +103,10 @@ class SourceMigration(Migration):
             Step.RELEASE: self._release_if_empty,
             Step.SUSPEND: self._suspend,
             Step.RECOVER: self._recover,
+            Step.PREPARE_FABRIC: self._prepare_fabric,
+            Step.CUT_OVER: self._cut_over,
+            Step.FINISH_FABRIC: self._finish_fabric,
+            Step.RETURN_FABRIC: self._return_fabric,
             Step.MOVE_LINKS: self._move_links,
             Step.RETURN_LINKS: self._return_links,
             Step.STRETCH: self._stretch,
@@ -216,6 +224,7 @@ class SourceMigration(Migration):
             + [Action(Kind.SUSPEND, self.record.vm)]
         )
         await self._make_ports({mac: str(tap) for mac, tap in taps.items()})
+        self.fabric = self._fabric()
         self.attached.set_result(self._agreement())
         if self.leaving is not None:
             self.spawn(self._clone(self.leaving))
@@ -283,17 +292,61 @@ class SourceMigration(Migration):
             self.binding.generation,
             self.binding.segment,
             self.binding.home or self.context.host,
+            self.fabric.marker if self.fabric is not None else "",
         )
+
+    def _fabric(self) -> LeavingFabric | None:
+        if self.context.rerouter is None:
+            return None
+        ports = [(wire.mac, port) for wire, port in self._pairs() if not wire.stretched]
+        links = self.leaving.links if self.leaving is not None else []
+        moving = [(wire.mac, link) for wire, link in links if not wire.stretched]
+        return (
+            LeavingFabric(self, self.context.rerouter, ports, moving, self._ask, self._all_released)
+            if ports or moving
+            else None
+        )
+
+    async def _all_released(self) -> None:
+        await self._released.wait()
+        if self._moving is not None:
+            await asyncio.wait({self._moving})
+
+    async def _prepare_fabric(self) -> None:
+        if self.fabric is not None:
+            self.fabric.begin()
+
+    async def _cut_over(self) -> None:
+        if self.fabric is not None:
+            self.fabric.cut_over()
+
+    async def _finish_fabric(self) -> None:
+        if self.fabric is not None:
+            await self.fabric.finish()
+
+    async def _return_fabric(self) -> None:
+        if self.fabric is not None:
+            await self.fabric.roll_back(self.gone)
 
     async def _converge(self, watch: ConvergenceWatch) -> None:
         try:
             await watch.until_switch()
             if self.leaving is not None:
                 await self.leaving.cloned.wait()
+            if self.fabric is not None:
+                await self._until_prepared(self.fabric)
         except VmnetError as error:
             self.log.info("the progress can no longer be asked for: %s", error)
         else:
             self.post(Event.CONVERGED)
+
+    async def _until_prepared(self, fabric: LeavingFabric) -> None:
+        """Before the switchover there is no harm in giving up."""
+        try:
+            await fabric.prepared()
+        except VmnetError as error:
+            self.post(Event.FAILED, error)
+            raise
 
     async def _clone(self, leaving: RouterLeaving) -> None:
         try:
@@ -337,6 +390,8 @@ class SourceMigration(Migration):
             self.notes.append(f"the destination was not told in time: {error}")
         elif not asking.cancelled():
             self._expected.set()
+            if self.fabric is not None:
+                self.fabric.expected.set()
 
     def _pairs(self) -> list[tuple[Wire, SourcePort]]:
         return list(zip(self.wires, self.ports, strict=False))
@@ -366,6 +421,7 @@ class SourceMigration(Migration):
 
     async def _release(self, stop_ns: int | None) -> None:
         self.released = [await asyncio.to_thread(port.release, stop_ns) for port in self.ports]
+        self._released.set()
         self.tell("release", stranded=sum(one.stranded for one in self.released))
 
     async def _suspend(self) -> None:

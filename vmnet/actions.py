@@ -22,6 +22,8 @@ class Kind(Enum):
     RESUME = "resume"
     JOIN = "join"
     LEAVE = "leave"
+    REROUTE = "reroute"
+    REROUTE_BACK = "reroute-back"
 
 
 _WORDS = {
@@ -36,6 +38,8 @@ _WORDS = {
     Kind.RESUME: "resume VM {target}, if it is here and paused",
     Kind.JOIN: "make {target} a port of bridge {value}",
     Kind.LEAVE: "take {target} off bridge {value}",
+    Kind.REROUTE: "let the fabric send to the new host (migration {target})",
+    Kind.REROUTE_BACK: "let the fabric send to the old host (migration {target})",
 }
 _INVERSE = {
     Kind.TUNNEL: Kind.NO_TUNNEL,
@@ -43,12 +47,16 @@ _INVERSE = {
     Kind.WIRE: Kind.NO_WIRE,
     Kind.SUSPEND: Kind.RESUME,
     Kind.JOIN: Kind.LEAVE,
+    Kind.REROUTE: Kind.REROUTE_BACK,
 }
 
 
 @dataclass(frozen=True)
 class Action:
-    """``target``: a device or a VM's uuid. ``value``: see :data:`_WORDS`; ``before``: what a QUEUE's value was."""
+    """``target``: a device, a VM's uuid, or a migration's id. ``value``: see :data:`_WORDS`, or what a fabric has to know.
+
+    ``before``: what a QUEUE's value was.
+    """
 
     kind: Kind
     target: str

@@ -91,6 +91,10 @@ class Step(Enum):
     RELEASE = "divert into the tunnel: what was held first, then everything that comes"
     SUSPEND = "stop the guest (the migration's last copy begins)"
     RECOVER = "find what the guest never took and send it ahead of what is held"
+    PREPARE_FABRIC = "let the fabric make the new path, which nothing takes yet (where it is told)"
+    CUT_OVER = "let the fabric send what is for the VM to the destination (where it is told)"
+    FINISH_FABRIC = "make sure of the new path, and let the fabric remove the old one (where it is told)"
+    RETURN_FABRIC = "let the fabric send here again, and get back what has gone to the destination"
     MOVE_LINKS = "let the destination's data plane forward (a router)"
     RETURN_LINKS = "forward here again (a router)"
     TAKE_LINKS = "announce the router's links here, then let in what arrives directly"
@@ -131,7 +135,16 @@ class IllegalTransition(Exception):
 
 
 _S, _D = Role.SOURCE, Role.DESTINATION
-_UNDO_SOURCE = (Step.RETURN_LINKS, Step.REOPEN, Step.RESUME_GUEST, Step.CANCEL_PEER, Step.DETACH_SOURCE)
+_UNDO_SOURCE = (
+    Step.RETURN_FABRIC,
+    Step.RETURN_LINKS,
+    Step.REOPEN,
+    Step.RESUME_GUEST,
+    Step.CANCEL_PEER,
+    Step.DETACH_SOURCE,
+)
+_ATTACH = (Step.ATTACH_SOURCE, Step.PREPARE_FABRIC)
+_HOLD = (Step.HOLD, Step.EXPECT_PEER, Step.CUT_OVER)
 _STOPPED = (Step.MOVE_LINKS, Step.RECOVER)
 _RESUME = (Step.LET_IN, Step.ANNOUNCE, Step.TELL_RESUMED)
 _FINISH = (Step.FINISH_PEER, Step.VERDICT, Step.DETACH_SOURCE)
@@ -144,24 +157,24 @@ def _aborts(states: Iterable[State], events: Iterable[Event]) -> list[Row]:
 
 TABLE: tuple[Row, ...] = (
     Row(_S, State.PREFLIGHT, Event.ACCEPTED, State.STARTING, (Step.START_MIGRATION,)),
-    Row(_S, State.PREFLIGHT, Event.CLAIMED, State.PRECOPY, (Step.ATTACH_SOURCE,)),
+    Row(_S, State.PREFLIGHT, Event.CLAIMED, State.PRECOPY, _ATTACH),
     Row(_S, State.PREFLIGHT, Event.FAILED, State.ROLLED_BACK),
-    Row(_S, State.STARTING, Event.CLAIMED, State.PRECOPY, (Step.ATTACH_SOURCE,)),
+    Row(_S, State.STARTING, Event.CLAIMED, State.PRECOPY, _ATTACH),
     Row(_S, State.PRECOPY, Event.PASS, State.PRECOPY),
     Row(
         _S,
         State.PRECOPY,
         Event.CONVERGED,
         State.SWITCHOVER,
-        (Step.HOLD, Step.EXPECT_PEER, Step.RELEASE, Step.SUSPEND),
+        (*_HOLD, Step.RELEASE, Step.SUSPEND),
     ),
-    Row(_S, State.PRECOPY, Event.GUEST_STOPPED, State.STOPPED, (Step.HOLD, Step.EXPECT_PEER, *_STOPPED)),
+    Row(_S, State.PRECOPY, Event.GUEST_STOPPED, State.STOPPED, (*_HOLD, *_STOPPED)),
     Row(_S, State.SWITCHOVER, Event.GUEST_STOPPED, State.STOPPED, _STOPPED),
     Row(_S, State.STOPPED, Event.PEER_RESUMED, State.RESUMED, (Step.STRETCH,)),
-    Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING, (Step.RETIRE_SOURCE,)),
+    Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING, (Step.RETIRE_SOURCE, Step.FINISH_FABRIC)),
     Row(_S, State.RESUMED, Event.GONE, State.LEFT),
     Row(_S, State.FINISHING, Event.GONE, State.DONE, _FINISH),
-    Row(_S, State.LEFT, Event.PEER_OPEN, State.DONE, _FINISH),
+    Row(_S, State.LEFT, Event.PEER_OPEN, State.DONE, (Step.FINISH_FABRIC, *_FINISH)),
     *_aborts((State.STARTING,), (Event.FAILED, Event.CANCEL, Event.PASS, Event.GUEST_STOPPED, Event.GONE)),
     *_aborts((State.PRECOPY,), (Event.FAILED, Event.CANCEL, Event.GONE)),
     *_aborts((State.SWITCHOVER, State.STOPPED), (Event.FAILED, Event.CANCEL, Event.GUEST_RUNNING)),

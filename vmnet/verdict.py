@@ -32,11 +32,13 @@ class Verdict:
     passes: int = 0
     memory_bytes: int = 0
     generation: int = 0
+    rerouted: bool | None = None
+    """Whether the fabric sends to the destination for certain; None: it is not told, it learns."""
     notes: tuple[str, ...] = field(default=())
 
     @property
     def clean(self) -> bool:
-        return self.outcome == "done" and not self.lost and self.ordered
+        return self.outcome == "done" and not self.lost and self.ordered and self.rerouted is not False
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "notes": list(self.notes), "clean": self.clean}

@@ -34,6 +34,15 @@ def here_only(mac: bytes) -> bytes:
     return _frame(mac, mac, _LOCAL_EXPERIMENT, b"")
 
 
+def end_marker(mac: bytes, mark: bytes) -> bytes:
+    """A frame from ``mac`` to ``mac`` that says, by ``mark`` (at most 46 bytes), who has sent it."""
+    return _frame(mac, mac, _LOCAL_EXPERIMENT, mark)
+
+
+def is_end_marker(frame: bytes, mark: bytes) -> bool:
+    return frame[12 : 14 + len(mark)] == _LOCAL_EXPERIMENT.to_bytes(2, "big") + mark
+
+
 def rarp(mac: bytes) -> bytes:
     """A RARP "who am I" request (RFC 903), as QEMU sends it."""
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 3) + mac + bytes(4) + mac + bytes(4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 
 from dom0.dataplane import classifier, names, netdev, pump, ring, tunnel, wire
@@ -114,6 +115,21 @@ class DestinationPort:
         pumped = pump.empty(self.gate, self._park, self._to_tap, skipped)
         self.gate.mode = Mode.PASS
         return Opened(pumped.sent, pumped.skipped, pumped.missing)
+
+    def go_back(self) -> int:
+        """The guest stays where it was: what has waited here goes there, and so does what still comes. How many frames so far.
+
+        Broadcast and multicast have reached it there.
+        """
+        if self.stretched or not self.tap:
+            return 0
+        self.gate.set(Word.DROP_GROUP, 1)
+        self.gate.set(Word.EXIT_IFINDEX, netdev.index_of(self.tunnel))
+        with closing(Sender(self.tunnel)) as to_tunnel:
+            self.gate.mode = Mode.CLOSE
+            sent = pump.empty(self.gate, self._park, to_tunnel, lambda frame: bool(frame[0] & 1)).sent
+        self.gate.mode = Mode.DIVERT
+        return sent + self.gate.get(Word.DIVERTED)
 
     def counts(self) -> GateCounts:
         return self.gate.counts()

@@ -53,6 +53,8 @@ class SourcePort:
         self._offset: int | None = None
         self._stranded_sent = 0
         self._queue_length: int | None = None
+        self._brought: int | None = None
+        self._tunnelled_before = 0
         self.copy_complete = True
         """False: what was stranded may not have been found whole."""
 
@@ -140,21 +142,43 @@ class SourcePort:
             time.sleep(LAST_BLOCK_S)
             return self.recorder.newest()
 
-    def reopen(self) -> int:
-        """The guest runs on here after all: what followed it comes back, in order, then everything passes. Frames brought back."""
+    def followed_count(self) -> int:
+        """Frames that came here after :meth:`hold` and went into the tunnel."""
+        return self.gate.get(Word.RELEASED) + self.gate.get(Word.DIVERTED)
+
+    def mark(self, frame: bytes) -> None:
+        """Into the tunnel, behind everything that has come."""
+        self._to_tunnel.send(NO_OFFLOAD + frame)
+
+    def take_back(self) -> None:
+        """The guest stays: what followed it comes back, then what the other host sends back. What comes here waits. Again: nothing."""
+        if self._brought is not None:
+            return
         self.hold()
         self.gate.set(Word.EXIT_IFINDEX, 0)
         self._lengthen_queue()
         followed = _complete(self.followed, self._to_tunnel) or self.followed.newest()
         frames = [one.data for one in followed][::-1]
-        to_tap = Sender(self.tap, MARK)
-        for frame in islice(frames, self._stranded_sent, None):
-            to_tap.send(frame)
-        self.gate.mode = Mode.CLOSE
-        pumped = pump.empty(self.gate, self._park, to_tap)
-        self.gate.mode = Mode.PASS
-        to_tap.close()
-        return max(0, len(frames) - self._stranded_sent) + pumped.sent
+        with closing(Sender(self.tap, MARK)) as to_tap:
+            for frame in islice(frames, self._stranded_sent, None):
+                to_tap.send(frame)
+        self._brought = max(0, len(frames) - self._stranded_sent)
+        self._tunnelled_before = self.gate.get(Word.TUNNELLED)
+        self.gate.attach_exit(self.tunnel, netdev.index_of(self.tap), self.settings.mac)
+
+    def given_back(self) -> int:
+        """Frames that the other host has sent back."""
+        return self.gate.get(Word.TUNNELLED) - self._tunnelled_before
+
+    def reopen(self) -> int:
+        """The guest runs on here after all: what followed it comes back, in order, then everything passes. Frames brought back."""
+        self.take_back()
+        given_back = self.given_back()
+        with closing(Sender(self.tap, MARK)) as to_tap:
+            self.gate.mode = Mode.CLOSE
+            pumped = pump.empty(self.gate, self._park, to_tap)
+            self.gate.mode = Mode.PASS
+        return (self._brought or 0) + given_back + pumped.sent
 
     def _lengthen_queue(self) -> None:
         """A guest that does not run yet takes nothing: its tap must have room for all that comes back."""

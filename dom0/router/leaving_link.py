@@ -5,7 +5,7 @@ from __future__ import annotations
 from dom0.dataplane import names, pump, tunnel, wire
 from dom0.dataplane.announce import announcements
 from dom0.dataplane.gate_program import Mode, Word
-from dom0.dataplane.park import Park
+from dom0.dataplane.park import NO_OFFLOAD, Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.sender import Sender
@@ -42,6 +42,14 @@ class LeavingLink:
     def mute(self) -> None:
         """Nothing that the namespace may still have to say (an ARP request, say) calls the link back here."""
         self.port.talk = False
+
+    def followed_count(self) -> int:
+        """Frames that came here after :meth:`hold` and went into the tunnel."""
+        return self.port.get(Word.RELEASED) + self.port.get(Word.DIVERTED)
+
+    def mark(self, frame: bytes) -> None:
+        """Into the tunnel, behind everything that has come."""
+        self._to_tunnel.send(NO_OFFLOAD + frame)
 
     def stop_groups(self) -> None:
         """Broadcast and multicast go into the tunnel another way now (the old bridge's port)."""

@@ -51,12 +51,18 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return go
 
 
+@pytest.fixture(params=[False, True], ids=["learns", "told"])
+def told(request: pytest.FixtureRequest) -> bool:
+    """Whether the fabric is told of moves."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
+def make(monkeypatch: pytest.MonkeyPatch, told: bool) -> Callable[..., World]:
     def build(*args: Any, **kwargs: Any) -> World:
         from world import Port
 
-        world = World(*args, **kwargs)
+        world = World(*args, **kwargs, told=told)
         monkeypatch.setattr("dom0.source.SourcePort", lambda _tap, settings: Port(world.hosts["a"], settings))
         monkeypatch.setattr(
             "dom0.destination.DestinationPort",
@@ -94,6 +100,9 @@ def judge(world: World) -> str:
     """One place, both sides agree, nothing is left. Where the VM is."""
     assert list(world.at.values()) == ["running"], world.at
     (place,) = world.at
+    asked = world.hosts["a"].alive and world.hosts["a"].store.records
+    if world.fabric is not None and world.fabric.sure and asked:
+        assert world.fabric.place == place
     for name, host in world.hosts.items():
         if not host.alive:
             continue
@@ -140,6 +149,7 @@ def test_it_goes_well(run: Run, make: Callable[..., World], way: Callable[[World
         assert (there.host, there.generation) == (here.host, here.generation) == ("b", 2)
         (record,) = world.hosts["a"].store.records.values()
         assert record.verdict is not None and record.verdict["clean"], record.verdict
+        assert record.verdict["rerouted"] is (True if world.fabric is not None else None)
 
     run(body())
 

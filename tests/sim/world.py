@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from controller_bridge.rerouters.base import Move
 from dom0.context import Context
 from dom0.dataplane.destination_port import Opened
 from dom0.dataplane.gate import GateCounts
@@ -87,10 +88,28 @@ class Port:
         self.settings, self.stretched, self.tunnel = settings, stretched, f"vmt{settings.vni:06x}"
         self.tap, self.retired = "", False
         self.mode, self.closed, self.copy_complete = "pass", False, True
-        self.addresses = SimpleNamespace(found={})
+        self.addresses = SimpleNamespace(found={"10.0.0.1": None})
         self.marker = Marker()
         self._world = host.world
         host.ports.append(self)
+
+    def followed_count(self) -> int:
+        return 0
+
+    def mark(self, frame: bytes) -> None:
+        assert self.mode == "divert", "the end marker overtakes what is held"
+        assert self._world.fabric is not None and self._world.fabric.place == "b"
+        self._world.hosts["b"].ports[-1].marker.come(frame)
+
+    def take_back(self) -> None:
+        self.mode = "hold"
+
+    def given_back(self) -> int:
+        return 3
+
+    def go_back(self) -> int:
+        assert self._world.fabric is not None and self._world.fabric.place == "a"
+        return 3
 
     def turn(self, sampling: bool) -> None:
         assert not self.closed and not self.retired
@@ -127,7 +146,7 @@ class Port:
         return Opened(0, 0, 0)
 
     def announce(self, frames: list[bytes]) -> None:
-        asyncio.get_running_loop().call_later(0.002, self.marker.come)
+        asyncio.get_running_loop().call_later(0.002, self.marker.come, b"announcement")
 
     def counts(self) -> GateCounts:
         return NONE
@@ -144,9 +163,11 @@ class Marker:
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK)
         self._open = True
+        self._heard: list[bytes] = []
 
-    def come(self) -> None:
+    def come(self, frame: bytes) -> None:
         if self._open:
+            self._heard.append(frame)
             os.eventfd_write(self.fd, 1)
 
     def drain(self) -> list[bytes]:
@@ -154,12 +175,49 @@ class Marker:
             os.eventfd_read(self.fd)
         except BlockingIOError:
             return []
-        return [b"marker"]
+        heard, self._heard = self._heard, []
+        return heard
 
     def close(self) -> None:
         if self._open:
             self._open = False
             os.close(self.fd)
+
+
+class Fabric:
+    """Where packets for the VM go, by what it was told; told too much trouble, it fails. ``sure``: the last thing asked was done."""
+
+    def __init__(self, world: World) -> None:
+        self.place, self.sure, self.prepared = "a", True, False
+        self._world = world
+
+    async def _work(self) -> None:
+        self.sure = False
+        await asyncio.sleep(self._world.dice.choice((0.0005, 0.004, 0.03)))
+        if self._world.dice.random() < self._world.trouble:
+            raise UnavailableError("the switch has gone")
+
+    async def prepare(self, move: Move) -> None:
+        assert move.addresses == ("10.0.0.1",)
+        await self._work()
+        self.prepared = self.sure = True
+
+    async def cut_over(self, move: Move) -> None:
+        held = self._world.hosts["b"].ports
+        assert not held or held[-1].mode != "pass" or self._world.at.get("b") == "running"
+        await self._work()
+        self.place, self.sure = "b", True
+
+    async def finish(self, move: Move) -> None:
+        assert self.place == "b"
+        await self._work()
+        self.sure = True
+
+    async def roll_back(self, move: Move) -> None:
+        await self._work()
+        self.place, self.sure = "a", True
+
+    async def close(self) -> None: ...
 
 
 class MemoryMarks:
@@ -193,6 +251,7 @@ class Host:
         self.context = Context(
             config, store, None, domains, MemoryMarks(), Routers(config, domains, store), peers, hurry=hurry
         )  # type: ignore[arg-type]
+        self.context.rerouter = world.fabric
         self.desk = Desk(self.context)
 
     def hear(self, happening: Happening, now_ns: int, detail: str = "", number: int = 0) -> None:
@@ -288,7 +347,7 @@ class Domains:
 class World:
     """The VM, libvirt's migration of it from ``a`` to ``b``, and what goes wrong: all from one seed."""
 
-    def __init__(self, seed: int, trouble: float, fail_at: str = "") -> None:
+    def __init__(self, seed: int, trouble: float, fail_at: str = "", told: bool = False) -> None:
         self.dice, self.trouble, self.fail_at = random.Random(seed), trouble, fail_at
         self.at: dict[str, str] = {"a": "running"}
         self.job_running = self.abort = self.by_people = False
@@ -297,6 +356,7 @@ class World:
         self.released_while: list[str | None] = []
         """What the VM did at ``a`` when its frames were sent after it; None: it was no longer there."""
         self.tasks: set[asyncio.Task[None]] = set()
+        self.fabric = Fabric(self) if told else None
         self.hosts = {"a": Host(self, "a", "b"), "b": Host(self, "b", "a")}
 
     def fate(self, op: str) -> str:

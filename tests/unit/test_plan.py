@@ -13,8 +13,8 @@ XML = b"""<domain type='kvm'><name>blue</name><uuid>11111111-2222-3333-4444-5555
 MARK = b"""<metadata><v:router xmlns:v='urn:vmnet:router:1' management='52:54:00:00:00:01'/></metadata><devices>"""
 
 
-def lines(xml: bytes = XML) -> list[str]:
-    return plan_lines(parse(xml), "left", "right")
+def lines(xml: bytes = XML, told: bool = False) -> list[str]:
+    return plan_lines(parse(xml), "left", "right", told)
 
 
 def test_it_says_what_goes_where() -> None:
@@ -31,9 +31,10 @@ def test_every_line_names_a_host_and_a_step() -> None:
 
 
 def test_it_has_every_step_of_a_migration_that_goes_well() -> None:
-    text, routers = "\n".join(lines()), "\n".join(lines(XML.replace(b"<devices>", MARK)))
+    text, routers = "\n".join(lines()), "\n".join(lines(XML.replace(b"<devices>", MARK), told=True))
     back = {
         Step.ABORT_JOB,
+        Step.RETURN_FABRIC,
         Step.RETURN_LINKS,
         Step.REOPEN,
         Step.RESUME_GUEST,
@@ -42,9 +43,15 @@ def test_it_has_every_step_of_a_migration_that_goes_well() -> None:
     }
     sometimes = {Step.RECOVER, Step.STRETCH}  # only if the guest left something; only to another LAN
     links = {Step.MOVE_LINKS, Step.TAKE_LINKS}
+    told = {Step.PREPARE_FABRIC, Step.CUT_OVER, Step.FINISH_FABRIC}
     for one in set(Step) - back - sometimes:
         assert one.value in routers, one
-        assert (one.value in text) == (one not in links), one
+        assert (one.value in text) == (one not in links | told), one
+
+
+def test_a_fabric_is_told_only_where_there_is_one_to_tell() -> None:
+    assert Step.CUT_OVER.value in "\n".join(lines(told=True))
+    assert Step.CUT_OVER.value not in "\n".join(lines())
 
 
 def reachable(role: object, start: State) -> set[State]:

@@ -54,6 +54,7 @@ def typed(kind: type, wanted: str) -> Check:
 
 text = typed(str, "a text in quotes")
 boolean = typed(bool, "true or false")
+table = typed(dict, "a table")
 _whole = typed(int, "a whole number")
 
 

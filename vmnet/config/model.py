@@ -128,6 +128,14 @@ class Router:
 
 
 @dataclass(frozen=True)
+class RerouterConfig:
+    """What is told of VMs' moves, if the fabric does not learn them by itself."""
+
+    kind: str | None = _setting(None, checks.host_name)
+    settings: Mapping[str, Any] = field(default_factory=dict, metadata={"check": checks.table})
+
+
+@dataclass(frozen=True)
 class Store:
     remotes: tuple[str, ...] = _setting((), checks.list_of(checks.remote))
 
@@ -146,6 +154,7 @@ class Config:
     recorder: Recorder = _section(Recorder)
     switchover: Switchover = _section(Switchover)
     router: Router = _section(Router)
+    rerouter: RerouterConfig = _section(RerouterConfig)
     store: Store = _section(Store)
     peers: Mapping[str, Peer] = _table(checks.host_name, section=Peer)
     bridges: Mapping[str, BridgeConfig] = _table(checks.interface_name, section=BridgeConfig)

@@ -1,0 +1,231 @@
+"""A VM that leaves this host, and the fabric that is told of it (``[rerouter]``): before, at, and after the switchover.
+
+The guest's announcement need not come back by the old path here, as it does where switches learn. So the source says itself when
+that path is empty: the fabric has confirmed the new one, and nothing has come by the old one for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
+
+from controller_bridge.rerouters.base import Move, Rerouter
+from dom0 import fabric
+from dom0.dataplane.announce import end_marker
+from dom0.dataplane.source_port import SourcePort
+from dom0.migration import Migration
+from dom0.router.leaving import Ask
+from dom0.router.leaving_link import LeavingLink
+from vmnet.actions import Action, Kind
+from vmnet.errors import RefusedError, VmnetError, WaitTimeoutError
+from vmnet.machine import Event, State
+
+_WAIT_S: Final = 5.0
+_QUIET_S: Final = 0.01
+_LOOK_S: Final = 0.002
+_EMPTY_S: Final = 0.5
+"""Switches' caches follow their tables late (0.2 s was the worst that was seen). What comes after that is broadcast, most likely."""
+_BACK_S: Final = 0.2
+_MARK_AGAIN_S: Final = 0.05
+_AGAIN_S: Final = 0.2
+_ON_THE_WAY: Final = frozenset({State.SWITCHOVER, State.STOPPED, State.ABORTING, State.RESUMED, State.LEFT})
+"""The guest goes, or may still have gone."""
+
+
+class OldWay(Protocol):
+    """A way to the guest's old place, that ends in a tunnel to the new one."""
+
+    def followed_count(self) -> int:
+        """Frames that have come by it and gone into the tunnel."""
+
+    def mark(self, frame: bytes) -> None:
+        """Into the tunnel, behind everything that has come."""
+
+
+class LeavingFabric:
+    """``ports``, and a router's ``links``, whose LAN the fabric is, each with the interface's MAC.
+
+    ``ask`` puts a question to the destination; ``released`` waits until what had waited here is in the tunnel.
+    """
+
+    def __init__(
+        self,
+        migration: Migration,
+        rerouter: Rerouter,
+        ports: Sequence[tuple[str, SourcePort]],
+        links: Sequence[tuple[str, LeavingLink]],
+        ask: Ask,
+        released: Callable[[], Awaitable[None]],
+    ) -> None:
+        record = migration.record
+        self.marker = secrets.token_hex(16)
+        """What the destination knows the end marker by."""
+        self.expected = asyncio.Event()
+        """The destination holds what arrives there directly."""
+        self.rerouted = self.finished = False
+        self._migration, self._rerouter, self._ask, self._released = migration, rerouter, ask, released
+        self._ports = ports
+        self._ways: list[tuple[str, OldWay]] = [*ports, *links]
+        self._move = Move(
+            record.id,
+            record.vm,
+            record.source,
+            record.destination,
+            tuple(dict.fromkeys(mac for mac, _way in self._ways)),
+        )
+        self._preparing: asyncio.Task[None] | None = None
+        self._cutting: asyncio.Task[None] | None = None
+
+    # -- before -------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Returns at once; :meth:`prepared` waits."""
+        self._preparing = self._migration.spawn(self._prepare())
+        self._preparing.add_done_callback(self._told)
+
+    def _told(self, preparing: asyncio.Task[None]) -> None:
+        error = None if preparing.cancelled() else preparing.exception()
+        if error is not None:
+            self._migration.log.warning("the fabric makes no new path: %s", error)
+
+    async def _prepare(self) -> None:
+        self._move = replace(self._move, addresses=tuple(self._addresses()))
+        await self._migration.journal([Action(Kind.REROUTE, self._move.id, fabric.encode(self._move))])
+        await self._timed("prepare", self._rerouter.prepare)
+
+    def _addresses(self) -> list[str]:
+        """What the guest has been seen to use."""
+        return sorted({str(one) for _mac, port in self._ports for one in port.addresses.found})
+
+    async def prepared(self) -> None:
+        """The new path is there, for all that is known of the guest by now. VmnetError: the fabric cannot make it."""
+        assert self._preparing is not None
+        await asyncio.shield(self._preparing)
+        if set(self._addresses()) - set(self._move.addresses):
+            await self._prepare()
+
+    # -- the switchover -----------------------------------------------------------------------------------------------
+
+    def cut_over(self) -> None:
+        """Returns at once: the guest is being stopped meanwhile. Again: nothing."""
+        if self._cutting is None:
+            self._cutting = self._migration.spawn(self._cut_over())
+
+    async def _cut_over(self) -> None:
+        migration = self._migration
+        while not self.rerouted:
+            try:
+                await self._cut()
+            except VmnetError as error:
+                migration.log.warning("the fabric: %s", error)
+                if migration.record.mode == "managed":
+                    migration.post(Event.FAILED, error)
+                    return
+                # the guest goes whatever we say: the tunnel carries until the fabric does
+                await asyncio.sleep(_AGAIN_S)
+            if migration.state not in _ON_THE_WAY:
+                return
+        await self._empty()
+        await self._mark()
+
+    async def _cut(self) -> None:
+        await _within(self.expected.wait(), "the destination did not get ready to hold what comes directly")
+        if self._preparing is not None:
+            await asyncio.wait({self._preparing})
+        self._move = replace(self._move, addresses=tuple({*self._move.addresses, *self._addresses()}))
+        await self._timed("cut-over", self._rerouter.cut_over)
+        self.rerouted = True
+
+    async def _empty(self) -> None:
+        """Until nothing comes by the old way: what switches have cached may lead there for some milliseconds more."""
+        await _within(self._released(), "what had waited here was not sent on")
+        loop = asyncio.get_running_loop()
+        since = began = loop.time()
+        count = self._count()
+        while loop.time() - since < _QUIET_S:
+            await asyncio.sleep(_LOOK_S)
+            if (now := self._count()) != count:
+                count, since = now, loop.time()
+            if loop.time() - began > _EMPTY_S:
+                self._migration.notes.append(
+                    f"packets still came to {self._move.source} {_EMPTY_S:g} s after the fabric's cut-over"
+                )
+                return
+
+    def _count(self) -> int:
+        return sum(way.followed_count() for _mac, way in self._ways)
+
+    async def _mark(self) -> None:
+        """Again and again: a tunnel may lose a packet."""
+        self._migration.tell("old-path-empty")
+        while self._migration.state in _ON_THE_WAY:
+            for mac, way in self._ways:
+                way.mark(end_marker(bytes.fromhex(mac.replace(":", "")), bytes.fromhex(self.marker)))
+            await asyncio.sleep(_MARK_AGAIN_S)
+
+    # -- after --------------------------------------------------------------------------------------------------------
+
+    async def finish(self) -> None:
+        """VmnetError: it is not certain that all packets go to the destination."""
+        try:
+            if not self.rerouted:
+                await self._timed("cut-over", self._rerouter.cut_over)
+                self.rerouted = True
+            await self._timed("finish", self._rerouter.finish)
+        except VmnetError as error:
+            self._migration.notes.append(
+                f"the fabric may not send all packets to {self._move.destination}: {error}"
+            )
+            raise
+        self.finished = True
+
+    async def roll_back(self, gone: bool) -> None:
+        """As it was. ``gone``: no guest is here to get anything back. VmnetError: packets may still go to the destination."""
+        if self._preparing is None:
+            return
+        if self._cutting is None or gone:
+            await self._reroute_back()
+            return
+        for _mac, port in self._ports:
+            await asyncio.to_thread(port.take_back)
+        try:
+            await self._reroute_back()
+        finally:
+            await self._get_back()
+
+    async def _get_back(self) -> None:
+        """What went to the destination meanwhile: it is before what comes here from now on."""
+        sent = (await self._ask("back"))["frames"]
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _BACK_S
+        for mac, port in self._ports:
+            while port.given_back() < sent.get(mac, 0) and loop.time() < deadline:
+                await asyncio.sleep(_LOOK_S)
+
+    async def _reroute_back(self) -> None:
+        if self._cutting is not None and not self.expected.is_set():
+            self._cutting.cancel()
+        for task in (self._preparing, self._cutting):
+            if task is not None:
+                await asyncio.wait({task})
+        await self._timed("roll-back", self._rerouter.roll_back)
+        self.rerouted = False
+
+    async def _timed(self, step: str, work: Callable[[Move], Awaitable[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            await work(self._move)
+        except OSError as error:
+            raise RefusedError(f"the fabric, {step}: {error}") from error
+        self._migration.tell("fabric", step=step, took_ms=round((loop.time() - began) * 1000, 3))
+
+
+async def _within(event: Awaitable[object], late: str) -> None:
+    try:
+        await asyncio.wait_for(event, _WAIT_S)
+    except TimeoutError:
+        raise WaitTimeoutError(f"{late} within {_WAIT_S:g} s") from None
