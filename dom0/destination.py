@@ -30,6 +30,7 @@ _REPEAT_S = (0.0, 0.05, 0.15, 0.25, 0.35)
 _FINISH_S = 30.0
 _PREPARE_S = 120.0
 _CLONE_S = 60.0
+_TOLD_AGAIN_S = 0.005
 
 
 class Marked(Protocol):
@@ -54,6 +55,8 @@ class DestinationMigration(Migration):
         self.resume_ns: int | None = None
         self.opened: list[Opened] = []
         self.ordered = True
+        self.given_back = asyncio.Event()
+        """The source has what had come here directly."""
         self.arriving: RouterArriving | None = None
         """If the VM is a router whose data plane comes with it."""
         self._runs = False
@@ -186,6 +189,16 @@ class DestinationMigration(Migration):
         for port in self.ports:
             port.expect()
         self._build_announcements()
+        if self._marker:
+            self.spawn(self._keep_told())
+
+    async def _keep_told(self) -> None:
+        """The fabric sends here before the guest has said anything here, and what it says at the source may yet be flooded to us."""
+        while self.state is State.EXPECTING:
+            for port in self.ports:
+                if not port.stretched and not port.routed:
+                    port.tell_switch()
+            await asyncio.sleep(_TOLD_AGAIN_S)
 
     def _build_announcements(self) -> None:
         """Before they are needed: nothing is computed between resume and the first announcement."""
@@ -277,9 +290,12 @@ class DestinationMigration(Migration):
 
     async def go_back(self) -> dict[str, int]:
         """The guest stays at the source, and so must what has come here directly: frames sent there, by MAC. PeerError: too late."""
-        if self.state not in (State.READY, State.EXPECTING):
+        if self.state not in (State.READY, State.EXPECTING, State.ROLLING_BACK):
             raise PeerError(f"the VM is in state '{self.state.value}' on {self.context.host}")
-        return {port.settings.mac.hex(":"): await asyncio.to_thread(port.go_back) for port in self.ports}
+        try:
+            return {port.settings.mac.hex(":"): await asyncio.to_thread(port.go_back) for port in self.ports}
+        finally:
+            self.given_back.set()
 
     async def _bind(self) -> None:
         agreement = self.agreed.result()
@@ -339,6 +355,8 @@ class DestinationMigration(Migration):
         done = self.state is State.DONE
         if self.arriving is not None and not done:
             await self._give_links_back(self.arriving)
+        if not done and any(port.keeps for port in self.ports):
+            await self._until_given_back(self.given_back)
         stretched = [port for port in self.ports if port.stretched and done]
         far = done and any(wire.stretched for wire in self.agreed.result().wires)
         for port in stretched:
@@ -352,11 +370,15 @@ class DestinationMigration(Migration):
 
     async def _give_links_back(self, arriving: RouterArriving) -> None:
         """The VM does not come, but the source's data comes here: this data plane goes on until the source forwards again."""
-        if arriving.carries and not arriving.given_back.is_set():
+        if arriving.carries:
+            await self._until_given_back(arriving.given_back)
+
+    async def _until_given_back(self, given_back: asyncio.Event) -> None:
+        if not given_back.is_set():
             with contextlib.suppress(VmnetError):
                 await self._tell_failed()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(arriving.given_back.wait(), _PEER_S)
+                await asyncio.wait_for(given_back.wait(), _PEER_S)
 
     async def _detach_router(self, arriving: RouterArriving, done: bool) -> None:
         if done:

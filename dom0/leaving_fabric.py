@@ -20,7 +20,7 @@ from dom0.migration import Migration
 from dom0.router.leaving import Ask
 from dom0.router.leaving_link import LeavingLink
 from vmnet.actions import Action, Kind
-from vmnet.errors import RefusedError, VmnetError, WaitTimeoutError
+from vmnet.errors import NotFoundError, RefusedError, VmnetError, WaitTimeoutError
 from vmnet.machine import Event, State
 
 _WAIT_S: Final = 5.0
@@ -78,44 +78,53 @@ class LeavingFabric:
         )
         self._preparing: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
+        self._marking: asyncio.Task[None] | None = None
+        self._returning: asyncio.Task[None] | None = None
 
     # -- before -------------------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Returns at once; :meth:`prepared` waits."""
-        self._preparing = self._migration.spawn(self._prepare())
-        self._preparing.add_done_callback(self._told)
+    def prepare(self) -> None:
+        """Returns at once; :meth:`prepared` waits. Again: for what is known of the guest by now, if that is more."""
+        known = {*self._move.addresses, *self._addresses()}
+        if self._preparing is None or known != set(self._move.addresses):
+            self._move = replace(self._move, addresses=tuple(sorted(known)))
+            self._preparing = self._migration.spawn(self._prepare(self._preparing))
+            self._preparing.add_done_callback(self._told)
 
     def _told(self, preparing: asyncio.Task[None]) -> None:
         error = None if preparing.cancelled() else preparing.exception()
         if error is not None:
             self._migration.log.warning("the fabric makes no new path: %s", error)
 
-    async def _prepare(self) -> None:
-        self._move = replace(self._move, addresses=tuple(self._addresses()))
-        await self._migration.journal([Action(Kind.REROUTE, self._move.id, fabric.encode(self._move))])
-        await self._timed("prepare", self._rerouter.prepare)
-
     def _addresses(self) -> list[str]:
         """What the guest has been seen to use."""
         return sorted({str(one) for _mac, port in self._ports for one in port.addresses.found})
 
+    async def _prepare(self, earlier: asyncio.Task[None] | None) -> None:
+        if earlier is not None:
+            await asyncio.wait({earlier})
+        await self._migration.journal([Action(Kind.REROUTE, self._move.id, fabric.encode(self._move))])
+        await self._timed("prepare", self._rerouter.prepare)
+
     async def prepared(self) -> None:
-        """The new path is there, for all that is known of the guest by now. VmnetError: the fabric cannot make it."""
+        """The new path is there. VmnetError: the fabric cannot make it."""
         assert self._preparing is not None
         await asyncio.shield(self._preparing)
-        if set(self._addresses()) - set(self._move.addresses):
-            await self._prepare()
 
     # -- the switchover -----------------------------------------------------------------------------------------------
 
     def cut_over(self) -> None:
-        """Returns at once: the guest is being stopped meanwhile. Again: nothing."""
-        if self._cutting is None:
-            self._cutting = self._migration.spawn(self._cut_over())
+        """Returns at once: the guest is being stopped meanwhile. Again: nothing, but after :meth:`turn_back`."""
+        if self._cutting is None or self._returning is not None:
+            self._cutting = self._migration.spawn(self._cut_over(self._returning))
+            self._returning = None
 
-    async def _cut_over(self) -> None:
+    async def _cut_over(self, returning: asyncio.Task[None] | None) -> None:
         migration = self._migration
+        if returning is not None:
+            await asyncio.wait({returning})
+            for _mac, port in self._ports:
+                await asyncio.to_thread(port.follow)
         while not self.rerouted:
             try:
                 await self._cut()
@@ -128,8 +137,7 @@ class LeavingFabric:
                 await asyncio.sleep(_AGAIN_S)
             if migration.state not in _ON_THE_WAY:
                 return
-        await self._empty()
-        await self._mark()
+        self._marking = migration.spawn(self._mark())
 
     async def _cut(self) -> None:
         await _within(self.expected.wait(), "the destination did not get ready to hold what comes directly")
@@ -160,6 +168,7 @@ class LeavingFabric:
 
     async def _mark(self) -> None:
         """Again and again: a tunnel may lose a packet."""
+        await self._empty()
         self._migration.tell("old-path-empty")
         while self._migration.state in _ON_THE_WAY:
             for mac, way in self._ways:
@@ -182,23 +191,35 @@ class LeavingFabric:
             raise
         self.finished = True
 
+    def turn_back(self) -> None:
+        """The guest stays, or so it is meant: the fabric is told at once, while the destination can still hold what goes there."""
+        if self._cutting is not None and self._returning is None:
+            for _mac, port in self._ports:
+                port.hold()
+            self._returning = self._migration.spawn(self._reroute_back())
+
     async def roll_back(self, gone: bool) -> None:
         """As it was. ``gone``: no guest is here to get anything back. VmnetError: packets may still go to the destination."""
         if self._preparing is None:
             return
+        if self._returning is None:
+            self._returning = self._migration.spawn(self._reroute_back())
         if self._cutting is None or gone:
-            await self._reroute_back()
+            await self._returning
             return
         for _mac, port in self._ports:
             await asyncio.to_thread(port.take_back)
         try:
-            await self._reroute_back()
+            await self._returning
         finally:
             await self._get_back()
 
     async def _get_back(self) -> None:
         """What went to the destination meanwhile: it is before what comes here from now on."""
-        sent = (await self._ask("back"))["frames"]
+        try:
+            sent = (await self._ask("back"))["frames"]
+        except NotFoundError:  # it has nothing of ours any more
+            return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _BACK_S
         for mac, port in self._ports:
@@ -211,6 +232,8 @@ class LeavingFabric:
         for task in (self._preparing, self._cutting):
             if task is not None:
                 await asyncio.wait({task})
+        if self._marking is not None:
+            self._marking.cancel()
         await self._timed("roll-back", self._rerouter.roll_back)
         self.rerouted = False
 

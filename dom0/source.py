@@ -106,6 +106,7 @@ class SourceMigration(Migration):
             Step.PREPARE_FABRIC: self._prepare_fabric,
             Step.CUT_OVER: self._cut_over,
             Step.FINISH_FABRIC: self._finish_fabric,
+            Step.TURN_BACK: self._turn_back,
             Step.RETURN_FABRIC: self._return_fabric,
             Step.MOVE_LINKS: self._move_links,
             Step.RETURN_LINKS: self._return_links,
@@ -133,6 +134,8 @@ class SourceMigration(Migration):
             self.tell("pass", number=event.number)
             if self.watch is not None:
                 self.watch.pass_began()
+            if self.fabric is not None and can_roll_back(self.state) and not self.held:
+                self.fabric.prepare()  # its guest has shown more addresses meanwhile
             self.post(Event.PASS)
         elif happening in (Happening.GUEST_STOP, Happening.SUSPENDED):
             self._guest_stopped(event)
@@ -314,7 +317,7 @@ class SourceMigration(Migration):
 
     async def _prepare_fabric(self) -> None:
         if self.fabric is not None:
-            self.fabric.begin()
+            self.fabric.prepare()
 
     async def _cut_over(self) -> None:
         if self.fabric is not None:
@@ -323,6 +326,10 @@ class SourceMigration(Migration):
     async def _finish_fabric(self) -> None:
         if self.fabric is not None:
             await self.fabric.finish()
+
+    async def _turn_back(self) -> None:
+        if self.fabric is not None:
+            self.fabric.turn_back()
 
     async def _return_fabric(self) -> None:
         if self.fabric is not None:

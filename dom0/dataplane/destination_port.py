@@ -86,13 +86,13 @@ class DestinationPort:
         if not self.stretched:
             self.gate.mode = Mode.HOLD
             if not self.routed and not netdev.is_linux_bridge_port(self.tap):
-                self._tell_switch()
+                self.tell_switch()
 
-    def _tell_switch(self) -> None:
-        """Let this host's Open vSwitch, and it alone, know that the guest is at our port.
+    def tell_switch(self) -> None:
+        """Let this host's switch, and it alone, know that the guest is at our port.
 
-        Its cache of flows follows its table of addresses some milliseconds late. If it remembers to drop what comes from outside for
-        a guest that is outside (it was here before, or somebody floods), it would drop the first frames that come directly.
+        What comes from outside for a guest that is outside is dropped: it was here before, or somebody has flooded what it sent. And
+        the cache of flows of an Open vSwitch follows its table of addresses some milliseconds late.
         """
         self._park.inject(here_only(self.settings.mac))
 
@@ -115,6 +115,11 @@ class DestinationPort:
         pumped = pump.empty(self.gate, self._park, self._to_tap, skipped)
         self.gate.mode = Mode.PASS
         return Opened(pumped.sent, pumped.skipped, pumped.missing)
+
+    @property
+    def keeps(self) -> bool:
+        """Frames that came directly wait here."""
+        return bool(self.tap) and self.gate.get(Word.PARKED) > self.gate.get(Word.RELEASED)
 
     def go_back(self) -> int:
         """The guest stays where it was: what has waited here goes there, and so does what still comes. How many frames so far.

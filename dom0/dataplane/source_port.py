@@ -150,6 +150,12 @@ class SourcePort:
         """Into the tunnel, behind everything that has come."""
         self._to_tunnel.send(NO_OFFLOAD + frame)
 
+    def follow(self) -> None:
+        """The guest has gone after all, after another :meth:`hold`: what has waited follows it, then everything that comes."""
+        self.gate.mode = Mode.CLOSE
+        pump.empty(self.gate, self._park, self._to_tunnel)
+        self.gate.mode = Mode.DIVERT
+
     def take_back(self) -> None:
         """The guest stays: what followed it comes back, then what the other host sends back. What comes here waits. Again: nothing."""
         if self._brought is not None:
@@ -158,13 +164,17 @@ class SourcePort:
         self.gate.set(Word.EXIT_IFINDEX, 0)
         self._lengthen_queue()
         followed = _complete(self.followed, self._to_tunnel) or self.followed.newest()
-        frames = [one.data for one in followed][::-1]
+        frames = [one.data for one in followed if not self._is_ours(one.data)][::-1]
         with closing(Sender(self.tap, MARK)) as to_tap:
             for frame in islice(frames, self._stranded_sent, None):
                 to_tap.send(frame)
         self._brought = max(0, len(frames) - self._stranded_sent)
         self._tunnelled_before = self.gate.get(Word.TUNNELLED)
         self.gate.attach_exit(self.tunnel, netdev.index_of(self.tap), self.settings.mac)
+
+    def _is_ours(self, frame: bytes) -> bool:
+        """An end marker: as if from the guest itself."""
+        return frame[VNET_HEADER_BYTES + 6 : VNET_HEADER_BYTES + 12] == self.settings.mac
 
     def given_back(self) -> int:
         """Frames that the other host has sent back."""

@@ -101,6 +101,12 @@ class Port:
         assert self._world.fabric is not None and self._world.fabric.place == "b"
         self._world.hosts["b"].ports[-1].marker.come(frame)
 
+    keeps = False
+
+    def follow(self) -> None:
+        assert self.mode == "hold"
+        self.mode = "divert"
+
     def take_back(self) -> None:
         self.mode = "hold"
 
