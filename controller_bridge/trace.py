@@ -43,6 +43,9 @@ def walk(tables: Mapping[str, Sequence[Flow]], topology: Topology, start: Place,
         out = Place(place.switch, ports[0])
         if out not in topology.beyond:
             return Walk(tuple(hops), tuple(entries), out)
+        if ports == [place.port]:
+            why = f"{place.switch} drops it: it would go back where it came from"
+            return Walk(tuple(hops), tuple(entries), None, why)
         place = topology.beyond[out]
         if any((hop.switch, hop.in_port) == place for hop in hops):
             return Walk(tuple(hops), tuple(entries), None, f"it goes in a circle, back to {place.switch}")

@@ -3,14 +3,19 @@
 Entries that go by destination alone form a tree towards it. When it moves, the switch it moves to is changed first, then those next
 to it on the new tree, and so on outward: whatever meets a changed switch meets only changed ones from there on, and what meets none
 goes to the old place, where it is sent on or held. So there is no instant at which a packet goes in a circle or has no way.
+
+So much for tables. A switch's datapath may follow its table some ms late (Open vSwitch: 2 usually, 175 once), and send on a packet the
+old way when others go the new one. That leads astray where a way is turned round: from Z to X before, from X to Z now. So both have a
+*guard*, a priority higher, before anything is cut: what comes to X from Z is on the old way and stays on it, what comes to Z from X is
+on the new one. Guards go with :attr:`Plan.finish`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from controller_bridge.openflow import action
-from controller_bridge.openflow.flow import SAME_OWNER, Change, Command, Flow
+from controller_bridge.openflow.flow import SAME_OWNER, Change, Command, Flow, by_place
 from controller_bridge.openflow.match import Field
 from controller_bridge.paths import Plan
 from controller_bridge.topology import Place, Topology
@@ -21,7 +26,8 @@ def towards(topology: Topology, end: Place) -> dict[str, tuple[int, int]]:
     """Of each switch that can reach ``end``: how many links it is away, and the port of the shortest way there."""
     distances = topology.distances(end.switch)
     found = {end.switch: (0, end.port)}
-    for place, other in sorted(topology.beyond.items()):
+    # of ways as short as each other all switches choose by their neighbours' names: then nothing but a turned way can lead back
+    for place, other in sorted(topology.beyond.items(), key=lambda ends: (ends[1].switch, ends[0])):
         here, there = distances.get(place.switch), distances.get(other.switch)
         if here is not None and there is not None and here == there + 1:
             found.setdefault(place.switch, (here, place.port))
@@ -35,18 +41,77 @@ def plan(entries: Mapping[str, Sequence[Flow]], topology: Topology, end: Place) 
     """
     tree = towards(topology, end)
     made = Plan()
+    there = {switch: guards(some) for switch, some in entries.items()}
+    entries = {switch: [one for one in some if one not in there[switch]] for switch, some in entries.items()}
+    needed: dict[str, list[Flow]] = {}
     for switch in sorted(_concerned(entries, topology, tree, end), key=lambda name: tree[name][0]):
         distance, port = tree[switch]
         changes, undo = _changes(switch, entries, port)
+        for where, guard in _turned(switch, entries, topology, tree):
+            needed.setdefault(where, []).append(guard)
         while len(made.cuts) <= distance:
             made.cuts.append({})
             made.undo_cuts.append({})
         if changes:
             made.cuts[distance][switch] = changes
             made.undo_cuts[distance][switch] = undo
+    _guard(made, there, needed)
     made.cuts = [one for one in made.cuts if one]
     made.undo_cuts = [one for one in reversed(made.undo_cuts) if one]
     return made
+
+
+def guards(entries: Sequence[Flow]) -> list[Flow]:
+    """Those of a switch's entries that are guards: like another, for one port, and a priority higher."""
+    plain = {(one.priority, one.match, one.cookie) for one in entries}
+    found = []
+    for one in entries:
+        port = one.match.get(Field.IN_PORT)
+        if port is not None and (one.priority - 1, one.match.without_port(), one.cookie) in plain:
+            found.append(one)
+    return found
+
+
+def _turned(
+    switch: str,
+    entries: Mapping[str, Sequence[Flow]],
+    topology: Topology,
+    tree: Mapping[str, tuple[int, int]],
+) -> Iterator[tuple[str, Flow]]:
+    """Guards, with their switches, for those entries of ``switch`` whose way to the next one is turned round."""
+    port = tree[switch][1]
+    beyond = topology.beyond.get(Place(switch, port))
+    if beyond is None:
+        return
+    there = by_place(entries.get(beyond.switch, ()))
+    for one in entries.get(switch, ()):
+        other = there.get(one.place)
+        if other is not None and action.outputs(other.instructions) == [beyond.port]:
+            new = action.redirected(other.instructions, beyond.port, tree[beyond.switch][1])
+            yield switch, _guarding(one, port)
+            yield beyond.switch, _guarding(other, beyond.port)._replace(instructions=new)
+
+
+def _guarding(one: Flow, port: int) -> Flow:
+    return one._replace(priority=one.priority + 1, match=one.match.at_port(port))
+
+
+def _guard(made: Plan, there: Mapping[str, Sequence[Flow]], needed: Mapping[str, Sequence[Flow]]) -> None:
+    """Those of earlier moves that are not needed go."""
+    for switch in there.keys() | needed.keys():
+        old, new = by_place(there.get(switch, ())), by_place(needed.get(switch, ()))
+        added = [Change(Command.ADD, one) for one in new.values() if old.get(one.place) != one]
+        gone = [
+            Change(Command.DELETE_STRICT, one, SAME_OWNER) for one in old.values() if one.place not in new
+        ]
+        leaving = [Change(Command.DELETE_STRICT, one, SAME_OWNER) for one in new.values()]
+        for plan_part, changes in (
+            (made.prepare, [*gone, *added]),
+            (made.undo_prepare, leaving),
+            (made.finish, leaving),
+        ):
+            if changes:
+                plan_part[switch] = changes
 
 
 def _concerned(

@@ -113,18 +113,18 @@ class LeavingFabric:
 
     # -- the switchover -----------------------------------------------------------------------------------------------
 
-    def cut_over(self) -> None:
-        """Returns at once: the guest is being stopped meanwhile. Again: nothing, but after :meth:`turn_back`."""
-        if self._cutting is None or self._returning is not None:
-            self._cutting = self._migration.spawn(self._cut_over(self._returning))
-            self._returning = None
-
-    async def _cut_over(self, returning: asyncio.Task[None] | None) -> None:
-        migration = self._migration
-        if returning is not None:
-            await asyncio.wait({returning})
+    async def cut_over(self) -> None:
+        """Does not wait for the fabric: the guest is being stopped meanwhile. Again: nothing, but after :meth:`turn_back`."""
+        if self._returning is not None:
+            await asyncio.wait({self._returning})
+            self._returning = self._cutting = None
             for _mac, port in self._ports:
                 await asyncio.to_thread(port.follow)
+        if self._cutting is None:
+            self._cutting = self._migration.spawn(self._cut_over())
+
+    async def _cut_over(self) -> None:
+        migration = self._migration
         while not self.rerouted:
             try:
                 await self._cut()

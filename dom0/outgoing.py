@@ -48,12 +48,16 @@ class Outgoing:
         with contextlib.suppress(VmnetError):
             await self._domains.set_max_downtime(self._vm, _ANY_DOWNTIME_MS)
 
-    async def abort(self, gone: Callable[[], bool]) -> None:
-        """Ask libvirt to give up, and wait until it has decided where the guest is. WaitTimeoutError if it does not."""
+    async def abort(self, gone: Callable[[], bool], stays: Callable[[], None]) -> None:
+        """Ask libvirt to give up, and wait until it has decided where the guest is. WaitTimeoutError if it does not.
+
+        ``stays`` is called as soon as it has taken the request, and before the destination has removed anything.
+        """
         deadline = time.monotonic() + _DECIDE_S
         while not gone() and await self.active():
             with contextlib.suppress(RefusedError, UnavailableError):
                 await self._domains.abort_job(self._vm)
+                stays()
             if time.monotonic() > deadline:
                 raise WaitTimeoutError(f"libvirt did not end the migration within {_DECIDE_S:g} s")
             await asyncio.sleep(_ASK_AGAIN_S)  # libvirt has no event for "no job any more"

@@ -106,7 +106,6 @@ class SourceMigration(Migration):
             Step.PREPARE_FABRIC: self._prepare_fabric,
             Step.CUT_OVER: self._cut_over,
             Step.FINISH_FABRIC: self._finish_fabric,
-            Step.TURN_BACK: self._turn_back,
             Step.RETURN_FABRIC: self._return_fabric,
             Step.MOVE_LINKS: self._move_links,
             Step.RETURN_LINKS: self._return_links,
@@ -166,7 +165,7 @@ class SourceMigration(Migration):
 
     def after(self, event: Event) -> None:
         if self.state is State.ABORTING:
-            self.post(Event.PEER_RESUMED if self.gone and not self.ended_here else Event.STAYED)
+            self.post(Event.PEER_RESUMED if self._has_left() else Event.STAYED)
         if self.gone and self.state in (State.RESUMED, State.FINISHING):
             self.post(Event.GONE)
         if self.state is State.STOPPED and self.gone:
@@ -321,13 +320,13 @@ class SourceMigration(Migration):
 
     async def _cut_over(self) -> None:
         if self.fabric is not None:
-            self.fabric.cut_over()
+            await self.fabric.cut_over()
 
     async def _finish_fabric(self) -> None:
         if self.fabric is not None:
             await self.fabric.finish()
 
-    async def _turn_back(self) -> None:
+    def _turn_back(self) -> None:
         if self.fabric is not None:
             self.fabric.turn_back()
 
@@ -506,7 +505,12 @@ class SourceMigration(Migration):
     async def _abort_job(self) -> None:
         """A migration that somebody else began goes on without us when our part fails; it is aborted only on request."""
         if self.managed or self.abort_requested:
-            await self._outgoing.abort(lambda: self.gone)
+            await self._outgoing.abort(self._has_left, self._turn_back)
+        if not self._has_left():
+            self._turn_back()
+
+    def _has_left(self) -> bool:
+        return self.resume_ns is not None or (self.gone and not self.ended_here)
 
     async def _reopen(self) -> None:
         if self.held and not self.gone:

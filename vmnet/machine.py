@@ -94,7 +94,6 @@ class Step(Enum):
     PREPARE_FABRIC = "let the fabric make the new path, which nothing takes yet (where it is told)"
     CUT_OVER = "let the fabric send what is for the VM to the destination (where it is told)"
     FINISH_FABRIC = "make sure of the new path, and let the fabric remove the old one (where it is told)"
-    TURN_BACK = "hold what comes, and let the fabric send here again, while the hypervisor gives up"
     RETURN_FABRIC = "let the fabric send here again, and get back what has gone to the destination"
     MOVE_LINKS = "let the destination's data plane forward (a router)"
     RETURN_LINKS = "forward here again (a router)"
@@ -153,8 +152,7 @@ _FINISH = (Step.FINISH_PEER, Step.VERDICT, Step.DETACH_SOURCE)
 
 def _aborts(states: Iterable[State], events: Iterable[Event]) -> list[Row]:
     """At the source the hypervisor has the last word: where the guest is when its migration has ended decides which way to go."""
-    steps = (Step.TURN_BACK, Step.ABORT_JOB)
-    return [Row(_S, state, event, State.ABORTING, steps) for state in states for event in events]
+    return [Row(_S, state, event, State.ABORTING, (Step.ABORT_JOB,)) for state in states for event in events]
 
 
 TABLE: tuple[Row, ...] = (

@@ -113,6 +113,11 @@ class Match(NamedTuple):
             raise ValueError("a match whose fields are not in order")
         return Match(own + self.oxm)
 
+    def without_port(self) -> Match:
+        """The same, of packets that come by any port."""
+        own = _oxm(Field.IN_PORT, bytes(4), 4)
+        return Match(self.oxm[8:]) if self.oxm[:4] == own[:4] else self
+
     def covers(self, wanted: Match) -> bool:
         """Whether every field of ``wanted`` is said here, too, with the same value and mask."""
         own = self.fields() if wanted.oxm else {}

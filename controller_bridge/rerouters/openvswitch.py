@@ -7,6 +7,7 @@ Everything follows from what the switches' tables say now, so a step may be repe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,6 +23,8 @@ from controller_bridge.rerouters.base import Move
 from controller_bridge.topology import Place
 from vmnet.errors import ConfigError, RefusedError, UnavailableError
 
+_FOLLOWS_S = 0.25
+"""A switch's datapath follows its table in that time: 175 ms was the longest that was seen."""
 _DESTINATIONS = (Field.ETH_DST, Field.IPV4_DST, Field.IPV6_DST)
 
 
@@ -35,40 +38,75 @@ def open_openvswitch(settings: Mapping[str, Any]) -> OpenVSwitchRerouter:
 
 
 class OpenVSwitchRerouter:
-    """``prepare`` changes nothing: a tree's entries are all in use. It finds out what is to be done, and that it can be."""
+    """``prepare`` adds guards (:mod:`controller_bridge.trees`), which nothing meets yet; a tree's entries are all in use."""
 
     def __init__(self, known: Fabric) -> None:
         self._fabric = known
         self._connected: Connected | None = None
         self._plans: dict[str, Reroute] = {}
+        self._cut_at_s: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def prepare(self, move: Move) -> None:
         """RefusedError if the switches have no entries for the VM, or such that go by more than its addresses."""
-        self._plans[move.id] = await self._plan(move, move.destination)
+        await self._settled()
+        reroute = await self._plan(move, move.destination)
+        await reroute.prepare()
+        self._plans[move.id] = reroute
 
     async def cut_over(self, move: Move) -> None:
         """From the new host's switch outward, a bundle on each. What is done is confirmed before the next begins."""
-        reroute = self._plans.get(move.id) or await self._plan(move, move.destination)
+        reroute = self._plans.get(move.id)
+        if reroute is None:
+            reroute = await self._plan(move, move.destination)
+            await reroute.install()
         self._plans[move.id] = reroute
         await reroute.cut_over()
+        self._cut_at_s[move.id] = asyncio.get_running_loop().time()
 
     async def finish(self, move: Move) -> None:
-        """The tables are read back. RefusedError if they do not lead to the new host."""
+        """The tables are read back, and the guards go. RefusedError if they do not lead to the new host."""
         self._plans.pop(move.id, None)
-        if (await self._plan(move, move.destination)).plan.cuts:
+        left = await self._plan(move, move.destination)
+        if left.plan.cuts:
             raise RefusedError(
                 f"not all flows of {', '.join(move.macs)} lead to {move.destination}",
                 "`vmnet flows show` says which",
             )
+        await self._unguard(move, left)
 
     async def roll_back(self, move: Move) -> None:
-        """They lead to the old host again, by shortest paths."""
+        """They lead to the old host again, by shortest paths. Guards go when all switches go by that."""
         self._plans.pop(move.id, None)
         back = await self._plan(move, move.source)
+        if not back.plan.cuts:
+            await self._unguard(move, back)
+            return
+        await back.install()
         await back.cut_over()
+        self._cut_at_s[move.id] = asyncio.get_running_loop().time()
         await back.confirm_cut()
+        task = asyncio.create_task(self._unguard(move, await self._plan(move, move.source)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _unguard(self, move: Move, done: Reroute) -> None:
+        cut_at_s = self._cut_at_s.pop(move.id, 0.0)
+        if done.plan.prepare or done.plan.finish:
+            await asyncio.sleep(max(0.0, cut_at_s + _FOLLOWS_S - asyncio.get_running_loop().time()))
+        await done.install()
+        await done.finish(drain=False)
 
     async def close(self) -> None:
+        await self._settled()
+        self._disconnect()
+
+    async def _settled(self) -> None:
+        """Nothing of an earlier step is under way."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _disconnect(self) -> None:
         if self._connected is not None:
             self._connected.close()
             self._connected = None
@@ -104,7 +142,7 @@ class OpenVSwitchRerouter:
                 for one in self._connected.switches.values():
                     await one.echo()
             except UnavailableError:
-                await self.close()
+                self._disconnect()
         if self._connected is None:
             self._connected = await Connected.to(self._fabric)
         return self._connected

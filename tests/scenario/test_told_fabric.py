@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import kit
 import pytest
 
+from vmnet.errors import RefusedError
 from vmnet.lab import Lab, lab_up
 
 pytestmark = [
@@ -73,8 +75,11 @@ def test_virsh_with_hooks_loses_and_reorders_nothing(told: Lab) -> None:
     assert ways(told) == WAYS[kit.other(told, source).name]
 
 
-def test_what_had_gone_to_the_destination_comes_back_with_an_abort(told: Lab) -> None:
-    """Aborted when the fabric had been told: between cut-over and the guest's resume, if the host is quick enough for that."""
+def test_aborted_when_the_fabric_had_been_told_already(told: Lab) -> None:
+    """Between cut-over and the guest's resume, if the host is quick enough for that: it may be too late, and the VM has gone.
+
+    Either way the tables lead to where the VM is. What is on its way when a tap goes is lost, some ten ms at most.
+    """
     source = kit.where(told)
     with kit.traffic(told, kit.address(told)) as result:
         command = [*kit.VMNET, "migrate", "--json", kit.VM, kit.other(told, source).name]
@@ -83,9 +88,11 @@ def test_what_had_gone_to_the_destination_comes_back_with_an_abort(told: Lab) ->
         for line in run.stdout:
             event = json.loads(line)
             if event.get("event") == "fabric" and event.get("step") == "cut-over":
-                kit.abort(source)
+                with contextlib.suppress(RefusedError):  # it runs there already
+                    kit.abort(source)
                 break
         run.communicate(timeout=60)
-    nothing_lost(result)
-    kit.settled(told)
-    assert ways(told) == WAYS[kit.where(told).name]
+        kit.settled(told)
+        assert ways(told) == WAYS[kit.where(told).name]
+        assert told.node("client").run(["busybox", "ping", "-c3", "-W1", kit.address(told)]).returncode == 0
+    assert result["lost"] < 300 and result["back"]["lost"] == 0, result

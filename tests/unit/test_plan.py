@@ -34,7 +34,6 @@ def test_it_has_every_step_of_a_migration_that_goes_well() -> None:
     text, routers = "\n".join(lines()), "\n".join(lines(XML.replace(b"<devices>", MARK), told=True))
     back = {
         Step.ABORT_JOB,
-        Step.TURN_BACK,
         Step.RETURN_FABRIC,
         Step.RETURN_LINKS,
         Step.REOPEN,

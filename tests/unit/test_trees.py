@@ -86,7 +86,9 @@ def test_no_packet_is_astray_at_any_instant(count: int, seed: int, known: float,
                     place = topology.beyond[Place(place.switch, ways[place.switch])]
     before = {switch: dict(table) for switch, table in tables.items()}
     made = trees.plan({switch: list(table.values()) for switch, table in tables.items()}, topology, new)
-    assert not made.prepare and not made.finish
+    for switch, change in in_any_order(made.prepare, random):
+        apply(tables, switch, change)
+        assert set(ends(tables, topology).values()) == {old}
     for changes in made.cuts:
         for switch, change in in_any_order(changes, random):
             apply(tables, switch, change)
@@ -106,7 +108,48 @@ def test_no_packet_is_astray_at_any_instant(count: int, seed: int, known: float,
             for switch, change in in_any_order(changes, random):
                 apply(tables, switch, change)
                 assert set(ends(tables, topology).values()) <= {old, new}
+        for switch, change in in_any_order(made.undo_prepare, random):
+            apply(tables, switch, change)
         assert {switch: table for switch, table in tables.items() if table} == before
+        return
+    for switch, change in in_any_order(made.finish, random):
+        apply(tables, switch, change)
+        assert set(ends(tables, topology).values()) == {new}
+    assert all(len(table) == 1 for table in tables.values())
+
+
+@given(st.integers(2, 9), st.integers(0, 1 << 32))
+def test_datapaths_that_follow_late_lead_nobody_astray(count: int, seed: int) -> None:
+    """Whatever mix of old and new tables the switches go by, along shortest ways."""
+    random = randoms.Random(seed)
+    topology = network(count, random)
+    old, new = (Place(f"s{random.randrange(count)}", port) for port in (1001, 1002))
+    before: Tables = {
+        switch: {entry(0).place: entry(port)} for switch, (_far, port) in trees.towards(topology, old).items()
+    }
+    prepared, after = moved(before, topology, new)
+    assert set(ends(prepared, topology).values()) == {old}
+    mixed = {switch: random.choice((prepared, after))[switch] for switch in before}
+    assert set(ends(mixed, topology).values()) <= {old, new}
+    same, returned = moved(after, topology, old)
+    assert same == after  # its guards are there
+    mixed = {switch: random.choice((prepared, after, returned))[switch] for switch in before}
+    assert set(ends(mixed, topology).values()) <= {old, new}
+
+
+def moved(before: Tables, topology: Topology, end: Place) -> tuple[Tables, Tables]:
+    """Prepared, and cut over."""
+    made = trees.plan({switch: list(table.values()) for switch, table in before.items()}, topology, end)
+    states = []
+    state = before
+    for steps in ([made.prepare], made.cuts):
+        state = {switch: dict(table) for switch, table in state.items()}
+        for changes in steps:
+            for switch, some in changes.items():
+                for one in some:
+                    apply(state, switch, one)
+        states.append(state)
+    return states[0], states[1]
 
 
 @given(st.integers(2, 9), st.integers(0, 1 << 32))
