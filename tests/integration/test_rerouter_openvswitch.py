@@ -104,7 +104,14 @@ class Scene:
         assert len(self.got["a"]) + len(self.got["b"]) == sent
 
     def flows(self) -> dict[str, list[str]]:
-        return {name: one.dump() for name, one in self.fabric.switches.items()}
+        """But for guards."""
+        return {
+            name: [line for line in one.dump() if "in_port" not in line]
+            for name, one in self.fabric.switches.items()
+        }
+
+    def guarded(self) -> list[str]:
+        return [line for one in self.fabric.switches.values() for line in one.dump() if "in_port" in line]
 
 
 def over_the_fabric(body: Callable[[Scene, OpenVSwitchRerouter], Awaitable[None]]) -> None:
@@ -126,10 +133,11 @@ def test_every_packet_finds_the_old_host_or_the_new_one() -> None:
         running = scene.send()
         await scene.arrives("a")
         await rerouter.prepare(MOVE)
-        assert scene.flows() == before
+        assert scene.guarded() and scene.flows() == before
         await rerouter.cut_over(MOVE)
         await scene.arrives("b")
         await rerouter.finish(MOVE)
+        assert not scene.guarded()
         await scene.all_arrived(running.stop())
         assert scene.got["a"] == sorted(scene.got["a"])
         assert scene.got["b"] == sorted(scene.got["b"])
@@ -155,6 +163,7 @@ def test_back_again_by_one_that_knows_nothing_of_it() -> None:
         await other.roll_back(MOVE)
         await scene.arrives("a")
         await other.close()
+        assert not scene.guarded()
         await scene.all_arrived(running.stop())
 
     over_the_fabric(body)
