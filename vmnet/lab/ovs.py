@@ -119,6 +119,12 @@ def set_controllers(node: Node, bridge: str, targets: Sequence[str]) -> None:
     node.run([*_VSCTL, *words, "set", "bridge", bridge, f"controller=[{names}]"], timeout=15)
 
 
+def connected(node: Node, target: str) -> bool:
+    """Whether the controller at ``target`` speaks with the node's switch. Raises LabError when Open vSwitch does not answer."""
+    wanted = [f'target="{target}"', "is_connected=true"]
+    return bool(node.run([*_VSCTL, "--bare", "find", "controller", *wanted]).stdout.strip())
+
+
 def _make_room(node: Node) -> None:
     switch = node.service("vswitchd")
     if switch is not None:

@@ -41,7 +41,7 @@ _SECTIONS: dict[str, NodeKind] = {
 _COMMON = ("addresses", "gateways", "macs", "plain_checksums")
 _KEYS: dict[NodeKind, tuple[str, ...]] = {
     "host": (*_COMMON, "bridges", "daemon", "hooks", "config"),
-    "client": (*_COMMON, "frr"),
+    "client": (*_COMMON, "frr", "controller"),
     "router": (*_COMMON, "frr", "proxy_arp"),
     "switch": schema_switch.KEYS,
 }
@@ -115,6 +115,7 @@ def _node(reader: Reader, name: str, kind: NodeKind, links: tuple[Link, ...]) ->
         hooks=reader.at("hooks").flag(kind == "host"),
         config=reader.at("config").mapping(),
         frr=frr(reader.at("frr")),
+        controller=reader.at("controller").mapping() if reader.has("controller") else None,
     )
 
 
@@ -184,9 +185,17 @@ def _gateways(reader: Reader) -> tuple[str, ...]:
 
 
 def with_defaults(document: Any, *, hooks: bool | None = None, daemon: bool | None = None) -> Any:
-    """The document with hooks or the daemon switched for every host."""
-    changes = {k: v for k, v in (("hooks", hooks), ("daemon", daemon)) if v is not None}
-    hosts = document.get("hosts") if isinstance(document, Mapping) else None
-    if not changes or not isinstance(hosts, Mapping):
+    """The document with hooks or the daemon switched for every host; without daemons there is no controller either."""
+    if not isinstance(document, Mapping):
         return document
-    return {**document, "hosts": {n: {**(h or {}), **changes} for n, h in hosts.items()}}
+    changes = {k: v for k, v in (("hooks", hooks), ("daemon", daemon)) if v is not None}
+    changed = {}
+    if changes and isinstance(hosts := document.get("hosts"), Mapping):
+        changed["hosts"] = {n: {**(h or {}), **changes} for n, h in hosts.items()}
+    if daemon is False and isinstance(clients := document.get("clients"), Mapping):
+        changed["clients"] = {n: _without_controller(c) for n, c in clients.items()}
+    return {**document, **changed} if changed else document
+
+
+def _without_controller(client: Any) -> Any:
+    return {k: v for k, v in client.items() if k != "controller"} if isinstance(client, Mapping) else client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vmnet.lab import places
+from vmnet.lab import controller, places
 from vmnet.lab.host import Host
 from vmnet.lab.lab import Lab
 from vmnet.lab.node import Node
@@ -17,6 +17,8 @@ def roles(node: Node) -> list[str]:
         wanted += ["ovsdb", "vswitchd"]
     if node.spec.frr:
         wanted += node.spec.frr.daemons
+    if node.spec.controller is not None:
+        wanted.append(controller.ROLE)
     if isinstance(node, Host):
         wanted += ["virtlogd", "libvirtd", *(["dom0d"] if node.runs_daemon else [])]
     return wanted

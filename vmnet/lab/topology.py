@@ -45,6 +45,11 @@ class Bridge:
     """Open vSwitch only: OpenFlow's numbers of ports that are to have the same ones whenever they come."""
 
     @property
+    def datapath(self) -> str:
+        """Open vSwitch's identifier of a bridge with that MAC address, in hexadecimal."""
+        return f"0000{self.mac.replace(':', '')}"
+
+    @property
     def secure(self) -> bool:
         """Whether it forwards nothing that no flow forwards."""
         return bool(self.flows) or self.openflow is not None
@@ -78,6 +83,8 @@ class Node:
     hooks: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     frr: Frr | None = None
+    controller: Mapping[str, Any] | None = None
+    """Of a client: vmnet-controllerd runs there, with these settings over those that the lab works out."""
     access: tuple[str, ...] = ()
     """Of a switch: ports that clients may be moved to, whether or not a link is there now."""
 
