@@ -83,7 +83,7 @@ def test_defaults() -> None:
         ),
         ("hosts.a.addresses.br0", ["fd00::1/64"], "hosts.a.addresses has no IPv4 address"),
         ("hosts.a.addresses.eth7", ["10.1.0.1/24"], "hosts.a.addresses names no port or bridge: 'eth7'"),
-        ("hosts.a.bridges.br0.kind", "token-ring", "hosts.a.bridges.br0.kind must be one of linux, ovs"),
+        ("hosts.a.bridges.br0.kind", "token-ring", "hosts.a.bridges.br0.kind must be one of linux, ovs, ovn"),
         ("hosts.a.bridges.br0.ports", ["up1"], "hosts.a.bridges.br0.ports[0] is the end of no link: 'up1'"),
         ("hosts.a-b", {}, "the name of hosts.a-b must match"),
         ("clients.a", {}, "clients.a is the second node of that name"),

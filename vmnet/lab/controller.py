@@ -65,12 +65,13 @@ def _switches(topology: Topology, spec: Spec) -> dict[str, str]:
 
 def _outside(topology: Topology, switch: str) -> list[str]:
     """Ports of a switch that lead to no switch, and those at which clients come and go."""
-    ends = {e: other for link in topology.links for e, other in (link.ends, link.ends[::-1])}
     spec = topology.nodes[switch]
     away = [
-        e.port
-        for e, other in ends.items()
-        if e.node == switch and e.port not in spec.addresses and topology.nodes[other.node].kind != "switch"
+        end.port
+        for end, other in topology.across().items()
+        if end.node == switch
+        and end.port not in spec.addresses
+        and topology.nodes[other.node].kind != "switch"
     ]
     return list(dict.fromkeys([*away, *spec.access]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import yaml
 
@@ -41,7 +41,7 @@ _SECTIONS: dict[str, NodeKind] = {
 _COMMON = ("addresses", "gateways", "macs", "plain_checksums")
 _KEYS: dict[NodeKind, tuple[str, ...]] = {
     "host": (*_COMMON, "bridges", "daemon", "hooks", "config"),
-    "client": (*_COMMON, "frr", "controller"),
+    "client": (*_COMMON, "bridges", "frr", "controller", "ovn_central"),
     "router": (*_COMMON, "frr", "proxy_arp"),
     "switch": schema_switch.KEYS,
 }
@@ -116,6 +116,7 @@ def _node(reader: Reader, name: str, kind: NodeKind, links: tuple[Link, ...]) ->
         config=reader.at("config").mapping(),
         frr=frr(reader.at("frr")),
         controller=reader.at("controller").mapping() if reader.has("controller") else None,
+        ovn_central=reader.at("ovn_central").flag(False),
     )
 
 
@@ -124,7 +125,7 @@ def _bridge(reader: Reader, node: str, name: str) -> Bridge:
     reader.mapping(("kind", "segment", "ports", "mtu", "mac"))
     return Bridge(
         name,
-        cast(BridgeKind, reader.at("kind").choice(("linux", "ovs"), "linux")),
+        cast(BridgeKind, reader.at("kind").choice(get_args(BridgeKind), "linux")),
         reader.at("segment").text(default="lan"),
         tuple(r.text(PORT_NAME) for r in reader.at("ports").each()),
         reader.at("mtu").integer(1280, 65535, LINK_MTU),

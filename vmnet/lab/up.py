@@ -19,6 +19,7 @@ from vmnet.lab import (
     image,
     mountpoints,
     net,
+    ovn,
     ovs,
     schema,
     status,
@@ -138,6 +139,8 @@ def _steps(lab: Lab, options: Options, tell: Tell) -> None:
     net.address(nodes)
     if routing := frr_node.start(nodes):
         tell(f"FRR is up on {', '.join(routing)}")
+    if chassis := ovn.start(lab.name, lab.topology, lab.nodes):
+        tell(f"OVN is up on {', '.join(chassis)}")
     for node in nodes:
         controller.start(node, lab.topology)
     _start_hosts(lab, tell)
