@@ -96,7 +96,12 @@ def test_up_heals_a_dead_lab(victims: str) -> None:
 
 @pytest.mark.parametrize(
     ("topology", "milliseconds"),
-    [*(("pair", moment) for moment in (60, 150, 250, 400, 700, 1500)), ("pisa", 450), ("pisa", 800)],
+    [
+        *(("pair", moment) for moment in (60, 150, 250, 400, 700, 1500)),
+        ("pisa", 450),
+        ("pisa", 800),
+        ("pair-ovn", 1200),
+    ],
 )
 def test_down_after_up_was_killed_halfway(topology: str, milliseconds: int) -> None:
     with subprocess.Popen(

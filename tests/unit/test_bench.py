@@ -11,6 +11,8 @@ from vmnet.bench.child import PIPES, Child
 from vmnet.bench.rows import Case
 from vmnet.bench.vm import Settings, remaining, steps
 from vmnet.errors import ConfigError, UnavailableError, WaitTimeoutError
+from vmnet.lab import schema
+from vmnet.lab.paths import check_name
 
 CASE = Case("vmnet", 1000, 64, "idle")
 COLUMNS = "scheme rate_pps size_bytes run guest sent lost duplicated reordered longest_gap_ms compute_downtime_ms total_ms"
@@ -140,6 +142,17 @@ def test_virsh_names_the_migration_uri():
     ]
     with pytest.raises(ConfigError, match="no scheme 'x'"):
         schemes.find(["x"])
+
+
+def test_schemes_share_a_lab_if_topology_and_vmnet_are_the_same():
+    labs = {}
+    for one in schemes.SCHEMES.values():
+        labs.setdefault(one.lab, set()).add((one.topology, one.managed))
+        assert schema.find(one.topology)
+        assert check_name(f"bench-{one.lab}")
+    assert all(len(shared) == 1 for shared in labs.values())
+    assert schemes.SCHEMES["vmnet"].lab == schemes.SCHEMES["vmnet-virsh"].lab
+    assert schemes.SCHEMES["vmnet"].lab != schemes.SCHEMES["libvirt-bridge"].lab
 
 
 def child(code):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from vmnet.errors import ConfigError
-from vmnet.lab import places, schema
+from vmnet.lab import controller, places, schema
 from vmnet.lab.topology import LINK_MTU, Link, OpenFlow, Topology
 
 GOOD = """
@@ -83,7 +83,7 @@ def test_defaults() -> None:
         ),
         ("hosts.a.addresses.br0", ["fd00::1/64"], "hosts.a.addresses has no IPv4 address"),
         ("hosts.a.addresses.eth7", ["10.1.0.1/24"], "hosts.a.addresses names no port or bridge: 'eth7'"),
-        ("hosts.a.bridges.br0.kind", "token-ring", "hosts.a.bridges.br0.kind must be one of linux, ovs"),
+        ("hosts.a.bridges.br0.kind", "token-ring", "hosts.a.bridges.br0.kind must be one of linux, ovs, ovn"),
         ("hosts.a.bridges.br0.ports", ["up1"], "hosts.a.bridges.br0.ports[0] is the end of no link: 'up1'"),
         ("hosts.a-b", {}, "the name of hosts.a-b must match"),
         ("clients.a", {}, "clients.a is the second node of that name"),
@@ -166,6 +166,12 @@ def test_a_switch_that_a_controller_steers() -> None:
         ("switches.s1.access", ["mgmt"], "switches.s1.access[0] is no port of the bridge: 'mgmt'"),
         ("switches.s1.access", ["s2"], "switches.s1.access[0] has a link to s2, which is no client"),
         ("clients.c1.access", ["x"], "clients.c1.access is not known here"),
+        ("clients.c1.controller", "yes", "clients.c1.controller must be a mapping"),
+        (
+            "switches.s1.openflow",
+            {"controller": "tcp:10.9.0.999:6653"},
+            "switches.s1.openflow.controller must be an address",
+        ),
     ],
 )
 def test_mistakes_in_a_switch_are_named_by_their_path(path: str, value: Any, complaint: str) -> None:
@@ -204,6 +210,36 @@ def test_other_documents_do_not_crash(value: Any) -> None:
     else:
         with pytest.raises(ConfigError, match="the file must be a mapping"):
             schema.parse(value)
+
+
+def test_a_controller_knows_its_switches_by_their_names() -> None:
+    bad = document(FABRIC)
+    bad["clients"]["ctl"]["controller"] = {"gateways": ["10.0.0.254"], "outside": ["s1:room1"]}
+    topology = schema.parse(bad)
+    controller.check(topology)
+    datapath = {"s1": topology.nodes["s1"].bridges[0].datapath}
+    assert controller.settings(topology, topology.nodes["ctl"]) == {
+        "listen": ["tcp:10.9.0.100:6653"],
+        "outside": ["s1:room1"],
+        "switches": datapath,
+        "gateways": ["10.0.0.254"],
+    }
+    bad["clients"]["ctl"]["controller"] = {}
+    again = schema.parse(bad)
+    derived = controller.settings(again, again.nodes["ctl"])
+    assert derived["outside"] == ["s1:room1", "s1:room2"], "where clients are, and where they can come"
+    for wrong, complaint in (({"colour": "red"}, "unknown setting 'colour'"), ({"key": None}, "TOML has no")):
+        bad["clients"]["ctl"]["controller"] = wrong
+        with pytest.raises(ConfigError, match=f"topology: clients.ctl.controller: {complaint}"):
+            controller.check(schema.parse(bad))
+
+
+def test_without_daemons_there_is_no_controller() -> None:
+    with_one = schema.load_document(schema.find("campus")[1])
+    assert schema.parse(with_one).nodes["controller"].controller is not None
+    without = schema.with_defaults(with_one, daemon=False)
+    assert schema.parse(without).nodes["controller"].controller is None
+    assert with_one["clients"]["controller"]["controller"], "what was read is left as it is"
 
 
 def test_switching_hooks_and_daemon() -> None:

@@ -63,6 +63,7 @@ PURE = [
     "vmnet.game.wire",
     "vmnet.game.world",
     "vmnet.lab.places",
+    "vmnet.lab.ovn_ports",
     "vmnet.probe.meter",
     "vmnet.probe.wire",
     "controller_bridge.rerouters.ovn_plan",

@@ -24,8 +24,8 @@ class Scheme:
 
     @property
     def lab(self) -> str:
-        """Schemes of one lab take turns with the same VM."""
-        return "vmnet" if self.managed else {"pair": "plain", "pair-ovs": "ovs"}[self.topology]
+        """What the name of its lab ends with. Schemes of one lab take turns with the same VM."""
+        return f"{self.topology}-vmnet" if self.managed else self.topology
 
 
 def virsh(vm: str, name: str, address: str) -> list[str]:
@@ -39,14 +39,20 @@ def ours(vm: str, name: str, address: str) -> list[str]:
     return [*program, "migrate", vm, name, "--json"]
 
 
+def ovn(vm: str, name: str, address: str) -> list[str]:
+    return [sys.executable, "-m", "vmnet.bench.ovn_migrate", vm, name, address]
+
+
 # 8: migrated, but not clean; the meter says by how much
 SCHEMES: Mapping[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
         Scheme("libvirt-bridge", "pair", False, virsh),
         Scheme("libvirt-ovs", "pair-ovs", False, virsh),
+        Scheme("ovn-multichassis", "pair-ovn", False, ovn),
         Scheme("vmnet-virsh", "pair", True, virsh),
         Scheme("vmnet", "pair", True, ours, good_codes=(0, 8)),
+        Scheme("vmnet-openflow", "pair-openflow", True, ours, good_codes=(0, 8)),
     )
 }
 

@@ -104,7 +104,7 @@ class Stage:
 
 @contextmanager
 def stage(name: str, schemes: Iterable[Scheme], keep: bool) -> Iterator[Stage]:
-    """Labs ``NAME-plain``, ``NAME-ovs`` and ``NAME-vmnet``, as far as the schemes need them; ``keep`` leaves them up."""
+    """The labs that the schemes need, as ``NAME-pair-ovs`` and ``NAME-pair-vmnet``; ``keep`` leaves them up."""
     with ExitStack() as stack:
         places: dict[str, Place] = {}
         for scheme in schemes:

@@ -28,7 +28,11 @@ def lab() -> None:
 @click.option(
     "--hooks/--no-hooks", default=None, help="Install our libvirt hooks; default: as the topology says."
 )
-@click.option("--daemon/--no-daemon", default=None, help="Start vmnet-dom0d; default: as the topology says.")
+@click.option(
+    "--daemon/--no-daemon",
+    default=None,
+    help="Start vmnet-dom0d, and vmnet-controllerd where the topology has it; default: as the topology says.",
+)
 @click.option("--keep-failed", is_flag=True, help="Leave a lab that failed to come up, for a look at it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the state as JSON.")
 def up(

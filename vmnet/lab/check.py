@@ -15,6 +15,7 @@ def check(topology: Topology) -> None:
         _node(topology, node)
     for vm in topology.vms.values():
         _vm(topology, vm)
+    _ovn(topology)
 
 
 def _bad(path: str, complaint: str) -> ConfigError:
@@ -62,7 +63,7 @@ def _node(topology: Topology, node: Node) -> None:
 
 def _access(topology: Topology, node: Node, path: str) -> None:
     """Only clients come and go at access ports."""
-    ends = {e: other for link in topology.links for e, other in (link.ends, link.ends[::-1])}
+    ends = topology.across()
     for n, port in enumerate(node.access):
         if port in node.access[:n]:
             raise _bad(f"{path}.access[{n}]", f"is named twice: '{port}'")
@@ -71,6 +72,26 @@ def _access(topology: Topology, node: Node, path: str) -> None:
         there = ends.get(End(node.name, port))
         if there is not None and topology.nodes[there.node].kind != "client":
             raise _bad(f"{path}.access[{n}]", f"has a link to {there.node}, which is no client")
+
+
+def _ovn(topology: Topology) -> None:
+    centrals = [node for node in topology.nodes.values() if node.ovn_central]
+    for extra in centrals[1:]:
+        raise _bad(f"clients.{extra.name}.ovn_central", f"is a second one: {centrals[0].name} is it")
+    for node in centrals:
+        if not node.underlay:
+            raise _bad(f"clients.{node.name}.addresses", "has no IPv4 address; OVN needs one")
+    for node in topology.nodes.values():
+        bridges = [bridge.name for bridge in node.bridges if bridge.kind == "ovn"]
+        path = f"{_SECTION[node.kind]}.{node.name}"
+        if bridges and not centrals:
+            raise _bad(f"{path}.bridges.{bridges[0]}.kind", "is ovn, and no client has ovn_central: true")
+        if bridges and not node.underlay:
+            raise _bad(f"{path}.addresses", "has no IPv4 address; OVN needs one")
+        if len(bridges) > 1:
+            raise _bad(
+                f"{path}.bridges.{bridges[1]}.kind", f"is ovn, as {bridges[0]} is: a node has one such bridge"
+            )
 
 
 def _vm(topology: Topology, vm: Vm) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from vmnet.lab.accel import Accel
 from vmnet.lab.hostfiles import stable_uuid
 from vmnet.lab.image import Image
+from vmnet.lab.ovn_ports import vm_port
 from vmnet.lab.topology import BridgeKind, Vm, VmInterface
 
 _BOOT = "console=ttyS0 quiet mitigations=off random.trust_cpu=on tsc=reliable net.ifnames=0 panic=-1"
@@ -59,8 +60,8 @@ def domain_xml(vm: Vm, boot: Boot, kinds: dict[str, BridgeKind]) -> str:
         _text(root, event, action)
     devices = ET.SubElement(root, "devices")
     _text(devices, "emulator", "/usr/bin/qemu-system-x86_64")
-    for interface in vm.interfaces:
-        _interface(devices, interface, kinds[interface.bridge])
+    for number, interface in enumerate(vm.interfaces):
+        _interface(devices, interface, kinds[interface.bridge], vm_port(boot.lab, vm.name, number))
     serial = ET.SubElement(devices, "serial", type="file")
     # append: the destination of a migration opens the same file
     ET.SubElement(serial, "source", path=str(boot.console), append="on")
@@ -70,15 +71,17 @@ def domain_xml(vm: Vm, boot: Boot, kinds: dict[str, BridgeKind]) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def _interface(devices: ET.Element, interface: VmInterface, kind: BridgeKind) -> None:
+def _interface(devices: ET.Element, interface: VmInterface, kind: BridgeKind, port: str) -> None:
     element = ET.SubElement(devices, "interface", type="bridge")
     ET.SubElement(element, "mac", address=interface.mac)
     ET.SubElement(element, "source", bridge=interface.bridge)
     ET.SubElement(element, "model", type="virtio")
     ET.SubElement(element, "mtu", size=str(interface.mtu))
-    if kind == "ovs":
-        ET.SubElement(element, "virtualport", type="openvswitch")
-    if kind == "ovs" or interface.plain_checksums:
+    if kind != "linux":
+        vport = ET.SubElement(element, "virtualport", type="openvswitch")
+        if kind == "ovn":
+            ET.SubElement(vport, "parameters", interfaceid=port)
+    if kind != "linux" or interface.plain_checksums:
         driver = ET.SubElement(element, "driver")
         # the userspace datapath takes frames as they are: checksums have to be in them
         ET.SubElement(driver, "host", csum="off", gso="off", tso4="off", tso6="off", ecn="off", ufo="off")

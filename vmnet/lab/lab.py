@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from vmnet.errors import NotFoundError
-from vmnet.lab import image, places, schema, vms
+from vmnet.lab import image, ovn, places, schema, vms
 from vmnet.lab.accel import choose
 from vmnet.lab.domain import Boot
 from vmnet.lab.host import Host
@@ -90,6 +90,7 @@ class Lab:
 
     def _start(self, vm: Vm, host: Host) -> Boot:
         boot = self._boot(vm)
+        ovn.place(self.name, self.topology, self.nodes, vm, host.name)
         vms.start(vm, host, boot)
         return boot
 

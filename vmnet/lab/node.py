@@ -28,6 +28,8 @@ PRIVATE = {
 }
 # The same of a node with FRR, whose sockets are below its own /run anyway.
 FRR_PRIVATE = {"etc-frr": "/etc/frr", "var-tmp": "/var/tmp"}
+# And of a node with the controller.
+CONTROLLER_PRIVATE = {"etc-vmnet": "/etc/vmnet", "lib-vmnet": "/var/lib/vmnet"}
 _RUN_FOLDERS = ("lock", "libvirt", "vmnet", "openvswitch", "netns")
 
 # Names of the lab's nodes resolve; nothing else does, at once (a name server that is out of reach costs half a minute).
@@ -177,7 +179,7 @@ class Node:
     def _make_folders(self) -> list[str]:
         for name in _RUN_FOLDERS:
             (self.run_dir / name).mkdir(parents=True, exist_ok=True)
-        private = PRIVATE if self.spec.kind == "host" else FRR_PRIVATE if self.spec.frr else {}
+        private = _private(self.spec)
         self.var_dir.mkdir(parents=True, exist_ok=True)
         for name in private:
             (self.var_dir / name).mkdir(parents=True, exist_ok=True)
@@ -185,6 +187,13 @@ class Node:
             (str(self.var_dir / name), mount_point) for name, mount_point in {**NAMES, **private}.items()
         ]
         return [word for pair in pairs for word in pair]
+
+
+def _private(spec: Spec) -> dict[str, str]:
+    if spec.kind == "host":
+        return PRIVATE
+    frr = FRR_PRIVATE if spec.frr else {}
+    return frr | (CONTROLLER_PRIVATE if spec.controller is not None else {})
 
 
 def _without_entering(message: str) -> str:

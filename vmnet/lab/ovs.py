@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vmnet.errors import LabError
 from vmnet.lab import packet_room
 from vmnet.lab.node import Node
+from vmnet.lab.ovn_ports import link_port
 from vmnet.lab.spawn import last_line
-from vmnet.lab.topology import Bridge, OpenFlow
+from vmnet.lab.topology import Bridge, End, OpenFlow
 from vmnet.lab.wait import wait_for
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _RUN = "/run/openvswitch"
-_SOCKET = f"{_RUN}/db.sock"
+SOCKET = f"{_RUN}/db.sock"
 _RECEIVE_BYTES = 8 << 20
 _VSCTL = ("ovs-vsctl", "--timeout=10")  # without it ovs-vsctl waits for ever for a dead switch
 
@@ -24,7 +25,7 @@ def start(node: Node) -> None:
 
     Raises LabError when Open vSwitch is missing or does not start.
     """
-    bridges = [bridge for bridge in node.spec.bridges if bridge.kind == "ovs"]
+    bridges = [bridge for bridge in node.spec.bridges if bridge.is_vswitch]
     if not bridges:
         return
     if not Path(_SCHEMA).exists():
@@ -39,25 +40,33 @@ def _start_daemons(node: Node) -> None:
     node.run(["ovsdb-tool", "create", f"{_RUN}/conf.db", _SCHEMA])
     common = ["-vconsole:off", "-vfile:info"]
     node.spawn("ovsdb", [
-        "ovsdb-server", f"{_RUN}/conf.db", f"--remote=punix:{_SOCKET}",
+        "ovsdb-server", f"{_RUN}/conf.db", f"--remote=punix:{SOCKET}",
         "--remote=db:Open_vSwitch,Open_vSwitch,manager_options", f"--unixctl={_RUN}/ovsdb-server.ctl",
         f"--log-file={_RUN}/ovsdb-server.log", *common,
     ])  # fmt: skip
-    _wait_socket(node, "ovsdb", "db.sock")
+    wait_socket(node, "ovsdb", "db.sock")
     node.run([*_VSCTL, "--no-wait", "init"])
-    node.run([*_VSCTL, "--no-wait", "set", "Open_vSwitch", ".", f"external_ids:system-id={node.name}"])
+    describe(node, {"system-id": node.name})
     node.spawn("vswitchd", [
-        "ovs-vswitchd", f"unix:{_SOCKET}", f"--unixctl={_RUN}/ovs-vswitchd.ctl",
+        "ovs-vswitchd", f"unix:{SOCKET}", f"--unixctl={_RUN}/ovs-vswitchd.ctl",
         f"--pidfile={_RUN}/ovs-vswitchd.pid", f"--log-file={_RUN}/ovs-vswitchd.log", *common,
     ])  # fmt: skip
-    _wait_socket(node, "vswitchd", "ovs-vswitchd.ctl")
+    wait_socket(node, "vswitchd", "ovs-vswitchd.ctl")
 
 
-def _wait_socket(node: Node, role: str, name: str) -> None:
+def describe(node: Node, external_ids: Mapping[str, str]) -> None:
+    """What others are to know of this Open vSwitch (its ``external_ids``)."""
+    said = [f'external_ids:{key}="{value}"' for key, value in external_ids.items()]
+    node.run([*_VSCTL, "--no-wait", "set", "Open_vSwitch", ".", *said])
+
+
+def wait_socket(node: Node, role: str, name: str, folder: str = "openvswitch") -> None:
+    """Until a daemon has opened that socket in its run folder. Raises LabError when it ends or does not."""
+
     def there() -> bool:
         if node.service(role) is None:
             raise LabError(f"{role} on {node.name} ended: {last_line(node.log_file(role))}")
-        return (node.run_dir / "openvswitch" / name).exists()
+        return (node.run_dir / folder / name).exists()
 
     wait_for(f"{role} on {node.name} to open {name}", there, 10, 0.005)
 
@@ -67,7 +76,7 @@ def _make_bridge(node: Node, bridge: Bridge) -> None:
     words = ["add-br", bridge.name, "--", "set", "bridge", bridge.name, "datapath_type=netdev", mac]
     words += ["--", "set", "interface", bridge.name, f"mtu_request={bridge.mtu}"]
     for port in bridge.ports:
-        words += _port(bridge, port)
+        words += _port(node, bridge, port)
     if bridge.secure:
         words += ["--", "set-fail-mode", bridge.name, "secure"]
     node.run([*_VSCTL, *words], timeout=15)
@@ -78,8 +87,10 @@ def _make_bridge(node: Node, bridge: Bridge) -> None:
     node.run(["ip", "link", "set", "dev", bridge.name, "up"])
 
 
-def _port(bridge: Bridge, port: str) -> list[str]:
+def _port(node: Node, bridge: Bridge, port: str) -> list[str]:
     words = ["--", "add-port", bridge.name, port]
+    if bridge.kind == "ovn":
+        words += ["--", "set", "interface", port, f"external_ids:iface-id={link_port(End(node.name, port))}"]
     if port in bridge.numbers:  # flows and controllers go by them
         words += ["--", "set", "interface", port, f"ofport_request={bridge.numbers[port]}"]
     return words
@@ -87,7 +98,7 @@ def _port(bridge: Bridge, port: str) -> list[str]:
 
 def add_port(node: Node, bridge: Bridge, port: str) -> None:
     """A device of the node, into the bridge. Raises LabError when Open vSwitch cannot open it."""
-    node.run([*_VSCTL, *_port(bridge, port)[1:]], timeout=15)
+    node.run([*_VSCTL, *_port(node, bridge, port)[1:]], timeout=15)
     complaint = node.run([*_VSCTL, "get", "interface", port, "error"]).stdout.strip()
     if complaint not in ("[]", '""'):
         raise LabError(f"Open vSwitch on {node.name} cannot use {port}: {complaint}")
@@ -117,6 +128,12 @@ def set_controllers(node: Node, bridge: str, targets: Sequence[str]) -> None:
         words += ["connection_mode=out-of-band", "max_backoff=1000", "--"]
     names = ",".join(f"@c{n}" for n in range(len(targets)))
     node.run([*_VSCTL, *words, "set", "bridge", bridge, f"controller=[{names}]"], timeout=15)
+
+
+def connected(node: Node, target: str) -> bool:
+    """Whether the controller at ``target`` speaks with the node's switch. Raises LabError when Open vSwitch does not answer."""
+    wanted = [f'target="{target}"', "is_connected=true"]
+    return bool(node.run([*_VSCTL, "--bare", "find", "controller", *wanted]).stdout.strip())
 
 
 def _make_room(node: Node) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from vmnet.errors import LabError
 from vmnet.lab.wait import wait_for
 
+_LISTEN = "0A"
+
 
 @dataclass(frozen=True)
 class Proc:
@@ -78,6 +80,16 @@ def in_namespaces(net: Iterable[int | None], mnt: Iterable[int | None] = ()) -> 
         if pid != os.getpid() and (namespace_of(pid, "net") in nets or namespace_of(pid, "mnt") in mnts)
     )
     return [proc for proc in found if proc]
+
+
+def listening(pid: int) -> set[int]:
+    """TCP ports at which somebody listens in the network namespace of a process (proc(5), /proc/net/tcp); empty when it is gone."""
+    ports: set[int] = set()
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+            ports |= {int(f[1].rpartition(":")[2], 16) for line in lines if (f := line.split())[3] == _LISTEN}
+    return ports
 
 
 def command_line(pid: int) -> list[str]:

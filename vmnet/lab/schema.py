@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import yaml
 
@@ -41,7 +41,7 @@ _SECTIONS: dict[str, NodeKind] = {
 _COMMON = ("addresses", "gateways", "macs", "plain_checksums")
 _KEYS: dict[NodeKind, tuple[str, ...]] = {
     "host": (*_COMMON, "bridges", "daemon", "hooks", "config"),
-    "client": (*_COMMON, "frr"),
+    "client": (*_COMMON, "bridges", "frr", "controller", "ovn_central"),
     "router": (*_COMMON, "frr", "proxy_arp"),
     "switch": schema_switch.KEYS,
 }
@@ -115,6 +115,8 @@ def _node(reader: Reader, name: str, kind: NodeKind, links: tuple[Link, ...]) ->
         hooks=reader.at("hooks").flag(kind == "host"),
         config=reader.at("config").mapping(),
         frr=frr(reader.at("frr")),
+        controller=reader.at("controller").mapping() if reader.has("controller") else None,
+        ovn_central=reader.at("ovn_central").flag(False),
     )
 
 
@@ -123,7 +125,7 @@ def _bridge(reader: Reader, node: str, name: str) -> Bridge:
     reader.mapping(("kind", "segment", "ports", "mtu", "mac"))
     return Bridge(
         name,
-        cast(BridgeKind, reader.at("kind").choice(("linux", "ovs"), "linux")),
+        cast(BridgeKind, reader.at("kind").choice(get_args(BridgeKind), "linux")),
         reader.at("segment").text(default="lan"),
         tuple(r.text(PORT_NAME) for r in reader.at("ports").each()),
         reader.at("mtu").integer(1280, 65535, LINK_MTU),
@@ -184,9 +186,17 @@ def _gateways(reader: Reader) -> tuple[str, ...]:
 
 
 def with_defaults(document: Any, *, hooks: bool | None = None, daemon: bool | None = None) -> Any:
-    """The document with hooks or the daemon switched for every host."""
-    changes = {k: v for k, v in (("hooks", hooks), ("daemon", daemon)) if v is not None}
-    hosts = document.get("hosts") if isinstance(document, Mapping) else None
-    if not changes or not isinstance(hosts, Mapping):
+    """The document with hooks or the daemon switched for every host; without daemons there is no controller either."""
+    if not isinstance(document, Mapping):
         return document
-    return {**document, "hosts": {n: {**(h or {}), **changes} for n, h in hosts.items()}}
+    changes = {k: v for k, v in (("hooks", hooks), ("daemon", daemon)) if v is not None}
+    changed = {}
+    if changes and isinstance(hosts := document.get("hosts"), Mapping):
+        changed["hosts"] = {n: {**(h or {}), **changes} for n, h in hosts.items()}
+    if daemon is False and isinstance(clients := document.get("clients"), Mapping):
+        changed["clients"] = {n: _without_controller(c) for n, c in clients.items()}
+    return {**document, **changed} if changed else document
+
+
+def _without_controller(client: Any) -> Any:
+    return {k: v for k, v in client.items() if k != "controller"} if isinstance(client, Mapping) else client

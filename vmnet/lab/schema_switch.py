@@ -22,6 +22,11 @@ KEYS = ("kind", "mtu", "flows", "addresses", "access", "openflow")
 _CONTROLLER = r"(tcp|ssl):(\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:]+\]):\d{1,5}"
 
 
+def host_of(controller: str) -> str:
+    """The address in ``tcp:ADDRESS:PORT``."""
+    return controller.partition(":")[2].rpartition(":")[0].strip("[]")
+
+
 def switch(reader: Reader, name: str, links: tuple[Link, ...]) -> Node:
     """One bridge with every link's end of the node in it that has no address. Raises ConfigError."""
     kind = cast(BridgeKind, reader.at("kind").choice(("linux", "ovs"), "linux"))
@@ -53,6 +58,8 @@ def _openflow(reader: Reader, reachable: bool) -> OpenFlow:
     controller = reader.at("controller").text(default="")
     if controller and not re.fullmatch(_CONTROLLER, controller):
         raise reader.at("controller").fail(f"must be tcp:ADDRESS:PORT or ssl:ADDRESS:PORT, is {controller!r}")
+    if controller:
+        Reader(host_of(controller), f"{reader.path}.controller").address()
     for key in ("listen", "controller"):
         if reader.has(key) and not reachable:
             raise reader.at(key).fail("needs a port with an address: switches.S.addresses")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vmnet.lab import places
+from vmnet.lab import controller, ovn, places
 from vmnet.lab.host import Host
 from vmnet.lab.lab import Lab
 from vmnet.lab.node import Node
@@ -13,10 +13,13 @@ from vmnet.lab.node import Node
 def roles(node: Node) -> list[str]:
     """The processes that a healthy node has."""
     wanted = ["holder"]
-    if any(bridge.kind == "ovs" for bridge in node.spec.bridges):
+    if any(bridge.is_vswitch for bridge in node.spec.bridges):
         wanted += ["ovsdb", "vswitchd"]
+    wanted += ovn.roles(node.spec)
     if node.spec.frr:
         wanted += node.spec.frr.daemons
+    if node.spec.controller is not None:
+        wanted.append(controller.ROLE)
     if isinstance(node, Host):
         wanted += ["virtlogd", "libvirtd", *(["dom0d"] if node.runs_daemon else [])]
     return wanted

@@ -9,7 +9,8 @@ from ipaddress import ip_interface
 from typing import Any, Literal
 
 NodeKind = Literal["host", "client", "switch", "router"]
-BridgeKind = Literal["linux", "ovs"]
+BridgeKind = Literal["linux", "ovs", "ovn"]
+"""ovn: an Open vSwitch that OVN's ovn-controller steers, its segment a logical switch."""
 
 LINK_MTU = 9000
 """Room for a tunnelled 1500-byte frame, so that nothing is fragmented."""
@@ -45,9 +46,19 @@ class Bridge:
     """Open vSwitch only: OpenFlow's numbers of ports that are to have the same ones whenever they come."""
 
     @property
+    def datapath(self) -> str:
+        """Open vSwitch's identifier of a bridge with that MAC address, in hexadecimal."""
+        return f"0000{self.mac.replace(':', '')}"
+
+    @property
+    def is_vswitch(self) -> bool:
+        """Whether Open vSwitch makes it."""
+        return self.kind != "linux"
+
+    @property
     def secure(self) -> bool:
         """Whether it forwards nothing that no flow forwards."""
-        return bool(self.flows) or self.openflow is not None
+        return bool(self.flows) or self.openflow is not None or self.kind == "ovn"
 
 
 @dataclass(frozen=True)
@@ -78,12 +89,16 @@ class Node:
     hooks: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     frr: Frr | None = None
+    controller: Mapping[str, Any] | None = None
+    """Of a client: vmnet-controllerd runs there, with these settings over those that the lab works out."""
+    ovn_central: bool = False
+    """Of a client: OVN's databases and northd run there."""
     access: tuple[str, ...] = ()
     """Of a switch: ports that clients may be moved to, whether or not a link is there now."""
 
     @property
     def underlay(self) -> str:
-        """The first IPv4 address: libvirt, peers and tunnels use it. Empty when there is none."""
+        """The first IPv4 address: libvirt, peers, tunnels and OVN use it. Empty when there is none."""
         every = (ip_interface(a) for group in self.addresses.values() for a in group)
         return next((str(i.ip) for i in every if i.version == 4), "")
 
@@ -138,9 +153,18 @@ class Topology:
     def hosts(self) -> tuple[Node, ...]:
         return tuple(n for n in self.nodes.values() if n.kind == "host")
 
+    @property
+    def central(self) -> Node | None:
+        """Where OVN's databases are, if there is OVN."""
+        return next((n for n in self.nodes.values() if n.ovn_central), None)
+
     def ports(self, node: str) -> tuple[str, ...]:
         """Names of the link ends on a node, in the order of the file."""
         return tuple(e.port for link in self.links for e in link.ends if e.node == node)
+
+    def across(self) -> dict[End, End]:
+        """For each link's end the other one."""
+        return {one: other for link in self.links for one, other in (link.ends, link.ends[::-1])}
 
 
 def stable_mac(*what: str, prefix: str = "52:54:00") -> str:

@@ -10,7 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vmnet.errors import LabError, NotFoundError, VmnetError
-from vmnet.lab import accel, capabilities, down, frr_node, image, mountpoints, net, ovs, schema, status
+from vmnet.lab import (
+    accel,
+    capabilities,
+    controller,
+    down,
+    frr_node,
+    image,
+    mountpoints,
+    net,
+    ovn,
+    ovs,
+    schema,
+    status,
+)
 from vmnet.lab.lab import Lab
 from vmnet.lab.paths import LabPaths, check_name
 from vmnet.lab.state import State, boot_id, lab_lock, load, locked, save
@@ -54,6 +67,7 @@ def up(source: str, options: Options = Options(), tell: Tell = quiet) -> tuple[L
     name = check_name(options.name or default_name)
     document = schema.with_defaults(schema.load_document(file), hooks=options.hooks, daemon=options.daemon)
     topology = schema.parse(document)
+    controller.check(topology)
     _require()
     with locked(lab_lock(LabPaths(name)), f"lab '{name}'"):
         existing = _existing(name, document, tell)
@@ -125,7 +139,14 @@ def _steps(lab: Lab, options: Options, tell: Tell) -> None:
     net.address(nodes)
     if routing := frr_node.start(nodes):
         tell(f"FRR is up on {', '.join(routing)}")
+    if chassis := ovn.start(lab.name, lab.topology, lab.nodes):
+        tell(f"OVN is up on {', '.join(chassis)}")
+    for node in nodes:
+        controller.start(node, lab.topology)
     _start_hosts(lab, tell)
+    for node in nodes:
+        if switches := controller.wait_fabric(node, lab.nodes, lab.topology):
+            tell(f"the controller on {node.name} has {', '.join(switches)}")
     if options.vms and lab.topology.vms:
         tell(f"booting {', '.join(lab.topology.vms)} ({accel.choose(image.ensure('small'))})")
         for vm in lab.start_vms():

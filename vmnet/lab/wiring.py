@@ -90,7 +90,7 @@ def sysctls(node: Node) -> dict[str, str]:
     if node.kind == "router":
         settings |= {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
         settings |= {f"ipv4/conf/{scope}/send_redirects": "0" for scope in ("all", "default")}
-    if any(bridge.kind == "ovs" for bridge in node.bridges):
+    if any(bridge.is_vswitch for bridge in node.bridges):
         # Userspace Open vSwitch gets copies of what arrives on its ports; the kernel must not answer there for the bridge's address
         settings |= {f"ipv4/conf/{scope}/arp_ignore": "1" for scope in ("all", "default")}
     if node.proxy_arp:

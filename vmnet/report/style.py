@@ -13,8 +13,10 @@ MARK = {"divert": "#b7791f", "stop": "#c05621", "resume": "#c05621", "marker": "
 SCHEMES = {
     "libvirt-bridge": "#8c9bab",
     "libvirt-ovs": "#4a5568",
+    "ovn-multichassis": "#97266d",
     "vmnet-virsh": "#dd8a3c",
     "vmnet": "#2b6cb0",
+    "vmnet-openflow": "#2c7a7b",
 }
 _SPARE = ("#805ad5", "#2f855a", "#b83280", "#975a16")
 
