@@ -82,7 +82,7 @@ class Situation:
     vm: Vm
     hosts: Mapping[str, Host]
     hops: Mapping[str, Mapping[str, int]]
-    """Host -> client -> links between them (:func:`controller_bridge.follow.ways.hops`); who is missing cannot be reached, or nobody knows."""
+    """Host -> client -> links between them (:mod:`controller_bridge.follow.ways`). Absent: out of reach, or not known."""
     traffic: Mapping[str, float]
     """Client -> bytes a second between it and the VM, both ways."""
 

@@ -10,8 +10,10 @@ from controller_bridge.topology import Place, Topology
 def hops(
     topology: Topology, hosts: Mapping[str, Place], clients: Mapping[str, Place]
 ) -> dict[str, dict[str, int]]:
-    """Host -> client -> links, both ends' own included; 0 where they share a port, and so never meet a switch. Who cannot be reached is
-    left out."""
+    """Host -> client -> links, both ends' own included; 0 where they share a port, and so never meet a switch.
+
+    Who cannot be reached is left out.
+    """
     found = {}
     for host, at in hosts.items():
         apart = topology.distances(at.switch)
