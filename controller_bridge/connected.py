@@ -30,6 +30,19 @@ class Connected:
     @classmethod
     async def to(cls, fabric: Fabric, tls: ssl.SSLContext | None = None) -> Connected:
         """To all of them. UnavailableError if one does not answer, ConfigError if a port that is written down is not there."""
+        return (await cls._made(fabric, tls, every=True))[0]
+
+    @classmethod
+    async def to_any(
+        cls, fabric: Fabric, tls: ssl.SSLContext | None = None
+    ) -> tuple[Connected, dict[str, VmnetError]]:
+        """As :meth:`to`, without those that do not answer, their links and hosts; and why each does not. An error if none does."""
+        return await cls._made(fabric, tls, every=False)
+
+    @classmethod
+    async def _made(
+        cls, fabric: Fabric, tls: ssl.SSLContext | None, every: bool
+    ) -> tuple[Connected, dict[str, VmnetError]]:
         made = await asyncio.gather(
             *(Switch.connect(one, tls, limit_s=LIMIT_S) for one in fabric.switches.values()),
             return_exceptions=True,
@@ -37,16 +50,22 @@ class Connected:
         switches = {
             name: one for name, one in zip(fabric.switches, made, strict=True) if isinstance(one, Switch)
         }
+        away: dict[str, VmnetError] = {}
         try:
             for name, one in zip(fabric.switches, made, strict=True):
-                if isinstance(one, BaseException):
-                    raise type(one)(f"{name}: {one}") if isinstance(one, VmnetError) else one
+                if isinstance(one, VmnetError):
+                    away[name] = type(one)(f"{name}: {one}")
+                elif isinstance(one, BaseException):
+                    raise one
+            if away and (every or not switches):
+                raise next(iter(away.values()))
+            fabric = fabric.without(away.keys())
             listed = await asyncio.gather(*(one.ports() for one in switches.values()))
             ports = {
                 name: {port.name: port.number for port in some}
                 for name, some in zip(switches, listed, strict=True)
             }
-            return cls(fabric, switches, ports)
+            return cls(fabric, switches, ports), away
         except BaseException:
             for one in switches.values():
                 one.close()

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,14 @@ class Fabric:
     switches: Mapping[str, Address]
     links: tuple[tuple[End, End], ...] = ()
     hosts: Mapping[str, End] = field(default_factory=dict)
+
+    def without(self, gone: Set[str]) -> Fabric:
+        """As if these switches were not there."""
+        return Fabric(
+            {name: one for name, one in self.switches.items() if name not in gone},
+            tuple(link for link in self.links if not {one.switch for one in link} & gone),
+            {name: one for name, one in self.hosts.items() if one.switch not in gone},
+        )
 
 
 def read(file: Path) -> Fabric:

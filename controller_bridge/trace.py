@@ -27,7 +27,7 @@ class Walk:
 
 
 def walk(tables: Mapping[str, Sequence[Flow]], topology: Topology, start: Place, packet: Packet) -> Walk:
-    """From where it comes in at ``start``. Follows output actions; what is sent to several ports, or changed, ends the walk."""
+    """From where it comes in at ``start``. Follows output actions and set fields; what is sent to several ports ends the walk."""
     hops: list[Hop] = []
     entries: list[Flow] = []
     place = start
@@ -40,6 +40,7 @@ def walk(tables: Mapping[str, Sequence[Flow]], topology: Topology, start: Place,
             return Walk(tuple(hops), tuple(entries), None, f"{place.switch} {_said(ports)}")
         hops.append(Hop(place.switch, place.port, ports[0]))
         entries.append(entry)
+        packet = {**packet, **action.rewrites(entry.instructions)}
         out = Place(place.switch, ports[0])
         if out not in topology.beyond:
             return Walk(tuple(hops), tuple(entries), out)

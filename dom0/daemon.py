@@ -17,9 +17,11 @@ from dom0.context import Context
 from dom0.control_server import ControlServer
 from dom0.dataplane import priority
 from dom0.desk import Desk
+from dom0.facts import Facts
 from dom0.marks import HookMarks
 from dom0.router.registry import Routers
 from dom0.source import SourceMigration
+from dom0.traffic import Traffic
 from vmnet import router
 from vmnet.config import Config
 from vmnet.errors import ConfigError, ExitCode, NotFoundError, RefusedError, VmnetError
@@ -77,6 +79,7 @@ class Daemon:
             config, store, connection, domains, marks, routers, peers, self._publish, rerouter=rerouter
         )
         self.desk = Desk(self.context)
+        self.facts, self.traffic = Facts(self.context, self.desk), Traffic(self.context)
         await connection.start(_LIBVIRT_S)
         stack.push_async_callback(connection.close)
         await recovery.recover_all(self.context)
@@ -85,7 +88,7 @@ class Daemon:
         await routers.start()
         server = PeerServer()
         if config.peers:
-            await server.start(config, self.desk.peer)
+            await server.start(config, self._peer)
             stack.push_async_callback(server.stop)
         control = ControlServer(config.daemon.socket, self.desk.hook, self._request)
         await control.start()
@@ -128,6 +131,11 @@ class Daemon:
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
+    async def _peer(self, peer: str, op: str, message: dict[str, Any]) -> dict[str, Any]:
+        if op == "facts":
+            return (await self.facts.own()).to_json()
+        return await self.desk.peer(peer, op, message)
+
     async def _request(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
         op = request.get("op")
         if op == "ping":
@@ -147,6 +155,10 @@ class Daemon:
             return await self.context.routers.remove(_text(request, "vm"))
         if op == "router-list":
             return {"host": self.config.host.name, "routers": await self.context.routers.status()}
+        if op == "facts":
+            return await self.facts.of_vm(_text(request, "vm"))
+        if op == "traffic":
+            return await self.traffic.measure(_text(request, "vm"), request.get("seconds"))
         if op == "doctor":
             return {"checks": await doctor.examine(self.context)}
         raise RefusedError(

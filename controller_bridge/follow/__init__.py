@@ -2,7 +2,6 @@
 
 from controller_bridge.follow.decision import Decision, Verdict, decide
 from controller_bridge.follow.facts import Host, Limits, Situation, Vm
-from controller_bridge.follow.graph import Graph
 from controller_bridge.follow.rating import Policy
 
-__all__ = ["Decision", "Graph", "Host", "Limits", "Policy", "Situation", "Verdict", "Vm", "decide"]
+__all__ = ["Decision", "Host", "Limits", "Policy", "Situation", "Verdict", "Vm", "decide"]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller_bridge.follow.graph import Graph
 from vmnet.errors import ConfigError, NotFoundError
 
 MIB = 1 << 20
@@ -82,9 +81,8 @@ class Situation:
 
     vm: Vm
     hosts: Mapping[str, Host]
-    graph: Graph
-    switches: frozenset[str]
-    """What forwards: no way leads through a host or a client."""
+    hops: Mapping[str, Mapping[str, int]]
+    """Host -> client -> links between them (:mod:`controller_bridge.follow.ways`). Absent: out of reach, or not known."""
     traffic: Mapping[str, float]
     """Client -> bytes a second between it and the VM, both ways."""
 

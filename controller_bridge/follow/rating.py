@@ -51,7 +51,7 @@ class Rating:
 
 def counted(situation: Situation) -> dict[str, float]:
     """The clients that have traffic and that any host reaches, with their share of it (0 to 1)."""
-    ways = [_hops(situation, host) for host in situation.hosts]
+    ways = [situation.hops.get(host, {}) for host in situation.hosts]
     rates = {
         client: rate
         for client, rate in situation.traffic.items()
@@ -83,7 +83,7 @@ def rate(situation: Situation, policy: Policy, limits: Limits) -> dict[str, Rati
 
 
 def _reach(situation: Situation, name: str, shares: Mapping[str, float]) -> dict[str, int]:
-    return {client: hops for client, hops in _hops(situation, name).items() if client in shares}
+    return {client: hops for client, hops in situation.hops.get(name, {}).items() if client in shares}
 
 
 def _cost(
@@ -130,7 +130,3 @@ def loads(situation: Situation, name: str) -> tuple[Load, Load]:
 
 def _taken(host: Host, free_bytes: int) -> float:
     return 100.0 * (host.memory_total_bytes - free_bytes) / host.memory_total_bytes
-
-
-def _hops(situation: Situation, host: str) -> dict[str, int]:
-    return situation.graph.hops(host, situation.switches)

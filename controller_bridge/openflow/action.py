@@ -22,6 +22,7 @@ WHOLE_PACKET: Final = 0xFFFF
 
 _OUTPUT, _GROUP, _SET_FIELD = 0, 22, 25
 _GOTO_TABLE, _WRITE_ACTIONS, _APPLY_ACTIONS = 1, 3, 4
+_BASIC = 0x8000  # OFPXMC_OPENFLOW_BASIC
 _HEAD = struct.Struct("!HH")
 
 
@@ -41,7 +42,7 @@ def set_field(field: Field, value: bytes) -> bytes:
     length = 8 + len(value)
     padding = -length % 8
     return (
-        struct.pack("!HHHBB", _SET_FIELD, length + padding, 0x8000, field << 1, len(value))
+        struct.pack("!HHHBB", _SET_FIELD, length + padding, _BASIC, field << 1, len(value))
         + value
         + bytes(padding)
     )
@@ -64,17 +65,25 @@ def outputs(instructions: bytes) -> list[int]:
 
 def sets(instructions: bytes, field: Field) -> bytes | None:
     """What ``instructions`` set that field to; None if they do not. PeerError if they are malformed."""
-    header = struct.pack("!HBB", 0x8000, field << 1, SIZES[field])
+    return rewrites(instructions).get(field)
+
+
+def rewrites(instructions: bytes) -> dict[int, bytes]:
+    """Field -> value, of all whole fields that ``instructions`` set. PeerError if they are malformed."""
+    found: dict[int, bytes] = {}
     for kind, begin, end in _parts(instructions, 0, len(instructions)):
         if kind in (_APPLY_ACTIONS, _WRITE_ACTIONS):
             for action, at, after in _parts(instructions, begin + 8, end):
-                if (
-                    action == _SET_FIELD
-                    and instructions[at + 4 : at + 8] == header
-                    and after - at >= 8 + SIZES[field]
-                ):
-                    return instructions[at + 8 : at + 8 + SIZES[field]]
-    return None
+                if action == _SET_FIELD:
+                    space, field, size = struct.unpack_from("!HBB", instructions, at + 4)
+                    if (
+                        space == _BASIC
+                        and not field & 1
+                        and SIZES.get(field >> 1) == size
+                        and after - at >= 8 + size
+                    ):
+                        found[field >> 1] = instructions[at + 8 : at + 8 + size]
+    return found
 
 
 def redirected(instructions: bytes, old: int, new: int) -> bytes:

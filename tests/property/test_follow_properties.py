@@ -9,8 +9,10 @@ from functools import cache
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from controller_bridge.follow import Decision, Graph, Host, Limits, Policy, Situation, Verdict, Vm, decide
+from controller_bridge.follow import Decision, Host, Limits, Policy, Situation, Verdict, Vm, decide
 from controller_bridge.follow.rating import loads
+from controller_bridge.follow.ways import hops
+from controller_bridge.topology import Place, Topology
 
 GIB = 1 << 30
 quick = settings(max_examples=200, deadline=None)
@@ -43,9 +45,15 @@ class World:
             memory_available_bytes=idle.memory_available_bytes - self.vm.memory_bytes,
         )
         hosts = {**self.idle, name: busy}
-        return Situation(
-            replace(self.vm, host=name), hosts, Graph.of(self.links), self.switches, self.traffic
-        )
+        return Situation(replace(self.vm, host=name), hosts, self.ways(), self.traffic)
+
+    def ways(self) -> dict[str, dict[str, int]]:
+        """By the fabric's topology; each link has ports of its own."""
+        ports = [(Place(one, number), Place(other, number)) for number, (one, other) in enumerate(self.links)]
+        links = [link for link in ports if {end.switch for end in link} <= self.switches]
+        ends = {one.switch: other for one, other in ports if one.switch not in self.switches}
+        hosts = {name: ends[name] for name in self.idle}
+        return hops(Topology(self.switches, links), hosts, {name: ends[name] for name in self.traffic})
 
 
 @st.composite

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from controller_bridge.follow import Graph, Host, Limits, Policy, Situation, Verdict, Vm, decide
+from controller_bridge.follow import Host, Limits, Policy, Situation, Verdict, Vm, decide
 from controller_bridge.follow.facts import MIB
+from controller_bridge.follow.ways import hops
+from controller_bridge.topology import Place, Topology
 from vmnet.errors import ConfigError, NotFoundError
 from vmnet.lab import schema
 
@@ -18,11 +20,17 @@ def campus(at: str = "s2", /, **traffic: float) -> Situation:
     """Topology campus with c1 at a switch."""
     topology = schema.parse(schema.load_document(schema.find("campus")[1]))
     switches = {name for name, node in topology.nodes.items() if node.bridges and node.bridges[0].openflow}
-    pairs = [tuple(sorted(end.node for end in link.ends)) for link in topology.links]
-    links = [(a, b) for a, b in pairs if {a, b} & switches and "lan" not in (a, b) and a != "c1"]
+    links, ends = [], {}
+    for number, link in enumerate(topology.links):
+        one, other = (Place(end.node, number) for end in link.ends)
+        if {one.switch, other.switch} <= switches:
+            links.append((one, other))
+        elif other.switch in switches and one.switch != "lan":
+            ends[one.switch] = other
     hosts = {host.name: IDLE for host in topology.hosts}
-    vm = Vm("vm1", "h1", 128 * MIB, 0.2)
-    return Situation(vm, hosts, Graph.of([*links, ("c1", at)]), frozenset(switches), traffic)
+    clients = {"c1": Place(at, 99), "c2": ends["c2"], "c3": ends["c3"]}
+    ways = hops(Topology(switches, links), {name: ends[name] for name in hosts}, clients)
+    return Situation(Vm("vm1", "h1", 128 * MIB, 0.2), hosts, ways, traffic)
 
 
 def test_the_vm_follows_its_client_to_the_other_building() -> None:
@@ -118,23 +126,32 @@ def test_nobody_speaks_with_it() -> None:
     )
 
 
-def test_no_way_leads_through_a_host() -> None:
-    graph = Graph.of([("s1", "h1"), ("h1", "s2"), ("s2", "c1"), ("h2", "s1")])
-    assert graph.hops("h2", {"s1", "s2"}) == {"h2": 0, "s1": 1, "h1": 2}
-    situation = Situation(
-        Vm("v", "h2", 0), {"h1": IDLE, "h2": IDLE}, graph, frozenset({"s1", "s2"}), {"c1": 1.0}
-    )
+def test_links_are_counted_with_both_ends_but_not_on_one_port() -> None:
+    topology = Topology({"s1", "s2", "s3"}, [(Place("s1", 1), Place("s2", 1))])
+    hosts = {"h1": Place("s1", 2), "h2": Place("s2", 2), "h3": Place("s3", 2)}
+    clients = {"c1": Place("s1", 3), "vm2": Place("s1", 2)}
+    assert hops(topology, hosts, clients) == {"h1": {"c1": 2, "vm2": 0}, "h2": {"c1": 3, "vm2": 3}, "h3": {}}
+
+
+def test_who_is_out_of_reach_is_worth_any_move() -> None:
+    ways = {"h1": {"c1": 2}, "h2": {}}
+    situation = Situation(Vm("v", "h2", 0), {"h1": IDLE, "h2": IDLE}, ways, {"c1": 1.0})
     found = decide(situation, Policy.NEAREST, Limits(), now_s=0.0)
     assert (found.verdict, found.host, found.gain) == (Verdict.MOVE, "h1", float("inf"))
     assert "instead of a client out of reach on h2, a gain of more than can be counted" in found.why[0]
 
 
+def test_without_a_fabric_loads_decide_alone() -> None:
+    hosts = {"h1": replace(IDLE, cpu_percent=80.0), "h2": IDLE}
+    situation = Situation(Vm("v", "h1", 0), hosts, {}, {"c1": 1.0})
+    assert decide(situation, Policy.LOAD, Limits(), now_s=0.0).host == "h2"
+    assert decide(situation, Policy.NEAREST, Limits(), now_s=0.0).verdict is Verdict.STAY
+
+
 def test_no_host_reaches_every_client() -> None:
-    islands = Graph.of([("h1", "s1"), ("c1", "s1"), ("h2", "s2"), ("c2", "s2")])
+    islands = {"h1": {"c1": 2}, "h2": {"c2": 2}}
     traffic = {"c1": 1.0, "c2": 9.0, "c3": 5.0}
-    situation = Situation(
-        Vm("v", "h1", 0), {"h1": IDLE, "h2": IDLE}, islands, frozenset({"s1", "s2"}), traffic
-    )
+    situation = Situation(Vm("v", "h1", 0), {"h1": IDLE, "h2": IDLE}, islands, traffic)
     assert decide(situation, Policy.NEAREST, Limits(), now_s=0.0).why == (
         "v stays on h1 (a client out of reach): no other host that can take it is better",
         "c2 has 90.0 % of the traffic (9 B/s): no way from h1",
@@ -146,7 +163,6 @@ def test_no_host_reaches_every_client() -> None:
         situation.vm,
         {"h1": replace(IDLE, cpu_percent=80.0), "h2": IDLE},
         islands,
-        situation.switches,
         traffic,
     )
     spread = decide(busy, Policy.LOAD, Limits(), now_s=0.0)

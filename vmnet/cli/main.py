@@ -16,6 +16,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Move a running VM to another host; the network notices nothing.",
     ),
     "plan": ("vmnet.cli.plan", "plan", "Say what a migration would do, or why it cannot be."),
+    "follow": (
+        "vmnet.cli.follow",
+        "follow",
+        "Move a VM to where it should run: near its clients, or by load.",
+    ),
     "status": ("vmnet.cli.status", "status", "Migrations under way, past ones, and where VMs are bound."),
     "abort": ("vmnet.cli.abort", "abort", "Stop a migration and put everything back."),
     "doctor": ("vmnet.cli.doctor", "doctor", "Is this host fit for migrations?"),

@@ -19,6 +19,14 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class DomainUsage:
+    """``cpu_ns``: what all its processors have used since it started (virDomainGetInfo)."""
+
+    memory_bytes: int
+    cpu_ns: int
+
+
+@dataclass(frozen=True)
 class DomainState:
     """``xml`` is the live domain's; ``running`` false: paused, or an incoming migration not resumed yet."""
 
@@ -102,6 +110,15 @@ class Domains:
             )
 
         return await self._call(f"VM {name_or_uuid!r}", look)
+
+    async def usage(self, uuid: str) -> DomainUsage:
+        """What a domain takes of its host; NotFoundError if it is unknown."""
+
+        def look(handle: Any) -> DomainUsage:
+            _state, _most_kib, memory_kib, _cpus, cpu_ns = _lookup(handle, uuid).info()
+            return DomainUsage(int(memory_kib) << 10, int(cpu_ns))
+
+        return await self._call("what the VM takes", look)
 
     async def names(self) -> list[tuple[str, str]]:
         """(name, uuid) of every active domain."""
