@@ -17,7 +17,8 @@ from dom0.control_server import HookAnswer, HookCall
 from dom0.dataplane import classifier
 from dom0.destination import DestinationMigration
 from dom0.migration import Migration
-from dom0.source import ClaimRequest, SourceMigration
+from dom0.source import SourceMigration
+from dom0.wiring import ClaimRequest
 from vmnet import domain_xml
 from vmnet.errors import NotFoundError, PeerError, RefusedError, VmnetError
 from vmnet.hypervisor.events import DomainEvent, Happening

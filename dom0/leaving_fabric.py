@@ -83,8 +83,12 @@ class LeavingFabric:
 
     # -- before -------------------------------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Returns at once; :meth:`prepared` waits. Again: for what is known of the guest by now, if that is more."""
+    async def prepare(self) -> None:
+        """Does not wait: :meth:`prepared` does."""
+        self.prepare_again()
+
+    def prepare_again(self) -> None:
+        """For what is known of the guest by now, if that is more."""
         known = {*self._move.addresses, *self._addresses()}
         if self._preparing is None or known != set(self._move.addresses):
             self._move = replace(self._move, addresses=tuple(sorted(known)))

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from dom0 import stretch
 from dom0.claim import Agreement, Wire
 from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
-from dom0.dataplane import names, netdev
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.source_port import Released, SourcePort
 from dom0.leaving_fabric import LeavingFabric
+from dom0.links_move import LinksMove
 from dom0.migration import Migration, settled
 from dom0.outgoing import Outgoing
 from dom0.result import source_verdict
 from dom0.router.leaving import RouterLeaving
 from dom0.router.router import Router
+from dom0.wiring import ClaimRequest, Wiring, draw
 from vmnet.actions import Action, Kind
-from vmnet.domain_xml import DomainInfo, Interface
-from vmnet.errors import RefusedError, VmnetError, WaitTimeoutError
+from vmnet.domain_xml import DomainInfo
+from vmnet.errors import RefusedError, VmnetError
 from vmnet.hypervisor.events import DomainEvent, Happening
 from vmnet.machine import Event, Role, State, Step, can_roll_back
 from vmnet.store import Binding, MigrationRecord
@@ -36,19 +36,6 @@ _DRAIN_S = 0.005
 _PEER_S = 5.0
 _FORWARD_S = 5.0
 _LOOK_S = 5.0
-
-
-def _random_vni() -> int:
-    return secrets.randbelow(0xFFFFFE) + 1
-
-
-@dataclass(frozen=True)
-class ClaimRequest:
-    """What the destination says about itself when it asks for a VM: ``segments`` by MAC."""
-
-    destination: str
-    tunnel_address: str
-    segments: dict[str, str]
 
 
 class SourceMigration(Migration):
@@ -67,7 +54,7 @@ class SourceMigration(Migration):
         self.binding = binding
         self.max_downtime_ms = max_downtime_ms
         self.claim: ClaimRequest | None = None
-        self.wires: tuple[Wire, ...] = ()
+        self.wiring = Wiring()
         self.ports: list[SourcePort] = []
         self.released: list[Released] = []
         self.stop_ns: int | None = None
@@ -88,7 +75,7 @@ class SourceMigration(Migration):
         """If that forwards. One without its routes yet is of no use elsewhere: it is made there from the start."""
         self.fabric: LeavingFabric | None = None
         """If it is told of moves, and the VM's LAN is at the destination."""
-        self._moving: asyncio.Task[None] | None = None
+        self._links: LinksMove | None = None
         self._released = asyncio.Event()
         self._expected = asyncio.Event()
         """The destination holds what arrives directly."""
@@ -103,10 +90,10 @@ class SourceMigration(Migration):
             Step.RELEASE: self._release_if_empty,
             Step.SUSPEND: self._suspend,
             Step.RECOVER: self._recover,
-            Step.PREPARE_FABRIC: self._prepare_fabric,
-            Step.CUT_OVER: self._cut_over,
-            Step.FINISH_FABRIC: self._finish_fabric,
-            Step.RETURN_FABRIC: self._return_fabric,
+            Step.PREPARE_FABRIC: self._tells(LeavingFabric.prepare),
+            Step.CUT_OVER: self._tells(LeavingFabric.cut_over),
+            Step.FINISH_FABRIC: self._tells(LeavingFabric.finish),
+            Step.RETURN_FABRIC: self._tells(lambda fabric: fabric.roll_back(self.gone)),
             Step.MOVE_LINKS: self._move_links,
             Step.RETURN_LINKS: self._return_links,
             Step.STRETCH: self._stretch,
@@ -134,7 +121,7 @@ class SourceMigration(Migration):
             if self.watch is not None:
                 self.watch.pass_began()
             if self.fabric is not None and can_roll_back(self.state) and not self.held:
-                self.fabric.prepare()  # its guest has shown more addresses meanwhile
+                self.fabric.prepare_again()  # its guest has shown more addresses meanwhile
             self.post(Event.PASS)
         elif happening in (Happening.GUEST_STOP, Happening.SUSPENDED):
             self._guest_stopped(event)
@@ -160,7 +147,8 @@ class SourceMigration(Migration):
             self.tell("stop", at=event.time_ns / 1e9)
         self._hold_now()  # every millisecond here is a frame more to recover
         self.stopped.set()
-        self._begin_move()
+        if self._links is not None:
+            self._links.begin()
         self.post(Event.GUEST_STOPPED)
 
     def after(self, event: Event) -> None:
@@ -205,31 +193,23 @@ class SourceMigration(Migration):
         self.router = self.context.routers.of(self.record.vm)
         if self.router is not None and self.router.forwards:
             self.leaving = RouterLeaving(self.router, self._ask)
-        self.wires = tuple(self._wire(one) for one in self._interfaces())
-        if not self.wires:
-            raise RefusedError(
-                f"VM {self.record.name!r} has no interface on a bridge", "vmnet has nothing to do for it"
-            )
-        taps = {one.mac: one.target_dev for one in self._interfaces()}
-        self.record = replace(self.record, settings=stretch.encode(self._stretched()))
-        await self.context.store.migration_put(self.record)
-        await self.journal(
-            [
-                action
-                for wire in self.wires
-                for action in (
-                    Action(Kind.TUNNEL, names.tunnel_name(wire.vni)),
-                    Action(Kind.GATE, str(taps[wire.mac])),
-                    Action(Kind.TUNNEL, names.tunnel_name(wire.lan_vni)),
-                )
-            ]
-            + [Action(Kind.SUSPEND, self.record.vm)]
+        self.wiring = draw(
+            self.info,
+            self.claim,
+            self.binding,
+            stretch.local_address(self.context.config.listen.tunnel_address, self.claim.tunnel_address),
+            None if self.router is None else self.router.spec.management,
+            self.leaving is not None,
         )
-        await self._make_ports({mac: str(tap) for mac, tap in taps.items()})
+        self.record = replace(self.record, settings=stretch.encode(self.wiring.stretched()))
+        await self.context.store.migration_put(self.record)
+        await self.journal([*self.wiring.actions(), Action(Kind.SUSPEND, self.record.vm)])
+        await self._make_ports()
         self.fabric = self._fabric()
         self.attached.set_result(self._agreement())
         if self.leaving is not None:
-            self.spawn(self._clone(self.leaving))
+            self._links = LinksMove(self, self.leaving, self._expected, self._join_stretched)
+            self.spawn(self._links.clone())
         self.spawn(self._sample())
         if self.managed:
             self.watch = ConvergenceWatch(
@@ -239,58 +219,33 @@ class SourceMigration(Migration):
         else:
             self.spawn(self._notice_the_end())
 
-    async def _make_ports(self, taps: Mapping[str, str]) -> None:
+    async def _make_ports(self) -> None:
         """All at once: each waits in the kernel. What has been made when one fails is known, to be given back."""
-        assert self.claim is not None
-        local, remote = self.tunnel_address(), self.claim.tunnel_address
+        wires = self.wiring.wires
         making = [
-            asyncio.to_thread(SourcePort, taps[wire.mac], self.port_settings(wire, local, remote))
-            for wire in self.wires
+            asyncio.to_thread(SourcePort, self.wiring.tap(wire), self._port_settings(wire, wire.vni))
+            for wire in wires
         ]
         attaching = asyncio.create_task(self._attach_links())
         settled(await asyncio.gather(*making, return_exceptions=True), self.ports)
         await attaching
 
     async def _attach_links(self) -> None:
+        """A router's, each by its own tunnel."""
         if self.leaving is not None:
-            await self.leaving.attach(self._links())
+            await self.leaving.attach(
+                [(wire, self._port_settings(wire, wire.link_vni)) for wire in self.wiring.wires]
+            )
 
-    def _interfaces(self) -> list[Interface]:
-        return [
-            one
-            for one in self.info.interfaces
-            if one.target_dev is not None and netdev.exists(one.target_dev) and not self._is_management(one)
-        ]
-
-    def _is_management(self, interface: Interface) -> bool:
-        """A router's link to its own host, which every host has: nothing of it is to be moved but its sessions."""
-        return self.router is not None and interface.mac == self.router.spec.management
-
-    def _wire(self, interface: Interface) -> Wire:
-        assert self.claim is not None
-        segment = self.binding.segment_of(interface.mac)
-        stretched = self.claim.segments.get(interface.mac, segment) != segment
-        link_vni = 0 if self.leaving is None else _random_vni()
-        return Wire(interface.mac, _random_vni(), stretched, segment, link_vni)
-
-    def _links(self) -> list[tuple[Wire, PortSettings]]:
-        """A router's links, each with the settings of its own tunnel."""
-        assert self.claim is not None
-        local, remote = self.tunnel_address(), self.claim.tunnel_address
-        return [
-            (wire, self.port_settings(replace(wire, vni=wire.link_vni), local, remote)) for wire in self.wires
-        ]
-
-    def tunnel_address(self) -> str:
-        assert self.claim is not None
-        return stretch.local_address(self.context.config.listen.tunnel_address, self.claim.tunnel_address)
+    def _port_settings(self, wire: Wire, vni: int) -> PortSettings:
+        return self.port_settings(replace(wire, vni=vni), self.wiring.local, self.wiring.remote)
 
     def _agreement(self) -> Agreement:
         return Agreement(
             self.record.id,
             self.record.mode,
-            self.wires,
-            self.tunnel_address(),
+            self.wiring.wires,
+            self.wiring.local,
             self.binding.generation,
             self.binding.segment,
             self.binding.home or self.context.host,
@@ -311,28 +266,21 @@ class SourceMigration(Migration):
 
     async def _all_released(self) -> None:
         await self._released.wait()
-        if self._moving is not None:
-            await asyncio.wait({self._moving})
-
-    async def _prepare_fabric(self) -> None:
-        if self.fabric is not None:
-            self.fabric.prepare()
-
-    async def _cut_over(self) -> None:
-        if self.fabric is not None:
-            await self.fabric.cut_over()
-
-    async def _finish_fabric(self) -> None:
-        if self.fabric is not None:
-            await self.fabric.finish()
+        if self._links is not None:
+            await self._links.moved()
 
     def _turn_back(self) -> None:
         if self.fabric is not None:
             self.fabric.turn_back()
 
-    async def _return_fabric(self) -> None:
-        if self.fabric is not None:
-            await self.fabric.roll_back(self.gone)
+    def _tells(self, work: Callable[[LeavingFabric], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """A step that there is only if a fabric is told."""
+
+        async def step() -> None:
+            if self.fabric is not None:
+                await work(self.fabric)
+
+        return step
 
     async def _converge(self, watch: ConvergenceWatch) -> None:
         try:
@@ -353,12 +301,6 @@ class SourceMigration(Migration):
         except VmnetError as error:
             self.post(Event.FAILED, error)
             raise
-
-    async def _clone(self, leaving: RouterLeaving) -> None:
-        try:
-            await leaving.clone()
-        except VmnetError as error:
-            self.post(Event.FAILED, error)
 
     async def _notice_the_end(self) -> None:
         """libvirt has no event for a migration that fails before its guest has stopped, and the destination's daemon may have died."""
@@ -400,7 +342,7 @@ class SourceMigration(Migration):
                 self.fabric.expected.set()
 
     def _pairs(self) -> list[tuple[Wire, SourcePort]]:
-        return list(zip(self.wires, self.ports, strict=False))
+        return list(zip(self.wiring.wires, self.ports, strict=False))
 
     def _hold_now(self) -> None:
         if self.held or not self.ports:
@@ -446,45 +388,22 @@ class SourceMigration(Migration):
             self.clock_offset_ns = await self._peer().clock_offset_ns(2)
 
     async def _join_stretched(self) -> None:
-        for device, bridge in self._stretched().items():
+        for device, bridge in self.wiring.stretched().items():
             learns = self.leaving is None
             await stretch.join(self.context.store, self.record.vm, device, bridge, learns)
 
     async def _move_links(self) -> None:
-        self._begin_move()
-
-    def _begin_move(self) -> None:
-        """At once, beside all else: neighbours hear nothing of the VM until the destination speaks for it. Again: nothing."""
-        if self.leaving is not None and self._moving is None:
-            self._moving = self.spawn(self._move(self.leaving))
-
-    async def _move(self, leaving: RouterLeaving) -> None:
-        try:
-            await asyncio.wait_for(self._expected.wait(), _PEER_S)
-            await self._join_stretched()
-            await leaving.move()
-            if not leaving.ordered:
-                self.notes.append("the host was too busy to tell whether data was overtaken")
-            self.tell("links-moved")
-        except TimeoutError:
-            self.post(
-                Event.FAILED, WaitTimeoutError("the destination did not get ready for the router's links")
-            )
-        except VmnetError as error:
-            self.post(Event.FAILED, error)
-        except OSError as error:
-            self.post(Event.FAILED, VmnetError(f"cannot move the router's links: {error}"))
+        if self._links is not None:
+            self._links.begin()
 
     async def _return_links(self) -> None:
-        if self._moving is not None:
-            await self._moving
-        if self.leaving is not None and not self.gone:
-            await self.leaving.come_back()
+        if self._links is not None:
+            await self._links.come_back(self.gone)
 
     async def _stretch(self) -> None:
-        if self._moving is not None:
-            await self._moving
-        for device, bridge in self._stretched().items():
+        if self._links is not None:
+            await self._links.moved()
+        for device, bridge in self.wiring.stretched().items():
             await stretch.begin(self.context.store, self.record.vm, device, bridge)
         # after the bridge's port has begun to: a moment of neither would lose one
         for wire, port in self._pairs():
@@ -492,15 +411,6 @@ class SourceMigration(Migration):
                 port.stop_groups()
         if self.leaving is not None:
             await self.leaving.stop_groups()
-
-    def _stretched(self) -> dict[str, str]:
-        """Tunnel device -> the bridge here that goes on forwarding into it."""
-        bridges = {one.mac: one.bridge for one in self.info.interfaces}
-        return {
-            names.tunnel_name(wire.lan_vni): str(bridges[wire.mac])
-            for wire in self.wires
-            if wire.stretched and bridges.get(wire.mac)
-        }
 
     async def _abort_job(self) -> None:
         """A migration that somebody else began goes on without us when our part fails; it is aborted only on request."""
@@ -534,7 +444,7 @@ class SourceMigration(Migration):
             self.final_counts = await self._ask("finish")
 
     async def _detach(self) -> None:
-        kept = self._stretched() if self.state is State.DONE else {}
+        kept = self.wiring.stretched() if self.state is State.DONE else {}
         for port in self.ports:
             await asyncio.to_thread(port.close, port.tunnel in kept)
         self.ports = []
@@ -543,7 +453,7 @@ class SourceMigration(Migration):
         if self.router is not None and self.state is State.DONE:
             await self.context.routers.forget(self.record.vm, self.router)
         came_home = self.state is State.DONE and not kept
-        never_left = self.state is not State.DONE and self._stretched()
+        never_left = self.state is not State.DONE and self.wiring.stretched()
         if came_home or never_left:
             await stretch.end(self.context.store, self.record.vm)
 
