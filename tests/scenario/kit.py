@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from vmnet.control import ControlClient
 from vmnet.lab import Host, Lab
 from vmnet.lab.wait import wait_for
+from vmnet.machine import Role, State
 
 VMNET = [sys.executable, "-m", "vmnet.cli.entry"]
 VM = "vm1"
@@ -63,6 +66,19 @@ def verdict(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["verdict"]
     return found
+
+
+def crash_in(monkeypatch: pytest.MonkeyPatch, host: Host, role: Role, state: State) -> None:
+    """The host's daemon is started anew, and kills itself when it gets there."""
+    monkeypatch.setenv("VMNET_CRASH_AT", f"{role.value}:{state.value}")
+    host.restart_daemon()
+    monkeypatch.delenv("VMNET_CRASH_AT")
+
+
+def start_again(host: Host) -> None:
+    wait_for("the daemon to be killed", lambda: host.service("dom0d") is None, 20, 0.05)
+    host.start_daemon()
+    host.wait_daemon()
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import kit
 import pytest
 
-from vmnet.lab import Host, Lab, lab_up
-from vmnet.lab.wait import wait_for
+from vmnet.lab import Lab, lab_up
 from vmnet.machine import TABLE, Role, State
 
 pytestmark = [
@@ -39,17 +38,11 @@ def pair() -> Iterator[Lab]:
         yield lab
 
 
-def crash_in(monkeypatch: pytest.MonkeyPatch, host: Host, role: Role, state: State) -> None:
-    monkeypatch.setenv("VMNET_CRASH_AT", f"{role.value}:{state.value}")
-    host.restart_daemon()
-    monkeypatch.delenv("VMNET_CRASH_AT")
-
-
 @pytest.mark.parametrize(("role", "state"), states(), ids=lambda one: one.value)
 def test_killed(pair: Lab, monkeypatch: pytest.MonkeyPatch, role: Role, state: State) -> None:
     source = kit.where(pair)
     victim = source if role is Role.SOURCE else kit.other(pair, source)
-    crash_in(monkeypatch, victim, role, state)
+    kit.crash_in(monkeypatch, victim, role, state)
     moment = (
         '"event": "pass"' if role is Role.DESTINATION else '"state": "pre-copy"'
     )  # each side has something to undo
@@ -62,9 +55,7 @@ def test_killed(pair: Lab, monkeypatch: pytest.MonkeyPatch, role: Role, state: S
     run.wait(timeout=90)
     if state is State.LEFT and victim.service("dom0d") is not None:
         pytest.skip("libvirt was slower than the drain this time: the source was never in this state")
-    wait_for("the daemon to be killed", lambda: victim.service("dom0d") is None, 20, 0.05)
-    victim.start_daemon()
-    victim.wait_daemon()
+    kit.start_again(victim)
     kit.settled(pair)
     here = kit.where(pair)
     print(

@@ -17,6 +17,7 @@ import pytest
 
 from vmnet.errors import RefusedError
 from vmnet.lab import Lab, lab_up
+from vmnet.machine import Role, State
 
 pytestmark = [
     pytest.mark.root,
@@ -73,6 +74,23 @@ def test_virsh_with_hooks_loses_and_reorders_nothing(told: Lab) -> None:
     assert result["duplicated"] <= 5
     kit.settled(told)
     assert ways(told) == WAYS[kit.other(told, source).name]
+
+
+@pytest.mark.parametrize(
+    "state", [State.PRECOPY, State.SWITCHOVER, State.STOPPED, State.RESUMED, State.FINISHING]
+)
+def test_the_fabric_leads_to_the_vm_after_a_daemon_was_killed(
+    told: Lab, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    source = kit.where(told)
+    kit.crash_in(monkeypatch, source, Role.SOURCE, state)
+    kit.migrate(told)
+    kit.start_again(source)
+    kit.settled(told)
+    assert ways(told) == WAYS[kit.where(told).name]
+    with kit.traffic(told, kit.address(told), 200) as result:
+        pass
+    assert result["lost"] == 0
 
 
 def test_aborted_when_the_fabric_had_been_told_already(told: Lab) -> None:
