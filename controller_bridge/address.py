@@ -25,21 +25,21 @@ class Address:
         return f"{self.kind}:{host}:{self.port}"
 
 
-def parse(text: str) -> Address:
-    """ConfigError if it is none."""
+def parse(text: str, port: int = PORT) -> Address:
+    """``port``: if none is given. ConfigError if it is none."""
     kind, _, rest = text.partition(":")
     if kind == "unix" and rest.startswith("/"):
         return Address(kind, rest)
     if kind in ("tcp", "ssl") and rest:
-        host, port = _split(rest)
-        if host and 1 <= port <= 65535:
-            return Address(kind, host, port)
+        host, given = _split(rest, port)
+        if host and 1 <= given <= 65535:
+            return Address(kind, host, given)
     raise ConfigError(
         f"{text!r} is no switch's address", "give unix:/PATH, tcp:HOST[:PORT] or ssl:HOST[:PORT]"
     )
 
 
-def _split(text: str) -> tuple[str, int]:
+def _split(text: str, usual: int) -> tuple[str, int]:
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")
         if rest and not rest.startswith(":"):
@@ -47,4 +47,4 @@ def _split(text: str) -> tuple[str, int]:
         rest = rest[1:]
     else:
         host, _, rest = text.partition(":")
-    return host, int(rest) if rest.isdecimal() else (0 if rest else PORT)
+    return host, int(rest) if rest.isdecimal() else (0 if rest else usual)

@@ -7,39 +7,36 @@ import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Final
 
 from controller_bridge.address import Address
 from controller_bridge.channel import Channel
 from controller_bridge.core.core import Core, Send
-from controller_bridge.core.desired import COOKIE, OWNER_MASK
-from controller_bridge.fabric import End
+from controller_bridge.core.marks import COOKIE, OWNER_MASK
 from controller_bridge.openflow import action, multipart, packet
 from controller_bridge.openflow.flow import Change, Flow
 from controller_bridge.openflow.wire import Message, Type, message
 from controller_bridge.paths import Changes
-from controller_bridge.switch import Switch
+from controller_bridge.switch import Switch, TableFullError
 from controller_bridge.topology import Place
-from vmnet.errors import PeerError, UnavailableError, VmnetError
+from vmnet.errors import PeerError, UnavailableError, VmnetError, WaitTimeoutError
 
 _CONFIG: Final = b"\0\0\xff\xff"
 """SET_CONFIG: fragments as they are, packets for us whole."""
 _DELETED: Final = 1
+_TRIES: Final = 24
+"""A switch that is full says so; halving what it is asked for, that is found out in half as many."""
 _log = logging.getLogger(__name__)
 
 
 class Controller:
-    """``names``: of datapath identifiers; a switch that is not there is called by its identifier, in 16 hexadecimal digits.
-
-    ``outside``: ports at which a hypervisor is, by name or number.
-    """
+    """``names``: of datapath identifiers; a switch that is not there is called by its identifier, in 16 hexadecimal digits."""
 
     def __init__(
         self,
         core: Core,
         names: Mapping[int, str] | None = None,
-        outside: Iterable[End] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.core = core
@@ -47,11 +44,17 @@ class Controller:
         self.quiet = asyncio.Event()
         """Nothing is to be changed any more, for now."""
         self._names = dict(names or {})
-        self._outside = tuple(outside)
+        self.known = set(self._names.values())
+        """Switches that there should be, or have been."""
         self._clock = clock
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._work = asyncio.Event()
+        self._news = asyncio.Event()
+        self._turn = asyncio.Lock()
+        """Whose turn it is to change tables: :meth:`lead` goes in between two levels of an update."""
+        self._led = 0
+        self._crowded: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, listen: Iterable[Address], tls: ssl.SSLContext | None = None) -> None:
@@ -117,13 +120,7 @@ class Controller:
         self.switches[called] = switch
         name.append(called)
         _log.info("switch %s: %d ports, %d flows of ours", called, len(ports), len(flows))
-        own = {
-            port
-            for port in ports
-            for one in self._outside
-            if one.switch == called and one.port in (port.name, str(port.number))
-        }
-        self.core.outside |= {Place(called, port.number) for port in own}
+        self.known.add(called)
         every: list[Flow] = [*flows, *(one.flow for one in base)]
         self._perform(self.core.switch_up(called, switch.features.datapath, ports, every, self._clock()))
         self._look()
@@ -163,13 +160,23 @@ class Controller:
         if self.core.dirty:
             self.quiet.clear()
         self._work.set()
+        self._tell()
         self._tick()
+
+    def look(self) -> None:
+        """The core has been told something."""
+        self._look()
+
+    def now_s(self) -> float:
+        return self._clock()
 
     def _tick(self) -> None:
         now = self._clock()
         self._perform(self.core.tick(now))
         if self._timer is not None:
             self._timer.cancel()
+        if self.core.dirty:
+            self.quiet.clear()
         if self.core.dirty and now >= self.core.settled_at_s:
             self._work.set()
         delay_s = max(0.001, self.core.next_s(now) - now)
@@ -183,13 +190,37 @@ class Controller:
                 await self._update()
             if not self.core.dirty:
                 self.quiet.set()
+            self._tell()
 
     async def _update(self) -> None:
         """One level after the other; what happens meanwhile is looked at afterwards."""
-        for level in self.core.changes(self._clock()):
-            if not await self._level(level):
+        async with self._turn:
+            levels, led = self.core.changes(self._clock()), self._led
+        self._complain()
+        for level in levels:
+            async with self._turn:
+                if led != self._led or not await self._level(level):
+                    self.core.dirty = True
+                    return
+
+    async def lead(self, macs: Collection[bytes]) -> list[str]:
+        """These stations' entries, now, before all others: done when the switches have confirmed. The ones that have not."""
+        async with self._turn:
+            self._led += 1
+            for _ in range(_TRIES):
+                if await self._levels(self.core.changes_of(macs, self._clock())):
+                    break
+            else:
                 self.core.dirty = True
-                return
+        self._complain()
+        self._look()
+        return sorted((self.known - self.core.reachable(macs)).union(self.core.astray(macs)))
+
+    async def _levels(self, levels: Iterable[Changes]) -> bool:
+        for level in levels:
+            if not await self._level(level):
+                return False
+        return True
 
     async def _level(self, level: Changes) -> bool:
         """False if a switch did not do it: it is asked what it has, and all is thought through again."""
@@ -204,9 +235,44 @@ class Controller:
             await switch.commit(changes)
         except UnavailableError:
             return True
+        except TableFullError as error:
+            if self.core.full(name, changes):
+                return False
+            switch.channel.abort(str(error))
+            return False
         except VmnetError as error:
             _log.warning("switch %s: %s; it is connected to anew", name, error)
             switch.channel.abort(str(error))
             return False
-        self.core.done(name, changes)
+        if self.switches.get(name) is switch:
+            self.core.done(name, changes)
         return True
+
+    def _complain(self) -> None:
+        """Of tables that have become too small, once."""
+        crowded = {name for name, one in self.core.members.items() if one.left_out}
+        for name in sorted(crowded - self._crowded):
+            one = self.core.members[name]
+            _log.warning(
+                "switch %s: its table is full with %s entries of ours; %d more go by the controller",
+                name,
+                one.room.limit,
+                one.left_out,
+            )
+        self._crowded = crowded
+
+    # -- waiting --------------------------------------------------------------------------------------------------------
+
+    async def until(self, condition: Callable[[], bool], what: str, limit_s: float) -> None:
+        """WaitTimeoutError if it is not so in time."""
+        try:
+            async with asyncio.timeout(limit_s):
+                while not condition():
+                    await self._news.wait()
+        except TimeoutError:
+            raise WaitTimeoutError(f"{what} within {limit_s:g} s") from None
+
+    def _tell(self) -> None:
+        """Whoever waits looks again."""
+        self._news.set()
+        self._news.clear()

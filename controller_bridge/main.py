@@ -7,11 +7,13 @@ import logging
 import signal
 import ssl
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
 from controller_bridge import settings as settings_
+from controller_bridge.address import Address
 from controller_bridge.settings import Settings
 from vmnet.errors import VmnetError
 
@@ -47,29 +49,47 @@ def main(config: Path, log_level: str, check: bool) -> None:
 
 
 async def _serve(found: Settings) -> None:
+    from controller_bridge.api.desk import Desk
+    from controller_bridge.api.door import Door
     from controller_bridge.controller import Controller
     from controller_bridge.core.core import Core
+    from controller_bridge.core.places import Places
 
-    core = Core(settings_.lldp_key(found.key), found.gateways, port_rate=float(found.packets_per_s))
-    controller = Controller(core, found.names, found.outside)
-    await controller.start(found.listen, _tls(found))
-    click.echo(f"listening at {', '.join(map(str, found.listen))}", err=True)
+    core = Core(
+        settings_.lldp_key(found.key),
+        found.gateways,
+        Places(found.hosts, found.outside),
+        found.table_sizes,
+        float(found.packets_per_s),
+    )
+    controller = Controller(core, found.names)
+    door = Door(Desk(controller), found.hosts, _tls(found, found.api))
+    await controller.start(found.listen, _for_switches(found))
+    try:
+        await door.open(found.api)
+    except VmnetError:
+        await controller.close()
+        raise
+    click.echo(f"listening at {', '.join(map(str, (*found.listen, *found.api)))}", err=True)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
+    await door.close()
     await controller.close()
 
 
-def _tls(found: Settings) -> ssl.SSLContext | None:
-    """Open vSwitch 3.1 speaks TLS 1.2."""
+def _tls(found: Settings, listen: Iterable[Address]) -> ssl.SSLContext | None:
     from vmnet.peer.identity import server_context
 
-    if not any(one.kind == "ssl" for one in found.listen):
-        return None
-    context = server_context(found.tls)
-    assert context is not None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return server_context(found.tls) if any(one.kind == "ssl" for one in listen) else None
+
+
+def _for_switches(found: Settings) -> ssl.SSLContext | None:
+    """Open vSwitch 3.1 speaks TLS 1.2."""
+    context = _tls(found, found.listen)
+    if context is not None:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 

@@ -12,6 +12,16 @@
     [switches]                               # names of datapath identifiers; others are called by their identifier
     s1 = "0000000000000001"
 
+    [hosts]                                  # where hypervisors' uplinks are; their daemons may move VMs. They are outside, too
+    a = "s2:h1"
+
+    [table_sizes]                            # how many entries of ours a switch may have
+    s1 = 2000
+
+    [api]                                    # where daemons and people ask the controller
+    listen = ["unix:/run/vmnet/controller.sock", "ssl:[::]:6654"]
+    plain = false                            # true: tcp: may be listened at, and who asks is believed. For labs
+
     [tls]                                    # for ssl:, as `vmnet pki` makes them
     ca = "/etc/vmnet/pki/ca.pem"
     certificate = "/etc/vmnet/pki/host.pem"
@@ -24,7 +34,7 @@ import os
 import re
 import secrets
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -32,20 +42,28 @@ from typing import Any, Final
 
 from controller_bridge import address
 from controller_bridge.address import Address
+from controller_bridge.api.words import PORT
 from controller_bridge.core.hosts import Address as IpAddress
+from controller_bridge.core.marks import MOST_HOSTS
 from controller_bridge.fabric import End, end
+from vmnet.config.checks import HOST_NAME
 from vmnet.config.model import Tls
 from vmnet.errors import ConfigError
 
 DEFAULT: Final = Path("/etc/vmnet/controller.toml")
 _KEY_BYTES: Final = 32
 _DATAPATH = re.compile(r"[0-9a-fA-F]{1,16}\Z")
-_KNOWN: Final = {"listen", "gateways", "key", "outside", "packets_per_s", "switches", "tls"}
+_KNOWN: Final = {
+    *("listen", "gateways", "key", "outside", "packets_per_s"),
+    *("switches", "hosts", "table_sizes", "api", "tls"),
+}
+_LEAST_ENTRIES: Final = 16
+"""The fixed ones, and a few."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """``names``: of datapath identifiers. ``outside``: ports by number, or by name."""
+    """``names``: of datapath identifiers. ``outside`` and ``hosts``: ports by number, or by name. ``api``: where it is asked."""
 
     listen: tuple[Address, ...] = (Address("tcp", "::", address.PORT),)
     gateways: frozenset[IpAddress] = frozenset()
@@ -54,6 +72,9 @@ class Settings:
     names: Mapping[int, str] = field(default_factory=dict)
     tls: Tls = field(default_factory=Tls)
     packets_per_s: int = 500
+    hosts: Mapping[str, End] = field(default_factory=dict)
+    table_sizes: Mapping[str, int] = field(default_factory=dict)
+    api: tuple[Address, ...] = ()
 
 
 def read(file: Path) -> Settings:
@@ -89,13 +110,53 @@ def parse(found: Mapping[str, Any]) -> Settings:
             tls.get("key", usual.tls.key),
         ),
         _number(found, "packets_per_s", usual.packets_per_s),
+        _hosts(_table(found, "hosts"), dict.fromkeys(names.values())),
+        _table_sizes(found, set(names.values())),
+        _api(found),
     )
 
 
-def _number(found: Mapping[str, Any], name: str, usual: int) -> int:
+def _hosts(texts: Mapping[str, str], switches: Mapping[str, None]) -> dict[str, End]:
+    if len(texts) > MOST_HOSTS:
+        raise ConfigError(f"more than {MOST_HOSTS} [hosts]")
+    if wrong := [name for name in texts if not HOST_NAME.match(name)]:
+        raise ConfigError(f"{wrong[0]!r} under [hosts] is no host's name")
+    hosts = {name: end(text, switches) for name, text in texts.items()}
+    if len(set(hosts.values())) < len(hosts):
+        raise ConfigError("two [hosts] at one port", "each host's VMs are its own: give it a port of its own")
+    return hosts
+
+
+def _table_sizes(found: Mapping[str, Any], switches: Set[str]) -> dict[str, int]:
+    table = found.get("table_sizes", {})
+    if not isinstance(table, dict):
+        raise ConfigError("[table_sizes] is no table")
+    if unknown := table.keys() - switches:
+        raise ConfigError(f"there is no switch {min(unknown)!r}", f"known are {', '.join(sorted(switches))}")
+    return {name: _number(table, name, 0, _LEAST_ENTRIES) for name in table}
+
+
+def _api(found: Mapping[str, Any]) -> tuple[Address, ...]:
+    api = found.get("api", {})
+    if (
+        not isinstance(api, dict)
+        or api.keys() - {"listen", "plain"}
+        or type(api.get("plain", False)) is not bool
+    ):
+        raise ConfigError("[api] has other settings than listen, a list, and plain, true or false")
+    listen = tuple(address.parse(one, PORT) for one in _texts(api, "listen"))
+    if any(one.kind == "tcp" for one in listen) and not api.get("plain"):
+        raise ConfigError(
+            "[api] would listen at tcp:, where anybody can say that he is any host",
+            "use ssl:, or in a lab plain = true",
+        )
+    return listen
+
+
+def _number(found: Mapping[str, Any], name: str, usual: int, least: int = 1) -> int:
     value = found.get(name, usual)
-    if type(value) is not int or not 1 <= value <= 10_000_000:
-        raise ConfigError(f"'{name}' is no whole number from 1 to 10000000")
+    if type(value) is not int or not least <= value <= 10_000_000:
+        raise ConfigError(f"'{name}' is no whole number from {least} to 10000000")
     return value
 
 

@@ -25,6 +25,10 @@ _PER_CHANGE_S: Final = 0.001
 """A slow switch's time for one change; added to what is waited for any answer."""
 
 
+class TableFullError(RefusedError):
+    """No room for more entries; in a bundle nothing has been changed."""
+
+
 class Switch:
     """``channel`` has been greeted. ``features``: what the switch said it is."""
 
@@ -90,6 +94,11 @@ class Switch:
             found += multipart.ports_in(self.channel.version, entries)
         return found
 
+    async def active(self, table: int = 0, limit_s: float = ANSWER_S) -> int:
+        """How many entries there are in ``table``, whosever they are. PeerError if the switch does not say."""
+        parts = await self._multipart(Part.TABLE, limit_s=limit_s)
+        return multipart.active_in(b"".join(parts), table)
+
     async def flows(
         self, cookie: int = 0, mask: int = 0, table: int = flow.ALL_TABLES, limit_s: float = 60.0
     ) -> list[FlowStats]:
@@ -115,7 +124,7 @@ class Switch:
         return sent
 
     async def commit(self, changes: Iterable[Change]) -> int:
-        """All of them or none, in a bundle; how many. RefusedError if the switch refuses any."""
+        """All of them or none, in a bundle; how many. RefusedError if the switch refuses any (TableFullError: there is no room)."""
         number, xid = next(self._bundles), self.channel.xid()
         version = self.channel.version
         with self._refusals(xid) as refused:
@@ -174,4 +183,5 @@ def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
 
 def _raise_if(refused: list[Refusal], sent: int) -> None:
     if refused:
-        raise RefusedError(f"the switch refuses {len(refused)} of {sent} changes; the first: {refused[0]}")
+        kind = TableFullError if all(one.table_full for one in refused) else RefusedError
+        raise kind(f"the switch refuses {len(refused)} of {sent} changes; the first: {refused[0]}")

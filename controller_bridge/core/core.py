@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from controller_bridge.core import desired, lldp, neighbours
-from controller_bridge.core.desired import COOKIE, Gateways, Key, Table, Wanted
+from controller_bridge import trees
+from controller_bridge.core import adoption, desired, lldp, marks, neighbours
+from controller_bridge.core.desired import Gateways, Table
 from controller_bridge.core.hosts import Address, Hosts, Station
 from controller_bridge.core.links import Links
 from controller_bridge.core.lldp import Origin
+from controller_bridge.core.marks import COOKIE
 from controller_bridge.core.neighbours import Said
+from controller_bridge.core.places import Places
+from controller_bridge.core.room import Key, Room, Wanted, fit
 from controller_bridge.openflow import action
 from controller_bridge.openflow.flow import Change, Command, Flow
-from controller_bridge.openflow.match import Field
 from controller_bridge.openflow.multipart import Port
 from controller_bridge.paths import Changes
 from controller_bridge.topology import Place, Topology
 
 HELLO_S: Final = 1.0
+LEFT_S: Final = 15.0
+"""So long what is late finds a station's old place. Open vSwitch's datapath goes by what it was told before for some milliseconds, and
+keeps what it has worked out for 10 s: if that became "drop" before it is forgotten, a station that comes back would lose packets."""
 SETTLE_S: Final = 2.5
 """After a switch has come, so long until its links are known and tables are changed."""
 GATEWAY_MAC: Final = bytes.fromhex("02766d677701")
@@ -37,11 +43,13 @@ class Send:
 
 @dataclass
 class Member:
-    """A switch that is connected. ``table``: our entries on it."""
+    """A switch that is connected. ``table``: our entries on it. ``left_out``: those that there is no room for."""
 
     datapath: int
     ports: dict[int, Port]
     table: Table
+    room: Room = field(default_factory=Room)
+    left_out: int = 0
 
     def live(self) -> list[int]:
         return [one.number for one in self.ports.values() if one.live and one.number < action.PORT_MAX]
@@ -56,12 +64,13 @@ class Counts:
 
 @dataclass
 class Core:
-    """``key``: for LLDP. ``gateways``: addresses that the fabric answers for. ``outside``: ports at which there is no switch, whatever
-    is heard there. ``dirty``: tables may have to change."""
+    """``key``: for LLDP. ``gateways``: addresses that the fabric answers for. ``places``: ports at which there is no switch, whatever
+    is heard there. ``table_sizes``: how many entries of ours a switch may have. ``dirty``: tables may have to change."""
 
     key: bytes
     gateways: frozenset[Address] = frozenset()
-    outside: frozenset[Place] = frozenset()
+    places: Places = field(default_factory=Places)
+    table_sizes: Mapping[str, int] = field(default_factory=dict)
     port_rate: float = 500.0
     """Packets a second that a port may have dealt with; and as many at once."""
     members: dict[str, Member] = field(default_factory=dict)
@@ -70,7 +79,9 @@ class Core:
     counts: Counts = field(default_factory=Counts)
     dirty: bool = False
     settled_at_s: float = 0.0
-    _adopted: bool = False
+    _adopted: set[str] = field(default_factory=set)
+    _topology: tuple[object, Topology] | None = None
+    _left_s: dict[bytes, float] = field(default_factory=dict)
     _hello_s: float = float("-inf")
     _budgets: dict[Place, tuple[float, float]] = field(default_factory=dict)
 
@@ -80,11 +91,21 @@ class Core:
         self, name: str, datapath: int, ports: Iterable[Port], flows: Iterable[Flow], now_s: float
     ) -> list[Send]:
         """Connected, its table read and :meth:`base` done: ours of ``flows`` are kept as they are until its links are known."""
-        table = {one.place: one for one in flows if one.cookie & desired.OWNER_MASK == COOKIE}
-        self.members[name] = Member(datapath, {one.number: one for one in ports}, table)
+        table = {one.place: one for one in flows if one.cookie & marks.OWNER_MASK == COOKIE}
+        room = Room(self.table_sizes.get(name))
+        self.members[name] = Member(datapath, {one.number: one for one in ports}, table, room)
+        self._located(name)
+        adoption.bound(self.hosts, table.values(), self._out(name))
         self.settled_at_s = max(self.settled_at_s, now_s + SETTLE_S)
         self.dirty = True
         return self._hello(name, now_s)
+
+    def _located(self, name: str) -> None:
+        """Hosts' ports are called by name: one that has another number now has taken its bound stations along."""
+        for old, new in self.places.found(name, self.members[name].ports.values()):
+            for mac, one in list(self.hosts.stations.items()):
+                if one.bound and one.place == old:
+                    self.hosts.bind(mac, new, partner=one.mark.partner, move=one.move)
 
     def switch_down(self, name: str) -> None:
         """It may forward still; but nobody can tell it anything, and paths that need not cross it will not."""
@@ -100,6 +121,7 @@ class Core:
             member.ports.pop(port.number, None)
         else:
             member.ports[port.number] = port
+            self._located(name)
         if gone or not port.live:
             links, stations = self.links.lost(place), self.hosts.port_lost(place)
             self.dirty = links or stations or self.dirty
@@ -108,6 +130,7 @@ class Core:
 
     def tick(self, now_s: float) -> list[Send]:
         """To be called when :meth:`next_s` says so, or more often."""
+        self._arrived([mac for mac, since_s in self._left_s.items() if now_s - since_s >= LEFT_S])
         expired, moved = self.links.expire(now_s), self.hosts.due(now_s)
         self.dirty = expired or moved or self.dirty
         if now_s - self._hello_s < HELLO_S:
@@ -118,9 +141,16 @@ class Core:
     def next_s(self, now_s: float) -> float:
         due = self.hosts.next_due_s()
         times = [self._hello_s + HELLO_S, *([due] if due is not None else [])]
+        times += [since_s + LEFT_S for since_s in self._left_s.values()]
         if self.dirty and now_s < self.settled_at_s:
             times.append(self.settled_at_s)
         return max(now_s, min(times))
+
+    def _arrived(self, macs: Iterable[bytes]) -> None:
+        """Nothing is under way to these stations' old places any more."""
+        for mac in macs:
+            self._left_s.pop(mac, None)
+            self.dirty = self.hosts.left.pop(mac, None) is not None or self.dirty
 
     def _hello(self, name: str, now_s: float) -> list[Send]:
         member = self.members[name]
@@ -142,7 +172,10 @@ class Core:
             self.counts.limited += 1
             return []
         if place in self.links.ends():
-            return self._onward(frame)
+            return self._passing(frame)
+        if frame[6:12] == GATEWAY_MAC:
+            self.counts.refused += 1
+            return []
         said = neighbours.read(frame)
         if said is not None and not self.gateways.isdisjoint(said.owns):
             self.counts.refused += 1
@@ -163,7 +196,7 @@ class Core:
         sender = next(
             (name for name, one in self.members.items() if origin and one.datapath == origin.datapath), None
         )
-        if origin is None or sender is None or place in self.outside:
+        if origin is None or sender is None or self.places.outside(place):
             self.counts.forged_lldp += 1
             return
         if self.links.heard(Place(sender, origin.port), place, now_s):
@@ -203,14 +236,25 @@ class Core:
         return self._onward(frame)
 
     def _through_gateway(self, place: Place, frame: bytes) -> list[Send]:
-        """Nobody is known by that address yet: he is asked for, and the next packet will find him."""
+        """To who has that address, past tables that have no entry for it. Who is not known is asked for: the next packet finds him."""
         wanted = neighbours.destination(frame)
-        if wanted is None or self.hosts.owner(wanted) is not None:
+        owner = self.hosts.owner(wanted) if wanted is not None else None
+        if owner is not None:
+            return self._onward(owner + GATEWAY_MAC + frame[12:])
+        if wanted is None:
             return []
         own = next((one for one in sorted(self.gateways, key=str) if one.version == wanted.version), None)
         return (
             self._everywhere(place, neighbours.question(wanted, GATEWAY_MAC, own)) if own is not None else []
         )
+
+    def _passing(self, frame: bytes) -> list[Send]:
+        """On its way from switch to switch, and that one had no entry for it."""
+        if frame[:6] != GATEWAY_MAC:
+            return self._onward(frame)
+        wanted = neighbours.destination(frame)
+        owner = self.hosts.owner(wanted) if wanted is not None else None
+        return self._onward(owner + GATEWAY_MAC + frame[12:]) if owner is not None else []
 
     def _onward(self, frame: bytes) -> list[Send]:
         """To where its station is, past tables that do not know it yet."""
@@ -239,53 +283,115 @@ class Core:
     # -- tables ---------------------------------------------------------------------------------------------------------
 
     def topology(self) -> Topology:
-        return Topology(
-            self.members,
-            [link for link in self.links.up() if {one.switch for one in link} <= self.members.keys()],
+        """Of the switches that are connected."""
+        links = [link for link in self.links.up() if {one.switch for one in link} <= self.members.keys()]
+        known = (frozenset(self.members), tuple(links))
+        if self._topology is None or self._topology[0] != known:
+            self._topology = (known, Topology(self.members, links))
+        return self._topology[1]
+
+    @property
+    def adopted(self) -> bool:
+        """What switches' tables say of stations is known: who asks for a move may be answered."""
+        return bool(self._adopted)
+
+    def reachable(self, macs: Iterable[bytes]) -> set[str]:
+        """Switches that have a way to all of these stations, and can be told so."""
+        found = set(self.members)
+        for place in {one.place for mac in macs if (one := self.hosts.stations.get(mac)) is not None}:
+            found &= trees.towards(self.topology(), place).keys() if place.switch in self.members else set()
+        return found
+
+    def reached(self, place: Place) -> bool:
+        """Every switch that is connected has a way there now."""
+        return (
+            place.switch in self.members
+            and self.members.keys() <= trees.towards(self.topology(), place).keys()
         )
 
     def changes(self, now_s: float) -> list[Changes]:
         """What to do now, level by level; nothing before the links are known. ``dirty`` is off then."""
         if now_s < self.settled_at_s:
             return []
-        if not self._adopted:
-            self._adopt()
+        self._adopt()
         self.dirty = False
-        tables = {name: one.table for name, one in self.members.items()}
-        return desired.levels(tables, self._wanted(), frozenset(self.hosts.stations))
+        wanted = self._wanted(self.hosts.stations)
+        # of a station that no way leads to now, what is there stays
+        known = self.hosts.stations.keys()
+        keep = {name: known - {one.mac for one in some.values()} for name, some in wanted.items()}
+        tight = {name for name in self.members if self._fit(name, wanted, keep[name])}
+        return desired.levels({name: one.table for name, one in self.members.items()}, wanted, keep, tight)
 
-    def _wanted(self) -> Mapping[str, Mapping[Key, Wanted]]:
+    def changes_of(self, macs: Collection[bytes], now_s: float) -> list[Changes]:
+        """What leads to these stations, and nothing else: so many others there may be, it takes as long."""
+        self._left_s |= dict.fromkeys(self.hosts.left.keys() & set(macs), now_s)
+        if now_s >= self.settled_at_s and any(one.room.limit is not None for one in self.members.values()):
+            return self.changes(now_s)  # others may have to make room
+        stations = {mac: self.hosts.stations[mac] for mac in macs if mac in self.hosts.stations}
+        tables = {name: one.table for name, one in self.members.items()}
+        return desired.differences(tables, self._wanted(stations))
+
+    def astray(self, macs: Collection[bytes]) -> list[str]:
+        """Switches that send what is for these stations another way than they should."""
+        stations = {mac: self.hosts.stations[mac] for mac in macs if mac in self.hosts.stations}
+        return [
+            name
+            for name, entries in self._wanted(stations).items()
+            if any(
+                (there := self.members[name].table.get(key)) is not None
+                and there.instructions != one.flow.instructions
+                for key, one in entries.items()
+            )
+        ]
+
+    def _wanted(self, stations: Mapping[bytes, Station]) -> dict[str, dict[Key, Wanted]]:
         gateways = Gateways(GATEWAY_MAC) if self.gateways else None
-        return desired.wanted(self.topology(), self.members, self.hosts.stations, gateways)
+        return desired.wanted(self.topology(), self.members, stations, gateways, self.hosts.left)
+
+    def _fit(self, name: str, wanted: dict[str, dict[Key, Wanted]], keep: Set[bytes]) -> bool:
+        """Leaves out of ``wanted`` what there is no room for; whether there is none for new entries beside old ones."""
+        member, entries = self.members[name], wanted[name]
+        limit = member.room.limit
+        member.left_out = 0
+        if limit is None:
+            return False
+        stay = sum(desired.station_of(one) in keep for one in member.table.values())
+        wanted[name] = fit(entries, limit - stay, member.table, self.hosts.stations)
+        member.left_out = len(entries) - len(wanted[name])
+        return len(member.table.keys() | wanted[name].keys()) > limit
 
     def done(self, switch: str, changes: Iterable[Change]) -> None:
         """The switch has made them."""
         member = self.members.get(switch)
         if member is not None:
             member.table = desired.applied(member.table, changes)
+            self.dirty = member.room.taken(len(member.table)) or self.dirty
+
+    def full(self, switch: str, changes: Iterable[Change]) -> bool:
+        """The switch had no room for them, and made none; False if that cannot be: they need none."""
+        member = self.members.get(switch)
+        new = sum(
+            one.command is Command.ADD and member is not None and one.flow.place not in member.table
+            for one in changes
+        )
+        if member is None or not new:
+            return False
+        member.room.refused(len(member.table), new)
+        self.dirty = True
+        return True
 
     def _adopt(self) -> None:
-        """Stations that an earlier controller knew: an entry that leads out of the fabric says where one is."""
-        self._adopted = True
-        ends = self.links.ends()
+        """Stations that an earlier controller knew, of switches that had not connected to this one yet."""
         for name, member in self.members.items():
-            for one in member.table.values():
-                ports = action.outputs(one.instructions)
-                rewritten = action.sets(one.instructions, Field.ETH_DST)
-                mac = rewritten or one.match.get(Field.ETH_DST)
-                if mac is None or len(ports) != 1 or ports[0] >= action.PORT_MAX:
-                    continue
-                place = Place(name, ports[0])
-                if place not in ends and mac not in self.hosts.stations:
-                    self.hosts.put(mac, Station(place))
-        for member in self.members.values():
-            for one in member.table.values():
-                self._adopt_address(one)
+            if name not in self._adopted:
+                self._adopted.add(name)
+                adoption.everything(self.hosts, member.table.values(), self._out(name))
 
-    def _adopt_address(self, one: Flow) -> None:
-        mac = action.sets(one.instructions, Field.ETH_DST)
-        packed = one.match.get(Field.IPV4_DST) or one.match.get(Field.IPV6_DST)
-        known = self.hosts.stations.get(mac) if mac else None
-        if mac and known and packed:
-            address = neighbours.unpack(packed)
-            self.hosts.put(mac, Station(known.place, known.addresses | {address}, known.bound))
+    def _out(self, name: str) -> adoption.Out:
+        ends = self.links.ends()
+
+        def place(port: int, bound: bool) -> Place | None:
+            found = Place(name, port)
+            return found if (self.places.outside(found) if bound else found not in ends) else None
+
+        return place

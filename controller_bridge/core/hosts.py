@@ -2,7 +2,7 @@
 
 A station is believed where it speaks first. If its address is then heard at another port, it may have moved, or somebody lies: the old
 port is asked (ARP, neighbour solicitation), and only if nobody answers there in time the station has moved. One that is *bound* (a VM
-whose place its host's daemon has told) moves only when that says so.
+whose place its host's daemon has told) moves only when that says so (:mod:`controller_bridge.core.moves`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from controller_bridge.core import marks
+from controller_bridge.core.marks import NEVER, Mark
 from controller_bridge.topology import Place
 
 Address = IPv4Address | IPv6Address
@@ -20,13 +22,23 @@ ASKED_S: Final = 0.3
 MOST_ADDRESSES: Final = 16
 MOST_STATIONS: Final = 50_000
 MOST_AT_A_PORT: Final = 512
+MOST_BOUND_AT_A_PORT: Final = 4096
+NOWHERE: Final = Place("", 0)
+"""Of a bound station: the switch that it is at has not connected yet since this controller was started."""
 
 
 @dataclass(frozen=True)
 class Station:
+    """``mark``: as in the cookies of its entries. ``move``: the move by which it was bound, if that is still known."""
+
     place: Place
     addresses: frozenset[Address] = frozenset()
-    bound: bool = False
+    mark: Mark = NEVER
+    move: str = ""
+
+    @property
+    def bound(self) -> bool:
+        return self.mark.bound
 
 
 @dataclass(frozen=True)
@@ -51,9 +63,10 @@ _NOTHING: Final = Heard()
 
 @dataclass
 class Hosts:
-    """``stations``: by MAC address."""
+    """``stations``: by MAC address. ``left``: the place that a bound one was led away from, while something may be under way to it."""
 
     stations: dict[bytes, Station] = field(default_factory=dict)
+    left: dict[bytes, Place] = field(default_factory=dict)
     claims: dict[bytes, Claim] = field(default_factory=dict)
     _owners: dict[Address, bytes] = field(default_factory=dict)
 
@@ -68,7 +81,7 @@ class Hosts:
             self.claims.pop(mac, None)
             return _NOTHING if addresses <= known.addresses else self._more(mac, known, addresses)
         if known.bound:
-            return Heard(refused=f"{mac.hex(':')} is bound to {known.place.switch} port {known.place.port}")
+            return Heard(refused=f"{mac.hex(':')} is bound to another place")
         claim = self.claims.get(mac)
         if claim is None or claim.place != place:
             self.claims[mac] = Claim(place, now_s)
@@ -97,10 +110,15 @@ class Hosts:
         return self._owners.get(address)
 
     def put(self, mac: bytes, station: Station) -> None:
-        """It is so from now on."""
+        """It is so from now on. An address that was another's is that one's no more."""
         self.forget(mac)
         self.stations[mac] = station
         for address in station.addresses:
+            other = self._owners.get(address)
+            if other is not None:
+                self.stations[other] = replace(
+                    self.stations[other], addresses=self.stations[other].addresses - {address}
+                )
             self._owners[address] = mac
 
     def forget(self, mac: bytes) -> None:
@@ -119,11 +137,37 @@ class Hosts:
     def next_due_s(self) -> float | None:
         return min((claim.since_s + ASKED_S for claim in self.claims.values()), default=None)
 
-    def bind(self, mac: bytes, place: Place, addresses: frozenset[Address] = frozenset()) -> None:
-        """Told by who knows: it is there from now on, and nowhere else whatever is heard."""
+    def bind(
+        self,
+        mac: bytes,
+        place: Place,
+        addresses: frozenset[Address] = frozenset(),
+        partner: int = 0,
+        move: str = "",
+    ) -> frozenset[Address]:
+        """Told by who knows: it is there from now on, and nowhere else whatever is heard. Again: nothing.
+
+        The addresses that it does not get, because they are another's, or too many.
+        """
         known = self.stations.get(mac, Station(place))
         self.claims.pop(mac, None)
-        self.put(mac, Station(place, known.addresses | addresses, bound=True))
+        free = {one for one in addresses if self.owner(one) in (None, mac)} - known.addresses
+        usable = frozenset(sorted(free, key=str)[: max(0, MOST_ADDRESSES - len(known.addresses))])
+        if known.place not in (place, NOWHERE):
+            self.left[mac] = known.place
+        same = known.place == place and known.bound and known.mark.partner == partner
+        mark = known.mark if same else Mark(True, marks.following(known.mark.generation), partner)
+        self.put(mac, Station(place, known.addresses | usable, mark, move))
+        return addresses - usable - known.addresses
+
+    def release(self, mac: bytes) -> None:
+        """It is where it is, but may be learned elsewhere again."""
+        known = self.stations[mac]
+        if known.bound:
+            self.put(mac, replace(known, mark=Mark(False, marks.following(known.mark.generation)), move=""))
+
+    def bound_at(self, place: Place) -> int:
+        return sum(one.bound and one.place == place for one in self.stations.values())
 
     def port_lost(self, place: Place) -> bool:
         """A port went down: who claimed to have left it has; the others may come back."""

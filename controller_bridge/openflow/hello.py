@@ -87,6 +87,7 @@ _KINDS: Final = {
     17: "bundle failed",
     0xFFFF: "experimenter's",
 }
+_TABLE_FULL: Final = (5, 1)
 _CODES: Final = {
     (1, 0): "bad version", (1, 1): "bad type", (1, 2): "bad multipart", (1, 5): "permission denied", (1, 9): "is slave",
     (2, 0): "bad type", (2, 4): "bad output port", (2, 9): "bad output group",
@@ -104,6 +105,10 @@ class Refusal:
     xid: int
     kind: int
     code: int
+
+    @property
+    def table_full(self) -> bool:
+        return (self.kind, self.code) == _TABLE_FULL
 
     def __str__(self) -> str:
         what = _CODES.get((self.kind, self.code), f"code {self.code}")

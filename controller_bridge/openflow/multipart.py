@@ -14,6 +14,7 @@ _HEAD = struct.Struct("!HHxxxx")
 _MORE: Final = 1
 _PORT13 = struct.Struct("!Ixxxx6sxx16sII24x")
 _PORT14 = struct.Struct("!IHxx6sxx16sII")
+_TABLE = struct.Struct("!BxxxIQQ")
 LINK_DOWN: Final = 1
 """Bit of a port's state."""
 
@@ -39,6 +40,15 @@ def reply(one: Message) -> tuple[int, bool, bytes]:
         raise PeerError("a multipart reply is cut off")
     part, flags = _HEAD.unpack_from(one.body)
     return part, bool(flags & _MORE), one.body[_HEAD.size :]
+
+
+def active_in(entries: bytes, table: int) -> int:
+    """How many entries ``table`` has, of an OFPMP_TABLE reply. PeerError if it does not say."""
+    for at in range(0, len(entries) - _TABLE.size + 1, _TABLE.size):
+        number, active, _looked_up, _matched = _TABLE.unpack_from(entries, at)
+        if number == table:
+            return int(active)
+    raise PeerError(f"the switch does not say how many entries table {table} has")
 
 
 class Port(NamedTuple):

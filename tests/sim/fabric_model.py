@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from controller_bridge import trace
-from controller_bridge.core import desired, neighbours
+from controller_bridge.core import desired, marks, neighbours
 from controller_bridge.core.core import Core, Send
 from controller_bridge.openflow import action
 from controller_bridge.openflow.flow import Change, Command
@@ -84,7 +84,7 @@ class Model:
         for one in changes:
             there = self.tables[switch].get(one.flow.place)
             assert (one.command is Command.ADD) or there is not None, "what is not there is changed"
-            assert there is None or there.cookie & desired.OWNER_MASK == desired.COOKIE, (
+            assert there is None or there.cookie & marks.OWNER_MASK == marks.COOKIE, (
                 "what others have put there is changed"
             )
             self.done.append(one)

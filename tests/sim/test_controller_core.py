@@ -9,8 +9,10 @@ from fabric_model import GATEWAYS, KEY, Model, mac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller_bridge.core import desired, lldp, neighbours
+from controller_bridge.core import lldp, marks, neighbours
 from controller_bridge.core.core import GATEWAY_MAC, Core
+from controller_bridge.core.places import Places
+from controller_bridge.fabric import End
 from controller_bridge.openflow import action
 from controller_bridge.openflow.flow import Flow
 from controller_bridge.openflow.match import Match
@@ -208,7 +210,8 @@ def test_nothing_makes_a_link_where_a_hypervisor_is() -> None:
     links = model.core.links.up()
     ends = Place("s1", 103), Place("s4", 103)
     model.wires |= {ends[0]: ends[1], ends[1]: ends[0]}
-    model.core.outside = frozenset(ends)
+    model.core.places = Places(others=(End("s1", "103"), End("s4", "103")))
+    model.connect()
     model.run(3)
     assert model.core.links.up() == links
     assert model.core.counts.forged_lldp > 2
@@ -262,7 +265,7 @@ def test_a_controller_that_is_restarted_changes_nothing() -> None:
 def test_what_differs_is_put_right_and_what_others_have_put_there_stays() -> None:
     model = square()
     foreign = Flow(5, Match.of(in_port=3), action.apply([action.output(1)]), cookie=99)
-    odd = Flow(30000, Match.of(eth_dst=mac(77)), action.apply([action.output(1)]), cookie=desired.COOKIE | 4)
+    odd = Flow(30000, Match.of(eth_dst=mac(77)), action.apply([action.output(1)]), cookie=marks.COOKIE | 4)
     model.tables["s1"] |= {foreign.place: foreign, odd.place: odd}
     del model.tables["s1"][
         next(key for key, one in model.tables["s1"].items() if one.priority == 30000 and one != odd)

@@ -20,6 +20,12 @@ outside = ["s1:host-a"]
 key = "/tmp/key"
 [switches]
 s1 = "00000000000000aB"
+[hosts]
+a = "s1:host-a"
+[table_sizes]
+s1 = 2000
+[api]
+listen = ["unix:/run/vmnet/controller.sock", "ssl:[::]"]
 [tls]
 ca = "/x/ca.pem"
 """
@@ -35,6 +41,8 @@ def test_they_are_read(tmp_path: Path) -> None:
     ]
     assert found.gateways == {ip_address("10.1.0.254"), ip_address("fd01::fe")}
     assert (found.names, found.outside) == ({0xAB: "s1"}, (End("s1", "host-a"),))
+    assert (found.hosts, found.table_sizes) == ({"a": End("s1", "host-a")}, {"s1": 2000})
+    assert [str(one) for one in found.api] == ["unix:/run/vmnet/controller.sock", "ssl:[::]:6654"]
     assert (found.tls.ca, found.tls.key) == (Path("/x/ca.pem"), Path("/etc/vmnet/pki/host.key"))
     assert "good" in CliRunner().invoke(main, ["--config", str(file), "--check"]).output
 
@@ -49,6 +57,13 @@ BAD = {
     "gateway": ('gateways = ["x"]', "'x' is no IP address"),
     "datapath": ('[switches]\ns1 = "xyz"', "'xyz' is no datapath identifier"),
     "outside": ('outside = ["s9:1"]\n[switches]\ns1 = "1"', "there is no switch 's9'"),
+    "host": ('[hosts]\na = "s9:1"', "there is no switch 's9'"),
+    "host's name": ('[hosts]\n"a b" = "s1:1"\n[switches]\ns1 = "1"', "'a b' under .hosts. is no host's name"),
+    "hosts at one port": ('[hosts]\na = "s1:1"\nb = "s1:1"\n[switches]\ns1 = "1"', "two .hosts. at one port"),
+    "table size": ("[table_sizes]\ns1 = 3\n[switches]\ns1 = '1'", "'s1' is no whole number from 16"),
+    "table of nobody": ("[table_sizes]\ns9 = 300", "there is no switch 's9'"),
+    "plain api": ("[api]\nlisten = ['tcp:127.0.0.1']", "anybody can say that he is any host; use ssl:"),
+    "api": ("[api]\ncolor = 1", "has other settings than listen"),
     "tls": ('[tls]\ncolor = "x"', "unknown setting 'tls.color'"),
     "kind": ("gateways = 3", "'gateways' is no list of texts"),
     "no toml": ("listen = [", "controller.toml: "),

@@ -12,12 +12,19 @@ ROOT = Path(__file__).parents[2]
 OURS = ("vmnet", "dom0", "hooks", "controller_bridge")
 ACTING = {"socket", "subprocess", "pyroute2", "libvirt", "ovs", "ovsdbapp", "time", "asyncio"}
 PURE = [
+    "controller_bridge.api.report",
+    "controller_bridge.api.words",
+    "controller_bridge.core.adoption",
     "controller_bridge.core.core",
     "controller_bridge.core.desired",
     "controller_bridge.core.hosts",
     "controller_bridge.core.links",
     "controller_bridge.core.lldp",
+    "controller_bridge.core.marks",
+    "controller_bridge.core.moves",
     "controller_bridge.core.neighbours",
+    "controller_bridge.core.places",
+    "controller_bridge.core.room",
     "controller_bridge.fabric",
     "controller_bridge.openflow.action",
     "controller_bridge.openflow.bundle",

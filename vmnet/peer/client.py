@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from vmnet.config import Config
@@ -14,27 +15,21 @@ from vmnet.peer.link import Link, connect
 BACKOFF_S = (0.05, 1.0)  # after the first failure, and at most
 
 
-class PeerClient:
-    """Asks one peer. A request is sent at most once: whoever gets a PeerError after a loss decides what then."""
+class Client:
+    """Asks one other end. A request is sent at most once: whoever gets a PeerError after a loss decides what then."""
 
-    def __init__(self, config: Config, peer_name: str) -> None:
-        """Raises NotFoundError if ``peer_name`` is not configured. Connects to nobody yet."""
-        if peer_name not in config.peers:
-            known = ", ".join(config.peers) or "none"
-            raise NotFoundError(
-                f"no peer '{peer_name}' is configured (known: {known})", f"add [peers.{peer_name}]"
-            )
-        self._config = config
-        self._name = peer_name
+    def __init__(self, what: str, dial: Callable[[], Awaitable[Link]]) -> None:
+        """``what`` is asked, for people: "peer b"; ``dial`` raises PeerError. Connects to nobody yet."""
+        self._what, self._dial = what, dial
         self._link: Link | None = None
         self._connecting = asyncio.Lock()
         self._backoff_s = 0.0
         self._not_before = 0.0
 
     async def request(self, op: str, payload: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Ask the peer and return its result; ``timeout_s`` (seconds) covers connecting too.
+        """Ask and return its result; ``timeout_s`` (seconds) covers connecting too.
 
-        Raises WaitTimeoutError naming peer and op, PeerError if it cannot be reached, is not who it should be or
+        Raises WaitTimeoutError naming whom and op, PeerError if it cannot be reached, is not who it should be or
         sends garbage, or the VmnetError that its handler raised.
         """
         try:
@@ -44,7 +39,7 @@ class PeerClient:
                     link = await self._connect()
                 return await link.ask(op, payload)
         except TimeoutError:
-            what = f"peer {self._name} did not answer '{op}' within {timeout_s:g} s"
+            what = f"{self._what} did not answer '{op}' within {timeout_s:g} s"
             raise WaitTimeoutError(what, "is its daemon busy, or the network between us down?") from None
 
     async def clock_offset_ns(self, n: int = 8, timeout_s: float = 5.0) -> int:
@@ -55,7 +50,7 @@ class PeerClient:
             theirs = (await self.request("_clock", {}, timeout_s)).get("ns")
             trip = time.monotonic_ns() - began
             if type(theirs) is not int:
-                raise PeerError(f"peer {self._name} does not tell the time")
+                raise PeerError(f"{self._what} does not tell the time")
             if trip < best_trip:
                 best_trip, best_offset = trip, theirs - (wall + trip // 2)
         return best_offset
@@ -76,10 +71,10 @@ class PeerClient:
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             try:
                 async with asyncio.timeout(HANDSHAKE_S):
-                    self._link = await connect(self._config, self._name)
+                    self._link = await self._dial()
             except TimeoutError:
                 self._back_off()
-                what = f"peer {self._name} did not complete the handshake within {HANDSHAKE_S:g} s"
+                what = f"{self._what} did not complete the handshake within {HANDSHAKE_S:g} s"
                 raise WaitTimeoutError(what, "is it the right address and port?") from None
             except PeerError:
                 self._back_off()
@@ -92,3 +87,16 @@ class PeerClient:
         first, most = BACKOFF_S
         self._backoff_s = min(most, self._backoff_s * 2 or first)
         self._not_before = time.monotonic() + self._backoff_s
+
+
+class PeerClient(Client):
+    """Asks one peer."""
+
+    def __init__(self, config: Config, peer_name: str) -> None:
+        """Raises NotFoundError if ``peer_name`` is not configured. Connects to nobody yet."""
+        if peer_name not in config.peers:
+            known = ", ".join(config.peers) or "none"
+            raise NotFoundError(
+                f"no peer '{peer_name}' is configured (known: {known})", f"add [peers.{peer_name}]"
+            )
+        super().__init__(f"peer {peer_name}", lambda: connect(config, peer_name))

@@ -56,6 +56,8 @@ async def read(reader: asyncio.StreamReader) -> dict[str, Any]:
 def tune(writer: asyncio.StreamWriter) -> None:
     """No delay for small frames; notice a dead peer within seconds."""
     sock = writer.get_extra_info("socket")
+    if sock.family == socket.AF_UNIX:
+        return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:

@@ -47,14 +47,22 @@ def verify(config: Config, writer: asyncio.StreamWriter, claimed: str) -> None:
         raise PeerError(f"'{claimed}' is no peer of {config.host.name}", f"add [peers.{claimed}] there")
     tls = writer.get_extra_info("ssl_object")
     if tls is not None:
-        _verify_certificate(tls, claimed)
+        verify_certificate(tls, claimed)
     elif not config.tls.plain:
         raise PeerError(f"'{claimed}' came without TLS", "set up [tls] on both hosts")
     else:
         _verify_address(config, writer, claimed)
 
 
-def _verify_certificate(tls: ssl.SSLObject, claimed: str) -> None:
+def host_names(tls: ssl.SSLObject) -> list[str]:
+    """Of the other end's certificate, as `vmnet pki host` writes them."""
+    alternatives = (tls.getpeercert() or {}).get("subjectAltName", ())
+    found = [str(one[1]) for one in alternatives if one[0] == "URI"]
+    return [one.removeprefix(URI_PREFIX) for one in found if one.startswith(URI_PREFIX)]
+
+
+def verify_certificate(tls: ssl.SSLObject, claimed: str) -> None:
+    """Raise PeerError unless the other end's certificate is that of ``claimed``."""
     certificate = tls.getpeercert() or {}
     alternatives = certificate.get("subjectAltName", ())
     wanted = {("DNS", claimed), ("URI", URI_PREFIX + claimed)}

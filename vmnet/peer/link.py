@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from vmnet.config import Config
-from vmnet.errors import PeerError, VmnetError
+from vmnet.errors import PeerError
 from vmnet.peer import frame, identity
 from vmnet.peer.server import check_version, greeting
 from vmnet.wire import error_from_dict, one_line
@@ -21,8 +23,9 @@ _NUDGE = {"id": 0, "op": "_clock", "payload": {}}  # nobody waits for number 0
 class Link:
     """An authenticated connection. ``alive`` turns False for good when it ends, and every waiter is told why."""
 
-    def __init__(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._name = name
+    def __init__(self, what: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """``what`` is at the other end: "peer b"."""
+        self._what = what
         self._reader = reader
         self._writer = writer
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -35,7 +38,7 @@ class Link:
         """Send a request and wait for its answer; the caller sets the deadline. Raises what the peer raised."""
         async with self._slots:
             if not self.alive:
-                raise PeerError(f"lost the connection to peer {self._name} before '{op}' was sent")
+                raise PeerError(f"lost the connection to {self._what} before '{op}' was sent")
             self._next += 1
             number = self._next
             data = frame.encode({"id": number, "op": op, "payload": payload})
@@ -65,18 +68,21 @@ class Link:
         self._pump.cancel()
         with suppress(asyncio.CancelledError):
             await self._pump
-        self._end(PeerError(f"the connection to peer {self._name} was closed by us"))
+        self._end(PeerError(f"the connection to {self._what} was closed by us"))
+
+    def drop(self) -> None:
+        """As :meth:`close`, at once."""
+        self._pump.cancel()
+        self._end(PeerError(f"the connection to {self._what} was closed by us"))
 
     async def _read_answers(self) -> None:
         try:
             while True:
                 self._deliver(await frame.read(self._reader))
         except (EOFError, OSError):
-            self._end(
-                PeerError(f"lost the connection to peer {self._name}", "it may or may not have done it")
-            )
+            self._end(PeerError(f"lost the connection to {self._what}", "it may or may not have done it"))
         except PeerError as error:
-            self._end(PeerError(f"peer {self._name}: {error.message}", error.hint))
+            self._end(PeerError(f"{self._what}: {error.message}", error.hint))
 
     def _deliver(self, message: dict[str, Any]) -> None:
         number = message.get("id")
@@ -89,7 +95,7 @@ class Link:
         elif isinstance(result, dict):
             waiter.set_result(result)
         else:
-            waiter.set_exception(PeerError(f"peer {self._name} gave a garbled answer"))
+            waiter.set_exception(PeerError(f"{self._what} gave a garbled answer"))
 
     def _end(self, error: PeerError) -> None:
         self.alive = False
@@ -103,58 +109,81 @@ async def connect(config: Config, name: str) -> Link:
     """Connect to a configured peer and make sure that it is the one. Raises PeerError; the caller sets a deadline."""
     peer = config.peers[name]
     context = identity.client_context(config.tls)
+    opening = asyncio.open_connection(
+        peer.address,
+        peer.port,
+        ssl=context,
+        server_hostname="" if context else None,
+        local_addr=_from(config),
+    )
+    other = Other(
+        f"peer {name}",
+        f"at {peer.address} port {peer.port}",
+        "vmnet-dom0d",
+        lambda writer: identity.verify(config, writer, name),
+    )
+    link, said = await introduced(other, opening, config.host.name)
+    if said != name:
+        link.drop()
+        raise PeerError(f"peer {name} says that it is '{said}'", "correct host.name there, or [peers] here")
+    return link
+
+
+@dataclass(frozen=True)
+class Other:
+    """Who is to be at the other end: "peer b", "at 10.0.0.2 port 6642", what runs there; ``verify`` raises PeerError if it is not."""
+
+    what: str
+    where: str
+    program: str
+    verify: Callable[[asyncio.StreamWriter], None]
+
+
+async def introduced(
+    other: Other, opening: Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]], us: str
+) -> tuple[Link, str]:
+    """A connection that is being opened, when both ends have said who they are; and who the other says it is. Raises PeerError."""
     try:
-        reader, writer = await asyncio.open_connection(
-            peer.address,
-            peer.port,
-            ssl=context,
-            server_hostname="" if context else None,
-            local_addr=_from(config),
-        )
+        reader, writer = await opening
     except ssl.SSLError as error:
-        raise _tls_failed(name, error) from None
+        raise _tls_failed(other, error) from None
     except OSError as error:
-        where = f"peer {name} at {peer.address} port {peer.port}"
         raise PeerError(
-            f"cannot reach {where}: {error.strerror or error}", "is its vmnet-dom0d running?"
+            f"cannot reach {' '.join(filter(None, (other.what, other.where)))}: {error.strerror or error}",
+            f"is its {other.program} running?",
         ) from None
     try:
         frame.tune(writer)
-        await _introduce(config, name, reader, writer)
+        said = await _introduce(other, us, reader, writer)
     except BaseException:
         writer.transport.abort()
         raise
-    return Link(name, reader, writer)
+    return Link(other.what, reader, writer), said
 
 
 async def _introduce(
-    config: Config, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
+    other: Other, us: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> str:
     try:
-        identity.verify(config, writer, name)
-        writer.write(frame.encode(greeting(config)))
+        other.verify(writer)
+        writer.write(frame.encode(greeting(us)))
         hello = await frame.read(reader)
     except ssl.SSLError as error:  # in TLS 1.3 the server's opinion of our certificate comes only now
-        raise _tls_failed(name, error) from None
+        raise _tls_failed(other, error) from None
     except (EOFError, OSError):
         raise PeerError(
-            f"peer {name} hung up on us", "its log says why (is our certificate of its CA, and valid?)"
+            f"{other.what} hung up on us", "its log says why (is our certificate of its CA, and valid?)"
         ) from None
     if "error" in hello:
-        raise _refused(name, error_from_dict(hello["error"]))
-    check_version(hello, config.host.name)
-    if hello.get("name") != name:
-        said = one_line(hello.get("name"))
-        raise PeerError(f"peer {name} says that it is '{said}'", "correct host.name there, or [peers] here")
+        refusal = error_from_dict(hello["error"])
+        raise PeerError(f"{other.what} refused us: {refusal.message}", refusal.hint)
+    check_version(hello, us)
+    return one_line(hello.get("name"))
 
 
-def _refused(name: str, error: VmnetError) -> PeerError:
-    return PeerError(f"peer {name} refused us: {error.message}", error.hint)
-
-
-def _tls_failed(name: str, error: ssl.SSLError) -> PeerError:
+def _tls_failed(other: Other, error: ssl.SSLError) -> PeerError:
     reason = (error.reason or str(error)).lower().replace("_", " ")
-    return PeerError(f"TLS with peer {name} failed: {reason}", "see `vmnet pki show` on both hosts")
+    return PeerError(f"TLS with {other.what} failed: {reason}", "see `vmnet pki show` on both hosts")
 
 
 def _from(config: Config) -> tuple[str, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,6 +19,8 @@ from vmnet.wire import error_to_dict, one_line
 log = logging.getLogger(__name__)
 
 Handler = Callable[[str, str, dict[str, Any]], Awaitable[dict[str, Any]]]
+Identify = Callable[[asyncio.StreamWriter, str], str]
+"""(connection, name claimed) -> the name to believe; raises VmnetError for who may not come in."""
 
 MAX_CONNECTIONS = 128
 MAX_UNREAD = 2 * frame.MAX_FRAME
@@ -30,20 +33,37 @@ class PeerServer:
     A request once begun runs to its end even if its peer leaves: half a change would be worse than an unread answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_connections: int = MAX_CONNECTIONS) -> None:
+        self._most = most_connections
         self._listener: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self, config: Config, handler: Handler) -> None:
         """Listen on config.listen. Raises ConfigError if the address, port or certificates cannot be used."""
-        self._config, self._handler = config, handler
-        self._tls = identity.server_context(config.tls)
+        tls = identity.server_context(config.tls)
         try:
-            sock = _listen(config.listen.address, config.listen.port)
+            sock = listening(config.listen.address, config.listen.port)
         except OSError as error:
             where = f"{config.listen.address} port {config.listen.port}"
             raise ConfigError(f"cannot listen on {where}: {error.strerror}", "see [listen]") from None
+
+        def identify(writer: asyncio.StreamWriter, claimed: str) -> str:
+            identity.verify(config, writer, claimed)
+            return claimed
+
+        self.serve(sock, config.host.name, tls, identify, handler)
+
+    def serve(
+        self,
+        sock: socket.socket,
+        name: str,
+        tls: ssl.SSLContext | None,
+        identify: Identify,
+        handler: Handler,
+    ) -> None:
+        """Answer at ``sock``, which listens and does not block, as ``name``."""
+        self._name, self._tls, self._identify, self._handler = name, tls, identify, handler
         self._listener = asyncio.create_task(self._accept(sock))
 
     async def stop(self) -> None:
@@ -70,11 +90,12 @@ class PeerServer:
                     log.error("cannot accept a peer: %s", error)
                     await asyncio.sleep(0.1)  # out of descriptors, most likely: do not spin
                     continue
-                if len(self._connections) >= MAX_CONNECTIONS:
-                    log.warning("peer at %s refused: %d connections already", address[0], MAX_CONNECTIONS)
+                where = address[0] if isinstance(address, tuple) else "this machine"
+                if len(self._connections) >= self._most:
+                    log.warning("peer at %s refused: %d connections already", where, self._most)
                     connection.close()
                     continue
-                task = asyncio.create_task(self._connected(connection, address[0]))
+                task = asyncio.create_task(self._connected(connection, where))
                 self._connections.add(task)
                 task.add_done_callback(self._connections.discard)
 
@@ -126,14 +147,13 @@ class PeerServer:
     async def _handshake(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         hello = await frame.read(reader)
         try:
-            check_version(hello, self._config.host.name)
-            claimed = one_line(hello.get("name"))
-            identity.verify(self._config, writer, claimed)
+            check_version(hello, self._name)
+            peer = self._identify(writer, one_line(hello.get("name")))
         except VmnetError as error:
             writer.write(frame.encode({"error": error_to_dict(error)}))
             raise
-        writer.write(frame.encode(greeting(self._config)))
-        return claimed
+        writer.write(frame.encode(greeting(self._name)))
+        return peer
 
     async def _answer(self, peer: str, message: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         try:
@@ -160,13 +180,13 @@ class PeerServer:
             raise
         except Exception as error:
             log.exception("request %s of peer %s failed", one_line(op), peer)
-            what = f"bug at {self._config.host.name} in '{one_line(op)}': {error!r}"
+            what = f"bug at {self._name} in '{one_line(op)}': {error!r}"
             raise VmnetError(what, "see its log; report it", ExitCode.INTERNAL) from None
 
 
-def greeting(config: Config) -> dict[str, Any]:
+def greeting(name: str) -> dict[str, Any]:
     """What either end says first."""
-    return {"vmnet": frame.VERSION, "name": config.host.name}
+    return {"vmnet": frame.VERSION, "name": name}
 
 
 def check_version(hello: dict[str, Any], us: str) -> None:
@@ -177,7 +197,8 @@ def check_version(hello: dict[str, Any], us: str) -> None:
         raise PeerError(f"{us} speaks protocol {frame.VERSION}, its peer {shown}", "update the older vmnet")
 
 
-def _listen(address: str, port: int) -> socket.socket:
+def listening(address: str, port: int) -> socket.socket:
+    """OSError if it cannot be."""
     sock = _create(address, port)
     sock.setblocking(False)
     return sock

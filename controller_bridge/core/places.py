@@ -1,0 +1,39 @@
+"""Ports of the edge that the settings name, by name or number, and where they are. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from controller_bridge.fabric import End
+from controller_bridge.openflow.multipart import Port
+from controller_bridge.topology import Place
+
+
+@dataclass
+class Places:
+    """``hosts``: where each hypervisor's uplink is. ``others``: more ports at which there is no switch."""
+
+    hosts: Mapping[str, End] = field(default_factory=dict)
+    others: tuple[End, ...] = ()
+    _known: dict[End, Place] = field(default_factory=dict)
+
+    def found(self, switch: str, ports: Iterable[Port]) -> Iterator[tuple[Place, Place]]:
+        """``switch`` has these ports; old and new place of what was somewhere else before. One that has gone stays where it was."""
+        by_number = {str(one.number): one.number for one in ports}
+        by_name = {one.name: one.number for one in ports}
+        for end in {*self.hosts.values(), *self.others}:
+            number = by_name.get(end.port, by_number.get(end.port))
+            if end.switch == switch and number is not None:
+                old, new = self._known.get(end), Place(switch, number)
+                self._known[end] = new
+                if old is not None and old != new:
+                    yield old, new
+
+    def of_host(self, name: str) -> Place | None:
+        """None if there is no such host, or its switch has not been there yet."""
+        end = self.hosts.get(name)
+        return self._known.get(end) if end is not None else None
+
+    def outside(self, place: Place) -> bool:
+        return place in self._known.values()

@@ -1,0 +1,83 @@
+"""The rerouter ``vmnet``: our own controller is told. What it does about each step: :mod:`controller_bridge.core.moves`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from controller_bridge import address
+from controller_bridge.api import words
+from controller_bridge.api.client import ControllerClient, Way
+from controller_bridge.rerouters.base import Move
+from controller_bridge.rerouters.settings import Settings
+from vmnet.config.model import Tls, default_host_name
+from vmnet.errors import RefusedError, UnavailableError, VmnetError, WaitTimeoutError
+from vmnet.peer import identity
+
+_log = logging.getLogger(__name__)
+
+
+class VmnetRerouter:
+    """A :class:`~controller_bridge.rerouters.base.Rerouter`. It connects when it is first used."""
+
+    def __init__(self, way: Way, limit_s: float) -> None:
+        self._client, self._limit_s = ControllerClient(way), limit_s
+
+    async def prepare(self, move: Move) -> None:
+        """The VM is bound at its source, and its destination may lead it. No entry leads elsewhere than before."""
+        await self._step("prepare", move)
+
+    async def cut_over(self, move: Move) -> None:
+        """All switches that are connected have confirmed; one that is not is told when it is."""
+        await self._step("cut_over", move)
+
+    async def finish(self, move: Move) -> None:
+        """RefusedError if a switch's entries do not lead to the destination."""
+        await self._step("finish", move)
+
+    async def roll_back(self, move: Move) -> None:
+        await self._step("roll_back", move)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _step(self, op: str, move: Move) -> None:
+        asked = {
+            "id": move.id,
+            "source": move.source,
+            "destination": move.destination,
+            "macs": list(move.macs),
+            "addresses": list(move.addresses),
+        }
+        try:
+            done = await self._client.ask(op, asked, self._limit_s)
+        except (RefusedError, UnavailableError, WaitTimeoutError):
+            raise
+        except VmnetError as error:
+            raise UnavailableError(f"the controller cannot do it: {error.message}", error.hint) from None
+        if missing := done.get("missing"):
+            _log.warning("%s of %s: these switches are told later: %s", op, move.vm, missing)
+
+
+def open_vmnet(settings: Mapping[str, Any]) -> VmnetRerouter:
+    """ConfigError if the settings are wrong, or a certificate cannot be used. Nothing is connected to yet."""
+    given, usual = Settings(settings), Tls()
+    controller = address.parse(given.text("controller"), words.PORT)
+    files = Tls(
+        Path(given.text("ca", str(usual.ca))),
+        Path(given.text("certificate", str(usual.certificate))),
+        Path(given.text("key", str(usual.key))),
+    )
+    way = Way(
+        controller,
+        tls=None,
+        name=given.text("name", "controller"),
+        us=given.text("host", default_host_name()),
+    )
+    limit_s = given.seconds("limit_s", 10.0)
+    given.done()
+    if controller.kind == "ssl":
+        way = Way(controller, identity.client_context(files), way.name, way.us)
+    return VmnetRerouter(way, limit_s)

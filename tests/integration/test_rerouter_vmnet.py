@@ -1,0 +1,429 @@
+"""A VM moves between hosts over real Open vSwitches that our own controller steers, as its daemon asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dataplane_kit import Host, Traffic, ip, isolated, until, veth
+from ovs_kit import Fabric, folder
+
+from controller_bridge import trace
+from controller_bridge.address import Address
+from controller_bridge.api.desk import Desk
+from controller_bridge.api.door import Door
+from controller_bridge.controller import Controller
+from controller_bridge.core import neighbours
+from controller_bridge.core.core import Core
+from controller_bridge.core.places import Places
+from controller_bridge.fabric import End
+from controller_bridge.openflow.match import Field
+from controller_bridge.rerouters.base import Move
+from controller_bridge.rerouters.vmnet import VmnetRerouter, open_vmnet
+from controller_bridge.switch import Switch
+from vmnet import pki
+from vmnet.config.model import Tls
+from vmnet.errors import ConfigError, RefusedError, UnavailableError
+from vmnet.peer.identity import server_context
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(shutil.which("ovs-vswitchd") is None, reason="no Open vSwitch here"),
+]
+KEY = b"k" * 32
+VM, CLIENT = bytes.fromhex("525400000001"), bytes.fromhex("020000000001")
+VM_IP, CLIENT_IP = ip_address("10.1.0.10"), ip_address("10.1.0.1")
+GATEWAYS = frozenset({ip_address("10.1.0.254")})
+ETHERTYPE = 0x88B5  # for experiments (IEEE 802)
+RATE = 1000
+MOVE = Move("m1", "uuid", "a", "b", (VM.hex(":"),), (str(VM_IP),))
+BACK = Move("m2", "uuid", "b", "a", (VM.hex(":"),), (str(VM_IP),))
+_RECEIVE_BUFFER = 33  # SO_RCVBUFFORCE
+HOSTS = {"a": End("s2", "host-a"), "b": End("s3", "host-b"), "c": End("s4", "server")}
+
+
+class Scene:
+    """client - s1 - (s2 with host a, or s3 with host b) - s4 with host c. The VM is a raw socket at host a, or b."""
+
+    def __init__(self) -> None:
+        self.fabric = Fabric()
+        self.hosts = {"a": Host(), "b": Host(), "c": self.fabric.ends["server"]}
+        for name, switch in (("a", "s2"), ("b", "s3")):
+            veth(self.hosts[name], "eth0", self.fabric.switches[switch].host, f"host-{name}")
+            self.fabric.ports[switch, name] = self.fabric.switches[switch].add_port(f"host-{name}")
+        self.fabric.ports["s4", "c"] = self.fabric.ports["s4", "server"]
+        self.sockets = [one.folder / "controller.sock" for one in self.fabric.switches.values()]
+        for number, (name, ovs) in enumerate(self.fabric.switches.items(), 1):
+            ovs.vsctl("set", "bridge", name, f"other-config:datapath-id={number:016x}")
+            ovs.vsctl("set-controller", name, f"unix:{ovs.folder}/controller.sock")
+            ovs.vsctl("set", "controller", name, "connection_mode=out-of-band", "max_backoff=1000")
+        self.wires = {
+            name: raw(host) for name, host in {**self.hosts, "client": self.fabric.ends["client"]}.items()
+        }
+        self.got: dict[str, list[int]] = {"a": [], "b": []}
+        self.api = Path(folder()) / "controller-api.sock"
+
+    @asynccontextmanager
+    async def controller(
+        self, listen: tuple[Address, ...] = (), tls: Tls | None = None, sizes: dict[str, int] | None = None
+    ) -> AsyncIterator[Controller]:
+        for one in self.sockets:
+            one.unlink(missing_ok=True)
+        core = Core(KEY, GATEWAYS, Places(HOSTS), sizes or {})
+        made = Controller(core, {number: f"s{number}" for number in range(1, 5)})
+        door = Door(Desk(made), HOSTS, server_context(tls) if tls else None)
+        await made.start([Address("unix", str(one)) for one in self.sockets])
+        await door.open((Address("unix", str(self.api)), *listen))
+        try:
+            yield made
+        finally:
+            await door.close()
+            await made.close()
+
+    def rerouter(self) -> VmnetRerouter:
+        return open_vmnet({"controller": f"unix:{self.api}"})
+
+    async def speak(self, controller: Controller) -> None:
+        """The VM at host a and the client are heard; the tables know both."""
+        self.wires["a"].send(neighbours.question(VM_IP, VM, VM_IP))
+        self.wires["client"].send(neighbours.question(CLIENT_IP, CLIENT, CLIENT_IP))
+        await until_async(lambda: {VM, CLIENT} <= controller.core.hosts.stations.keys(), "both are known")
+        await controller.quiet.wait()
+
+    def send(self) -> Traffic:
+        head = VM + CLIENT + struct.pack("!H", ETHERTYPE)
+        return Traffic(
+            self.wires["client"].send,  # type: ignore[arg-type]
+            RATE,
+            lambda number: [(head + struct.pack("!I", number)).ljust(60, b"\0")],
+        )
+
+    def read(self, host: str) -> int:
+        while True:
+            try:
+                said = self.wires[host].recv(2000)
+            except BlockingIOError:
+                return len(self.got[host])
+            if said[:6] == VM and said[12:14] == struct.pack("!H", ETHERTYPE):
+                self.got[host].append(struct.unpack_from("!I", said, 14)[0])
+
+    async def arrives(self, host: str, count: int = 100) -> None:
+        wanted = self.read(host) + count
+        await until_async(lambda: self.read(host) >= wanted, f"{count} packets arrive at {host}")
+
+    async def lost(self, sent: int, since: int) -> list[int]:
+        """Of ``sent``, after number ``since``; none came twice."""
+        with suppress(AssertionError):
+            await until_async(
+                lambda: (
+                    (self.read("a"), self.read("b")) and sent - 1 in (self.got["a"][-1:] + self.got["b"][-1:])
+                ),
+                "the last arrives",
+                3,
+            )
+        every = self.got["a"] + self.got["b"]
+        assert len(every) == len(set(every)), "some came twice"
+        return sorted(set(range(since, sent)) - set(every))
+
+    async def leads_to(self, controller: Controller, host: str) -> None:
+        """From every switch's every port of the edge, by a shortest way, as the tables say that are read back."""
+        tables, topology = {}, controller.core.topology()
+        for name, one in self.fabric.switches.items():
+            switch = await Switch.connect(one.address)
+            tables[name] = [stats.flow for stats in await switch.flows()]
+            switch.close()
+        place = controller.core.places.of_host(host)
+        assert place is not None
+        for start in controller.core.edges():
+            if start == place:
+                continue
+            for packet in (
+                {Field.ETH_DST: VM},
+                {Field.ETH_DST: GATEWAY, Field.ETH_TYPE: b"\x08\x00", Field.IPV4_DST: VM_IP.packed},
+            ):
+                walk = trace.walk(tables, topology, start, packet)
+                assert walk.end == place, (start, walk)
+                assert len(walk.path) == topology.distances(start.switch)[place.switch] + 1
+
+    def dump(self, cookies: bool = False) -> dict[str, list[str]]:
+        found = {name: one.dump() for name, one in self.fabric.switches.items()}
+        if cookies:
+            return found
+        return {
+            name: sorted(re.sub("cookie=0x[0-9a-f]+, ", "", line) for line in some)
+            for name, some in found.items()
+        }
+
+
+def raw(host: Host) -> socket.socket:
+    with host:
+        found = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        found.setsockopt(socket.SOL_SOCKET, _RECEIVE_BUFFER, 64 << 20)
+        found.bind(("eth0", 3))
+        found.setblocking(False)
+        return found
+
+
+GATEWAY = bytes.fromhex("02766d677701")
+
+
+async def until_async(condition: Callable[[], Any], what: str, limit_s: float = 10) -> None:
+    await asyncio.to_thread(until, condition, limit_s, what)
+
+
+async def linked(controller: Controller, links: int = 4) -> None:
+    async with asyncio.timeout(30):
+        while (
+            len(controller.core.links.up()) < links
+            or len(controller.core.members) < 4
+            or controller.core.dirty
+        ):
+            await asyncio.sleep(0.05)
+        await controller.quiet.wait()
+
+
+def over_the_fabric(body: Callable[[Scene], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await body(Scene())
+
+    asyncio.run(run())
+
+
+@isolated(120)
+def test_a_vm_goes_there_and_back_and_every_packet_finds_it() -> None:
+    async def body(scene: Scene) -> None:
+        running = scene.send()  # before there are connections that a child could hold
+        async with scene.controller() as controller:
+            rerouter = scene.rerouter()
+            await linked(controller)
+            await scene.speak(controller)
+            await scene.arrives("a")
+            before, since = scene.dump(), scene.got["a"][-1]
+            await rerouter.prepare(MOVE)
+            assert scene.dump() == before, "prepare leads packets elsewhere"
+            bound = scene.dump(cookies=True)
+            await rerouter.cut_over(MOVE)
+            await scene.leads_to(controller, "b")
+            await scene.arrives("b")
+            await rerouter.finish(MOVE)
+            await scene.leads_to(controller, "b")
+            for step in (
+                rerouter.prepare,
+                rerouter.cut_over,
+                rerouter.cut_over,
+                rerouter.finish,
+                rerouter.finish,
+            ):
+                await step(BACK)
+            await scene.leads_to(controller, "a")
+            await scene.arrives("a")
+            await until_async(lambda: not controller.core.hosts.left, "nothing is late any more", 30)
+            await controller.quiet.wait()
+            assert scene.dump() == before
+            assert scene.dump(cookies=True) != bound
+            await rerouter.close()
+            assert await scene.lost(running.stop(), since) == [], (
+                since,
+                scene.got["b"][0],
+                scene.got["b"][-1],
+            )
+
+    over_the_fabric(body)
+
+
+@isolated(120)
+def test_the_controller_is_killed_between_all_steps() -> None:
+    """And the VM's place, who may lead it, and who may not, are known to the next one."""
+
+    async def body(scene: Scene) -> None:
+        rerouter = scene.rerouter()
+        async with scene.controller() as controller:
+            await linked(controller)
+            await scene.speak(controller)
+            await rerouter.prepare(MOVE)
+        async with scene.controller() as controller:
+            await linked(controller)
+            assert controller.core.hosts.stations[VM].bound
+            await rerouter.cut_over(MOVE)
+            await scene.leads_to(controller, "b")
+        tables = scene.dump(cookies=True)
+        async with scene.controller() as controller:
+            await linked(controller)
+            station = controller.core.hosts.stations[VM]
+            assert (station.bound, station.place) == (True, controller.core.places.of_host("b"))
+            assert station.addresses == {VM_IP}
+            desk = Desk(controller)
+            ask = {"id": "m1", "source": "a", "destination": "b", "macs": [VM.hex(":")]}
+            with pytest.raises(RefusedError, match="c may not move what goes from a to b"):
+                await desk.answer("c", "roll_back", ask)
+            with pytest.raises(RefusedError, match=r"is not c's to move: it is at b"):
+                await desk.answer("c", "roll_back", ask | {"source": "c"})
+            await desk.answer("a", "roll_back", ask)
+            await scene.leads_to(controller, "a")
+            await rerouter.cut_over(MOVE)
+        async with scene.controller() as controller:
+            await linked(controller)
+            await rerouter.finish(MOVE)
+            await scene.leads_to(controller, "b")
+        async with scene.controller() as controller:
+            await linked(controller)
+            with pytest.raises(RefusedError, match=r"is not a's to move: it is at b"):
+                await Desk(controller).answer("a", "roll_back", ask)
+            await rerouter.finish(MOVE)  # again, of a controller that has never heard of it
+            await scene.leads_to(controller, "b")
+        await rerouter.close()
+        assert tables
+
+    over_the_fabric(body)
+
+
+@isolated(120)
+def test_what_is_forged_of_a_bound_vm_changes_no_table_and_reaches_nobody() -> None:
+    async def body(scene: Scene) -> None:
+        async with scene.controller() as controller:
+            rerouter = scene.rerouter()
+            await linked(controller)
+            await scene.speak(controller)
+            for step in (rerouter.prepare, rerouter.cut_over, rerouter.finish):
+                await step(MOVE)
+            await until_async(lambda: not controller.core.hosts.left, "nothing is late any more", 30)
+            await controller.quiet.wait()
+            before, refused = scene.dump(cookies=True), controller.core.counts.refused
+            forger, rounds = scene.wires["client"], 10
+            for number in range(rounds):
+                forger.send(neighbours.question(VM_IP, VM, VM_IP))  # gratuitous, as it does when it resumes
+                forger.send(neighbours.answer(VM_IP, VM, b"\xff" * 6, VM_IP))
+                forger.send(
+                    neighbours.answer(VM_IP, CLIENT, b"\xff" * 6, VM_IP)
+                )  # its address, another's MAC
+                forger.send(b"\xff" * 6 + VM + struct.pack("!H", ETHERTYPE) + bytes(46))
+                forger.send(
+                    bytes.fromhex("02000000009f") + VM + struct.pack("!H", ETHERTYPE) + bytes([number] * 46)
+                )
+                await asyncio.sleep(0.05)
+            await until_async(
+                lambda: controller.core.counts.refused >= refused + 5 * rounds,
+                "they were all seen, and refused",
+            )
+            await asyncio.sleep(1.0)  # an old place that is asked has 0.3 s
+            await controller.quiet.wait()
+            assert scene.dump(cookies=True) == before
+            assert controller.core.hosts.owner(VM_IP) == VM
+            await scene.leads_to(controller, "b")
+            await rerouter.close()
+
+    over_the_fabric(body)
+
+
+@isolated(120)
+def test_over_tls_each_host_moves_its_own() -> None:
+    async def body(scene: Scene) -> None:
+        there = Path(folder()) / "pki"
+        pki.init(there)
+        for name in ("controller", "a", "b", "c", "stranger"):
+            pki.host(name, there)
+
+        def settings(name: str) -> dict[str, Any]:
+            files = {"ca": "ca.pem", "certificate": "host.pem", "key": "host.key"}
+            return {
+                "controller": "ssl:127.0.0.1:6654",
+                **{key: f"{there}/{name}/{one}" for key, one in files.items()},
+            }
+
+        own = there / "controller"
+        tls = Tls(own / "ca.pem", own / "host.pem", own / "host.key")
+        ip("link", "set", "lo", "up")
+        async with scene.controller((Address("ssl", "127.0.0.1", 6654),), tls) as controller:
+            await linked(controller)
+            await scene.speak(controller)
+            before = scene.dump(cookies=True)
+            by = {name: open_vmnet(settings(name)) for name in ("a", "b", "c", "stranger")}
+            with pytest.raises(
+                UnavailableError, match="refused us: a certificate of stranger, who is no host"
+            ):
+                await by["stranger"].prepare(MOVE)
+            with pytest.raises(RefusedError, match=r"not b's to move: it is at a"):
+                await by["b"].cut_over(MOVE)
+            with pytest.raises(RefusedError, match="c may not move what goes from a to b"):
+                await by["c"].prepare(MOVE)
+            with pytest.raises(RefusedError, match=r"not c's to move: it is at a"):
+                await by["c"].cut_over(Move("m9", "uuid", "a", "c", MOVE.macs))
+            other = open_vmnet(settings("a") | {"name": "b"})
+            with pytest.raises(UnavailableError, match="'b' showed a certificate of controller"):
+                await other.prepare(MOVE)
+            assert scene.dump(cookies=True) == before
+            await by["a"].prepare(MOVE)
+            await by["b"].cut_over(MOVE)  # the destination, now that the source has named it
+            await scene.leads_to(controller, "b")
+            await by["a"].roll_back(MOVE)
+            await scene.leads_to(controller, "a")
+            with pytest.raises(RefusedError, match=r"not b's to move: it is at a"):
+                await by["b"].cut_over(MOVE)
+            for one in (*by.values(), other):
+                await one.close()
+
+    over_the_fabric(body)
+
+
+@isolated(120)
+def test_a_switch_that_is_away_is_told_when_it_comes_back() -> None:
+    async def body(scene: Scene) -> None:
+        async with scene.controller() as controller:
+            desk, rerouter = Desk(controller), scene.rerouter()
+            await linked(controller)
+            await scene.speak(controller)
+            await rerouter.prepare(MOVE)
+            scene.fabric.switches["s4"].vsctl("del-controller", "s4")
+            await until_async(lambda: "s4" not in controller.switches, "s4 has gone")
+            ask = {"id": "m1", "source": "a", "destination": "b", "macs": [VM.hex(":")]}
+            assert (await desk.answer(None, "cut_over", ask))["missing"] == ["s4"]
+            scene.fabric.switches["s3"].vsctl("del-controller", "s3")
+            await until_async(lambda: "s3" not in controller.switches, "s3 has gone")
+            await rerouter.roll_back(MOVE)
+            with pytest.raises(UnavailableError, match="switch s3, where b is, is not connected"):
+                await rerouter.cut_over(MOVE)
+            for name in ("s3", "s4"):
+                one = scene.fabric.switches[name]
+                one.vsctl("set-controller", name, f"unix:{one.folder}/controller.sock")
+                one.vsctl("set", "controller", name, "connection_mode=out-of-band", "max_backoff=1000")
+            await linked(controller)
+            await scene.leads_to(controller, "a")
+            await rerouter.cut_over(MOVE)
+            await scene.leads_to(controller, "b")
+            await rerouter.close()
+
+    over_the_fabric(body)
+
+
+def test_its_settings(tmp_path: Path) -> None:
+    for settings, says in (
+        ({}, "controller is missing"),
+        ({"controller": "http://x"}, "is no switch's address"),
+        ({"controller": "unix:/x", "color": "red"}, "has no color"),
+        ({"controller": "ssl:192.0.2.1", "ca": f"{tmp_path}/ca.pem"}, r"ca\.pem is missing"),
+        ({"controller": "unix:/x", "limit_s": 0}, "limit_s is not between"),
+    ):
+        with pytest.raises(ConfigError, match=says) as caught:
+            open_vmnet(settings)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_controller_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    async def body() -> None:
+        with pytest.raises(
+            UnavailableError, match=r"cannot reach the controller at unix:.*is its vmnet-controllerd running"
+        ):
+            await open_vmnet({"controller": f"unix:{tmp_path}/none.sock"}).prepare(MOVE)
+
+    asyncio.run(body())
