@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from controller_bridge import fabric
 from vmnet.errors import ConfigError
-from vmnet.lab import controller, places, schema
+from vmnet.lab import controller, fabric_files, places, schema
 from vmnet.lab.topology import LINK_MTU, Link, OpenFlow, Topology
 
 GOOD = """
@@ -218,7 +219,7 @@ def test_a_controller_knows_its_switches_by_their_names() -> None:
     topology = schema.parse(bad)
     controller.check(topology)
     datapath = {"s1": topology.nodes["s1"].bridges[0].datapath}
-    assert controller.settings(topology, topology.nodes["ctl"]) == {
+    assert fabric_files.controller(topology, topology.nodes["ctl"]) == {
         "listen": ["tcp:10.9.0.100:6653"],
         "outside": ["s1:room1"],
         "switches": datapath,
@@ -226,12 +227,25 @@ def test_a_controller_knows_its_switches_by_their_names() -> None:
     }
     bad["clients"]["ctl"]["controller"] = {}
     again = schema.parse(bad)
-    derived = controller.settings(again, again.nodes["ctl"])
+    derived = fabric_files.controller(again, again.nodes["ctl"])
     assert derived["outside"] == ["s1:room1", "s1:room2"], "where clients are, and where they can come"
     for wrong, complaint in (({"colour": "red"}, "unknown setting 'colour'"), ({"key": None}, "TOML has no")):
         bad["clients"]["ctl"]["controller"] = wrong
         with pytest.raises(ConfigError, match=f"topology: clients.ctl.controller: {complaint}"):
             controller.check(schema.parse(bad))
+
+
+def test_hosts_ask_the_controller_of_the_fabric_that_they_hang_on() -> None:
+    campus = schema.parse(schema.load_document(schema.find("campus")[1]))
+    told = fabric_files.controller(campus, campus.nodes["controller"])
+    assert told["hosts"] == {"h1": "s2:h1", "h2": "s3:h2", "h3": "s5:h3", "h4": "s6:h4"}
+    assert told["api"] == {"listen": ["tcp:10.0.0.100:6654"], "plain": True}
+    settings = {"controller": "tcp:10.0.0.100:6654", "host": "h3"}
+    assert fabric_files.rerouter(campus, campus.nodes["h3"]) == {"kind": "vmnet", "settings": settings}
+    written = fabric.parse(fabric_files.fabric(campus))
+    assert (len(written.switches), len(written.links), str(written.hosts["h4"])) == (6, 8, "s6:h4")
+    pair = schema.parse(schema.load_document(schema.find("pair")[1]))
+    assert not fabric_files.rerouter(pair, pair.nodes["a"]) and not fabric_files.fabric(pair)
 
 
 def test_without_daemons_there_is_no_controller() -> None:

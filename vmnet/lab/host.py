@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vmnet.errors import LabError
-from vmnet.lab import capabilities, hostfiles, procs
+from vmnet.lab import capabilities, controller, hostfiles, procs
 from vmnet.lab.node import Node
 from vmnet.lab.spawn import last_line
 from vmnet.lab.topology import Topology
@@ -56,6 +56,7 @@ class Host(Node):
         (etc / "libvirtd.conf").write_text(hostfiles.libvirtd_conf(lab, self.spec))
         (etc / "qemu.conf").write_text(hostfiles.QEMU_CONF)
         (self.var_dir / "etc-vmnet" / "vmnet.toml").write_text(hostfiles.vmnet_toml(topology, self.spec))
+        controller.write_fabric(self.var_dir / "etc-vmnet", topology)
         capabilities.seed(self.var_dir / "cache-libvirt")
         if self.spec.hooks and _importable("hooks.install"):
             self._install_hooks(etc)

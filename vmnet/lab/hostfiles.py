@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from vmnet.lab import toml
+from vmnet.lab import fabric_files, toml
 from vmnet.lab.topology import Node, Topology
 
 _NAMESPACE = uuid.UUID("6f1b2f0e-6a0f-4c5e-9a51-6d6e65740001")
@@ -59,4 +59,5 @@ def vmnet_toml(topology: Topology, host: Node) -> str:
         "peers": peers,
         "bridges": {b.name: {"segment": b.segment} for b in host.bridges},
     }
-    return toml.dumps(toml.merged(base, host.config))
+    told = fabric_files.rerouter(topology, host)
+    return toml.dumps(toml.merged({**base, "rerouter": told} if told else base, host.config))
