@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Coroutine
 from typing import Any
 
+from controller_bridge.rerouters.base import Releases
 from dom0 import bridges, peer_words, preflight, stretch
 from dom0.claim import Agreement, address_field, agreement, uuid_field
 from dom0.context import Context
@@ -88,8 +89,22 @@ class Desk:
             migration.hypervisor_event(event)
         elif event.happening is Happening.STOPPED:
             self.context.routers.vm_gone(event.uuid, event.detail)
+            if event.detail != "migrated":
+                self._keep(self._release(event.uuid))
         elif event.happening in (Happening.STARTED, Happening.RESUMED):
             self._keep(self._router_may_run(event.uuid))
+
+    async def _release(self, vm: str) -> None:
+        """It has ended here, and may be started anywhere."""
+        rerouter = self.context.rerouter
+        if not isinstance(rerouter, Releases):
+            return
+        try:
+            binding = await self.context.store.binding_get(vm)
+            if binding is not None and binding.host == self.context.host:
+                await rerouter.release(binding.macs)
+        except VmnetError as error:
+            log.warning("the fabric still leads to %s for VM %s: %s", self.context.host, vm, error)
 
     async def make_ready(self) -> None:
         """VMs that started while no daemon ran: their taps may drop frames for a moment, once, now."""
