@@ -4,10 +4,11 @@ Entries that go by destination alone form a tree towards it. When it moves, the 
 to it on the new tree, and so on outward: whatever meets a changed switch meets only changed ones from there on, and what meets none
 goes to the old place, where it is sent on or held. So there is no instant at which a packet goes in a circle or has no way.
 
-So much for tables. A switch's datapath may follow its table some ms late (Open vSwitch: 2 usually, 175 once), and send on a packet the
-old way when others go the new one. That leads astray where a way is turned round: from Z to X before, from X to Z now. So both have a
-*guard*, a priority higher, before anything is cut: what comes to X from Z is on the old way and stays on it, what comes to Z from X is
-on the new one. Guards go with :attr:`Plan.finish`.
+So much for tables. A switch's datapath may follow its table some ms late (Open vSwitch: 2 usually, 175 once), and send on a packet
+the old way when others go the new one already. Where the way between two switches is turned round, it would be sent back by the
+port it came in at, and dropped; elsewhere it could come to the new place by a longer way, and be overtaken. So before anything is cut
+there are *guards*, a priority higher: what comes from a neighbour that only the old tree leads here from is on the old way and stays
+on it, and what comes from one that only the new tree leads here from is on the new one. Guards go with :attr:`Plan.finish`.
 """
 
 from __future__ import annotations
@@ -47,8 +48,7 @@ def plan(entries: Mapping[str, Sequence[Flow]], topology: Topology, end: Place) 
     for switch in sorted(_concerned(entries, topology, tree, end), key=lambda name: tree[name][0]):
         distance, port = tree[switch]
         changes, undo = _changes(switch, entries, port)
-        for where, guard in _turned(switch, entries, topology, tree):
-            needed.setdefault(where, []).append(guard)
+        needed[switch] = list(_guards(switch, entries, topology, tree))
         while len(made.cuts) <= distance:
             made.cuts.append({})
             made.undo_cuts.append({})
@@ -72,24 +72,26 @@ def guards(entries: Sequence[Flow]) -> list[Flow]:
     return found
 
 
-def _turned(
+def _guards(
     switch: str,
     entries: Mapping[str, Sequence[Flow]],
     topology: Topology,
     tree: Mapping[str, tuple[int, int]],
-) -> Iterator[tuple[str, Flow]]:
-    """Guards, with their switches, for those entries of ``switch`` whose way to the next one is turned round."""
+) -> Iterator[Flow]:
+    """For entries of ``switch`` that change: by which port what comes is on the old way, and by which on the new one."""
     port = tree[switch][1]
-    beyond = topology.beyond.get(Place(switch, port))
-    if beyond is None:
-        return
-    there = by_place(entries.get(beyond.switch, ()))
+    links = [(one.port, other) for one, other in topology.beyond.items() if one.switch == switch]
     for one in entries.get(switch, ()):
-        other = there.get(one.place)
-        if other is not None and action.outputs(other.instructions) == [beyond.port]:
-            new = action.redirected(other.instructions, beyond.port, tree[beyond.switch][1])
-            yield switch, _guarding(one, port)
-            yield beyond.switch, _guarding(other, beyond.port)._replace(instructions=new)
+        outputs = action.outputs(one.instructions)
+        if len(outputs) != 1 or outputs[0] == port:
+            continue
+        new = action.redirected(one.instructions, outputs[0], port)
+        for here, neighbour in links:
+            there = by_place(entries.get(neighbour.switch, ())).get(one.place)
+            was = there is not None and action.outputs(there.instructions) == [neighbour.port]
+            will = tree.get(neighbour.switch, (0, 0))[1] == neighbour.port
+            if was != will:
+                yield _guarding(one, here)._replace(instructions=one.instructions if was else new)
 
 
 def _guarding(one: Flow, port: int) -> Flow:

@@ -10,8 +10,9 @@ import uuid
 from collections.abc import Coroutine
 from typing import Any
 
-from dom0 import bridges, preflight, stretch
-from dom0.claim import Agreement, address_field, agreement, field, uuid_field
+from controller_bridge.rerouters.base import Releases
+from dom0 import bridges, peer_words, preflight, stretch
+from dom0.claim import Agreement, address_field, agreement, uuid_field
 from dom0.context import Context
 from dom0.control_server import HookAnswer, HookCall
 from dom0.dataplane import classifier
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 _CLAIM_S = 5.0
 _BARRIER_S = 15.0
 _COMING_S = 60.0
-_EXPECTS = (State.EXPECTING, State.RESUMED, State.OPEN, State.DONE)
 
 
 async def make_taps_ready(info: domain_xml.DomainInfo) -> None:
@@ -89,8 +89,22 @@ class Desk:
             migration.hypervisor_event(event)
         elif event.happening is Happening.STOPPED:
             self.context.routers.vm_gone(event.uuid, event.detail)
+            if event.detail != "migrated":
+                self._keep(self._release(event.uuid))
         elif event.happening in (Happening.STARTED, Happening.RESUMED):
             self._keep(self._router_may_run(event.uuid))
+
+    async def _release(self, vm: str) -> None:
+        """It has ended here, and may be started anywhere."""
+        rerouter = self.context.rerouter
+        if not isinstance(rerouter, Releases):
+            return
+        try:
+            binding = await self.context.store.binding_get(vm)
+            if binding is not None and binding.host == self.context.host:
+                await rerouter.release(binding.macs)
+        except VmnetError as error:
+            log.warning("the fabric still leads to %s for VM %s: %s", self.context.host, vm, error)
 
     async def make_ready(self) -> None:
         """VMs that started while no daemon ran: their taps may drop frames for a moment, once, now."""
@@ -315,9 +329,9 @@ class Desk:
         if peer != other:
             raise PeerError(f"{peer} has no part in this migration")
         if isinstance(migration, DestinationMigration):
-            return await self._to_destination(migration, op, message)
+            return await peer_words.to_destination(migration, op, message)
         assert isinstance(migration, SourceMigration)
-        return await self._to_source(migration, op, message)
+        return await peer_words.to_source(migration, op, message)
 
     async def _may_come(self, question: preflight.Question) -> dict[str, Any]:
         problems = await preflight.answer(self.context, question)
@@ -340,72 +354,6 @@ class Desk:
         migration.post(Event.CLAIMED)
         agreed = await asyncio.wait_for(asyncio.shield(migration.attached), _BARRIER_S)
         return agreed.to_json()
-
-    async def _to_destination(
-        self, one: DestinationMigration, op: str, message: dict[str, Any]
-    ) -> dict[str, Any]:
-        if op == "expect":
-            raw = message.get("addresses")
-            one.known_addresses = (
-                {str(k): v for k, v in raw.items() if isinstance(v, list)} if isinstance(raw, dict) else {}
-            )
-            await one.settled((State.READY, *_EXPECTS), _CLAIM_S)
-            one.post(Event.EXPECT)
-            state = await one.settled(_EXPECTS, _CLAIM_S)
-            if state is State.ROLLED_BACK:
-                raise RefusedError(f"{self.context.host} is not ready: {one.error}")
-            return {}
-        if op == "fib":
-            await one.fib(message)
-            return {}
-        if op == "links":
-            if one.arriving is not None:
-                one.arriving.note_links(message)
-            one.post(Event.LINKS)
-            return {}
-        if op == "links-back":
-            if one.arriving is not None:
-                await one.arriving.go_back()
-            return {}
-        if op == "back":
-            return {"frames": await one.go_back()}
-        if op == "cancel":
-            one.post(Event.CANCEL, RefusedError(field(message, "reason", str)[:200]))
-            return {}
-        if op == "finish":
-            counts = one.counts()
-            one.post(Event.FINISH)
-            return counts
-        raise PeerError(f"unknown request {op!r}")
-
-    async def _to_source(self, one: SourceMigration, op: str, message: dict[str, Any]) -> dict[str, Any]:
-        if op == "resumed":
-            one.resume_ns = field(message, "resume_ns", int) - one.clock_offset_ns
-            one.tell("resume", at=one.resume_ns / 1e9)
-            one.post(Event.PEER_RESUMED)
-            return {}
-        if op == "clone":
-            if one.leaving is not None:
-                one.leaving.wanted.set()
-            return {}
-        if op == "bound":
-            raw = message.get("binding")
-            if isinstance(raw, dict):
-                await self.context.store.binding_learn(Binding.from_json(raw))
-            return {}
-        if op == "open":
-            counts = message.get("counts")
-            one.opened = counts if isinstance(counts, dict) else {}
-            one.tell("marker", ordered=one.opened.get("ordered"))
-            one.post(Event.PEER_OPEN)
-            return {}
-        if op == "failed":
-            one.post(
-                Event.FAILED,
-                RefusedError(f"at {one.record.destination}: {field(message, 'reason', str)[:200]}"),
-            )
-            return {}
-        raise PeerError(f"unknown request {op!r}")
 
     # -- ending ----------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from controller_bridge.rerouters.base import Move, Rerouter
 from dom0 import fabric
+from dom0.dataplane import backlog
 from dom0.dataplane.announce import end_marker
 from dom0.dataplane.source_port import SourcePort
 from dom0.migration import Migration
@@ -173,6 +174,7 @@ class LeavingFabric:
     async def _mark(self) -> None:
         """Again and again: a tunnel may lose a packet."""
         await self._empty()
+        await asyncio.to_thread(backlog.wait_until_passed, self._count)  # nothing is overtaken in this kernel
         self._migration.tell("old-path-empty")
         while self._migration.state in _ON_THE_WAY:
             for mac, way in self._ways:

@@ -6,10 +6,10 @@ configuration (``[rerouter.settings]``, a table of strings and tables) and gives
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from vmnet.errors import ConfigError
 
@@ -49,6 +49,14 @@ class Rerouter(Protocol):
 
     async def close(self) -> None:
         """Connections go; the fabric stays as it is."""
+
+
+@runtime_checkable
+class Releases(Protocol):
+    """A rerouter of a fabric that keeps where a VM is, once it has been told: it is to be told as well when the VM has ended."""
+
+    async def release(self, macs: Sequence[str]) -> None:
+        """They are nowhere any more, or where they are next heard. Errors as above."""
 
 
 Opener = Callable[[Mapping[str, Any]], Rerouter]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ class VmnetRerouter:
     async def roll_back(self, move: Move) -> None:
         await self._step("roll_back", move)
 
+    async def release(self, macs: Sequence[str]) -> None:
+        await self._ask("release", {"macs": list(macs)})
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -51,14 +54,17 @@ class VmnetRerouter:
             "macs": list(move.macs),
             "addresses": list(move.addresses),
         }
+        done = await self._ask(op, asked)
+        if missing := done.get("missing"):
+            _log.warning("%s of %s: these switches are told later: %s", op, move.vm, missing)
+
+    async def _ask(self, op: str, asked: dict[str, Any]) -> dict[str, Any]:
         try:
-            done = await self._client.ask(op, asked, self._limit_s)
+            return await self._client.ask(op, asked, self._limit_s)
         except (RefusedError, UnavailableError, WaitTimeoutError):
             raise
         except VmnetError as error:
             raise UnavailableError(f"the controller cannot do it: {error.message}", error.hint) from None
-        if missing := done.get("missing"):
-            _log.warning("%s of %s: these switches are told later: %s", op, move.vm, missing)
 
 
 def open_vmnet(settings: Mapping[str, Any]) -> VmnetRerouter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random as randoms
+from itertools import takewhile
 
 import networkx
 import pytest
@@ -131,10 +132,23 @@ def test_datapaths_that_follow_late_lead_nobody_astray(count: int, seed: int) ->
     assert set(ends(prepared, topology).values()) == {old}
     mixed = {switch: random.choice((prepared, after))[switch] for switch in before}
     assert set(ends(mixed, topology).values()) <= {old, new}
+    for switch in before:
+        none_is_overtaken(topology, switch, (before, mixed, after))
     same, returned = moved(after, topology, old)
     assert same == after  # its guards are there
     mixed = {switch: random.choice((prepared, after, returned))[switch] for switch in before}
     assert set(ends(mixed, topology).values()) <= {old, new}
+
+
+def none_is_overtaken(topology: Topology, start: str, states: tuple[Tables, Tables, Tables]) -> None:
+    """What comes to the new place has gone the old way, and from some switch on the new one: no further round than what follows it."""
+    before, now, after = ({name: list(some.values()) for name, some in one.items()} for one in states)
+    old, walk = (trace.walk(one, topology, Place(start, 9999), PACKET) for one in (before, now))
+    if walk.end != old.end:
+        common = sum(takewhile(bool, (one == other for one, other in zip(walk.path, old.path, strict=False))))
+        turned = walk.path[common]
+        straight = trace.walk(after, topology, Place(turned.switch, turned.in_port), PACKET)
+        assert walk.path[common:] == straight.path
 
 
 def moved(before: Tables, topology: Topology, end: Place) -> tuple[Tables, Tables]:

@@ -1,0 +1,81 @@
+"""What the other side of a migration says about it, and what follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dom0.claim import field
+from dom0.destination import DestinationMigration
+from dom0.source import SourceMigration
+from vmnet.errors import PeerError, RefusedError
+from vmnet.machine import Event, State
+from vmnet.store import Binding
+
+_SETTLE_S = 5.0
+_EXPECTS = (State.EXPECTING, State.RESUMED, State.OPEN, State.DONE)
+
+
+async def to_destination(one: DestinationMigration, op: str, message: dict[str, Any]) -> dict[str, Any]:
+    if op == "expect":
+        raw = message.get("addresses")
+        one.known_addresses = (
+            {str(k): v for k, v in raw.items() if isinstance(v, list)} if isinstance(raw, dict) else {}
+        )
+        await one.settled((State.READY, *_EXPECTS), _SETTLE_S)
+        one.post(Event.EXPECT)
+        state = await one.settled(_EXPECTS, _SETTLE_S)
+        if state is State.ROLLED_BACK:
+            raise RefusedError(f"{one.context.host} is not ready: {one.error}")
+        return {}
+    if op == "fib":
+        await one.fib(message)
+        return {}
+    if op == "links":
+        if one.arriving is not None:
+            one.arriving.note_links(message)
+        one.post(Event.LINKS)
+        return {}
+    if op == "links-back":
+        if one.arriving is not None:
+            await one.arriving.go_back()
+        return {}
+    if op == "back":
+        return {"frames": await one.go_back()}
+    if op == "cancel":
+        one.post(Event.CANCEL, RefusedError(field(message, "reason", str)[:200]))
+        return {}
+    if op == "finish":
+        counts = one.counts()
+        one.post(Event.FINISH)
+        return counts
+    raise PeerError(f"unknown request {op!r}")
+
+
+async def to_source(one: SourceMigration, op: str, message: dict[str, Any]) -> dict[str, Any]:
+    if op == "resumed":
+        one.resume_ns = field(message, "resume_ns", int) - one.clock_offset_ns
+        one.tell("resume", at=one.resume_ns / 1e9)
+        one.post(Event.PEER_RESUMED)
+        return {}
+    if op == "clone":
+        if one.leaving is not None:
+            one.leaving.wanted.set()
+        return {}
+    if op == "bound":
+        raw = message.get("binding")
+        if isinstance(raw, dict):
+            await one.context.store.binding_learn(Binding.from_json(raw))
+        return {}
+    if op == "open":
+        counts = message.get("counts")
+        one.opened = counts if isinstance(counts, dict) else {}
+        one.tell("marker", ordered=one.opened.get("ordered"))
+        one.post(Event.PEER_OPEN)
+        return {}
+    if op == "failed":
+        one.post(
+            Event.FAILED,
+            RefusedError(f"at {one.record.destination}: {field(message, 'reason', str)[:200]}"),
+        )
+        return {}
+    raise PeerError(f"unknown request {op!r}")
