@@ -185,7 +185,11 @@ class Core:
         if heard.refused:
             self.counts.refused += 1
             return []
-        asked = self._ask(heard.ask, frame[6:12]) if heard.ask is not None else []
+        asked = []
+        if heard.ask is not None and self._is_down(heard.ask):  # nobody there can contradict
+            self.dirty = self.hosts.port_lost(heard.ask) or self.dirty
+        elif heard.ask is not None:
+            asked = self._ask(heard.ask, frame[6:12])
         return [
             *asked,
             *(self._neighbour(place, frame, said) if said is not None else self._other(place, frame)),
@@ -208,6 +212,10 @@ class Core:
         left = min(self.port_rate, left + (now_s - since_s) * self.port_rate)
         self._budgets[place] = (max(0.0, left - 1), now_s)
         return left >= 1
+
+    def _is_down(self, place: Place) -> bool:
+        member = self.members.get(place.switch)
+        return member is not None and place.port not in member.live()
 
     def _ask(self, place: Place, mac: bytes) -> list[Send]:
         """Whether a station is still there: what it answers comes as if it had said it by itself."""
