@@ -194,6 +194,7 @@ def test_who_has_moved_is_believed_as_soon_as_nobody_has_contradicted() -> None:
             await linked(controller)
             took_s = []
             for name, speaks in ends * 4:
+                await controller.quiet.wait()
                 began_s = time.monotonic()
                 speaks.send(frame)
                 async with asyncio.timeout(5):
