@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller_bridge import trace
-from controller_bridge.core import marks, neighbours
+from controller_bridge.core import desired, marks, neighbours
+from controller_bridge.core.answers import GATEWAY_MAC
 from controller_bridge.core.core import Core
 from controller_bridge.core.hosts import MOST_BOUND_AT_A_PORT, NOWHERE
 from controller_bridge.core.moves import Moves, Order
@@ -323,3 +324,53 @@ def test_every_host_has_a_number_of_its_own(hosts: list[str]) -> None:
         assert marks.read(marks.cookie(marks.Kind.GATEWAY, mark)) == mark
         assert marks.cookie(marks.Kind.GATEWAY, mark) & marks.OWNER_MASK == marks.COOKIE
         assert marks.cookie(marks.Kind.GATEWAY, mark) & 1 == 0
+
+
+def test_what_small_tables_leave_out_goes_by_the_controller() -> None:
+    """In at the edge or from another switch, by MAC address or through the gateway."""
+    wires = {Place("s1", 2): Place("s2", 1)}
+    model = Model(["s1", "s2"], wires)
+    limit = len(desired.BASE) + 5
+    model.core = Core(KEY, GATEWAYS, table_sizes={"s2": limit})
+    model.connect()
+    model.run(4)
+    client = model.add(1, Place("s1", 101), "10.1.0.1")
+    others = [model.add(number, Place("s2", 101 + number % 3), f"10.1.0.{number}") for number in range(2, 30)]
+    model.run(1)
+    assert len(model.tables["s2"]) == limit
+    assert model.core.members["s2"].left_out == 2 * 29 - 5
+    for number, one in enumerate(others):
+        payload = b"to %d" % number
+        model.send(client, one.mac, payload)
+        assert one.got[-1].endswith(payload)
+        packet = bytes(16) + ip_address(one.address).packed + payload
+        model.arrive(client.place, GATEWAY_MAC + client.mac + b"\x08\x00" + packet)
+        assert one.got[-1][:12] in (one.mac + client.mac, one.mac + GATEWAY_MAC)
+        assert one.got[-1].endswith(packet)
+        model.send(one, client.mac, b"back")
+        assert client.got[-1].endswith(b"back")
+    assert model.core.counts.limited == 0
+
+
+def test_who_is_bound_displaces_who_is_not_and_never_is_there_more_than_may_be() -> None:
+    model = Led()
+    model.core.table_sizes = {name: len(desired.BASE) + 4 for name in model.ports}
+    for name in model.ports:
+        model.core.switch_down(name)
+    model.connect()
+    for number in range(20, 40):
+        model.add(number, Place("s1", 103), f"10.1.0.{number}")
+    model.run(4)
+    limit = len(desired.BASE) + 4
+    for step in (model.moves.prepare, model.moves.cut_over, model.moves.finish):
+        step("a", ORDER)
+        for level in model.core.changes_of([VM], model.now_s):
+            for switch, changes in level.items():
+                for one in changes:
+                    model._apply(switch, [one])
+                    model.core.done(switch, [one])
+                    assert len(model.tables[switch]) <= limit
+        model.run(1)
+    model.leads_to(B)
+    model.run(20)
+    model.leads_to(B)
