@@ -12,8 +12,9 @@ from typing import Final
 
 from controller_bridge.address import Address
 from controller_bridge.channel import Channel
-from controller_bridge.core.core import Core, Send
+from controller_bridge.core.core import Core
 from controller_bridge.core.marks import COOKIE, OWNER_MASK
+from controller_bridge.core.member import Send
 from controller_bridge.openflow import action, multipart, packet
 from controller_bridge.openflow.flow import Change, Flow
 from controller_bridge.openflow.wire import Message, Type, message

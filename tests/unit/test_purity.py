@@ -15,6 +15,7 @@ PURE = [
     "controller_bridge.api.report",
     "controller_bridge.api.words",
     "controller_bridge.core.adoption",
+    "controller_bridge.core.answers",
     "controller_bridge.core.core",
     "controller_bridge.core.desired",
     "controller_bridge.core.hosts",
