@@ -17,7 +17,7 @@ COLOURS = {
 }
 _PAPER = ("#805ad5", "#b83280")
 FIGURES = {
-    "figure-5-downtime": ("downtime_ms", "control plane stopped, ms"),
+    "figure-5-downtime": ("downtime_ms", "downtime, ms"),
     "figure-6-lost": ("lost", "data packets lost"),
     "figure-7-total": ("total_ms", "migration in all, ms"),
     "data-gap": ("gap_ms", "longest gap of the data, ms"),
