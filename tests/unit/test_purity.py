@@ -66,6 +66,7 @@ PURE = [
     "vmnet.bench.flow_count",
     "vmnet.bench.forward_rows",
     "vmnet.bench.libvirt_job",
+    "vmnet.bench.pisa_flow_rows",
     "vmnet.bench.pisa_rows",
     "vmnet.bench.reroute_rows",
     "vmnet.report.pisa_data",
