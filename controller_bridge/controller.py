@@ -175,10 +175,6 @@ class Controller:
         self._tell()
         self._tick()
 
-    def look(self) -> None:
-        """The core has been told something."""
-        self._look()
-
     def now_s(self) -> float:
         return self._clock()
 
