@@ -204,6 +204,13 @@ class Core:
         there = {one.place: one.instructions for one in flows}
         return [Change(Command.ADD, one) for one in desired.BASE if there.get(one.place) != one.instructions]
 
+    @staticmethod
+    def spared(flows: Iterable[Flow], count: int) -> list[Flow]:
+        """Those of ours that a full table can do without first."""
+        fixed = {one.place for one in desired.BASE}
+        others = [one for one in flows if one.place not in fixed]
+        return sorted(others, key=lambda one: marks.read(one.cookie).bound)[:count]
+
     # -- tables ---------------------------------------------------------------------------------------------------------
 
     def topology(self) -> Topology:

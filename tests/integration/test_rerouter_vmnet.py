@@ -312,9 +312,13 @@ def test_the_daemon_is_killed_between_all_steps_under_traffic() -> None:
         await daemon.restart()
         scene.wires["a"].send(neighbours.question(VM_IP, VM, VM_IP))
         scene.wires["client"].send(neighbours.question(CLIENT_IP, CLIENT, CLIENT_IP))
-        await scene.arrives("a", 500)
+        await scene.arrives("a")
+        await rerouter.prepare(
+            MOVE
+        )  # and with it the VM's entries: until then its packets went by the controller
+        await scene.arrives("a")
         since = scene.got["a"][-1]
-        await rerouter.prepare(MOVE)
+        moved: list[int] = []
         for step, host, place in (
             (rerouter.cut_over, "b", "s3:host-b"),
             (rerouter.roll_back, "a", "s2:host-a"),
@@ -324,6 +328,7 @@ def test_the_daemon_is_killed_between_all_steps_under_traffic() -> None:
             await daemon.restart()
             await step(MOVE)
             await scene.arrives(host)
+            moved.append(scene.got[host][-100])
             assert daemon.station()["place"] == place
         await daemon.restart()
         await rerouter.finish(MOVE)  # again, of one that has never heard of it
@@ -335,7 +340,8 @@ def test_the_daemon_is_killed_between_all_steps_under_traffic() -> None:
             "move": None,
             "partner": None,
         }
-        assert await scene.lost(running.stop(), since) == []
+        lost = await scene.lost(running.stop(), since)
+        assert not lost, f"{len(lost)} lost, {lost[0]} to {lost[-1]}; moved at {moved}, from {since}"
         shown = daemon.cli("status")
         assert f"{VM.hex(':')}  s3:host-b  yes    {VM_IP}" in shown
         assert "0000000000000003" in shown
@@ -434,7 +440,7 @@ def test_over_tls_each_host_moves_its_own() -> None:
         async with scene.controller((Address("ssl", "127.0.0.1", 6654),), tls) as controller:
             await linked(controller)
             await scene.speak(controller)
-            before = scene.dump(cookies=True)
+            before, bare = scene.dump(cookies=True), scene.dump()
             by = {name: open_vmnet(settings(name)) for name in ("a", "b", "c", "stranger")}
             with pytest.raises(
                 UnavailableError, match="refused us: a certificate of stranger, who is no host"
@@ -457,6 +463,9 @@ def test_over_tls_each_host_moves_its_own() -> None:
             await scene.leads_to(controller, "a")
             with pytest.raises(RefusedError, match=r"not b's to move: it is at a"):
                 await by["b"].cut_over(MOVE)
+            await until_async(lambda: not controller.core.hosts.left, "nothing is late any more", 30)
+            await controller.quiet.wait()
+            assert scene.dump() == bare, "roll_back leaves something"
             for one in (*by.values(), other):
                 await one.close()
 
