@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -12,6 +13,9 @@ from vmnet.errors import UnavailableError, WaitTimeoutError
 
 _OVS_S = 5
 _NEW_LINK, _IFLA_MASTER = 16, 10
+_NEW_NEIGHBOUR, _LINK_ADDRESS, _BRIDGE = 28, 2, 7  # linux/rtnetlink.h, linux/neighbour.h, linux/socket.h
+_REACHABLE, _STATIC = 0x02, 0x40
+_MASTER, _STICKY = 0x04, 0x40
 
 
 def is_linux_bridge(name: str) -> bool:
@@ -111,6 +115,19 @@ def _flood(netlink: IPRoute, index: int, on: bool, learns: bool) -> None:
         broadcast_flood=int(on),
         learning=int(learns),
     )
+
+
+def pin(device: str, mac: str, on: bool = True) -> None:
+    """A Linux bridge sends what is for ``mac`` to this port, even if it hears that address at another one; in all of the port's VLANs.
+
+    The entry goes with the port. ``on`` False: it learns again. Nothing happens for other ports. OSError if the kernel refuses.
+    """
+    if not netdev.is_linux_bridge_port(device):
+        return
+    state, flags = (_STATIC, _MASTER | _STICKY) if on else (_REACHABLE, _MASTER)
+    head = struct.pack("=BxxxiHBx", _BRIDGE, netdev.index_of(device), state, flags)
+    address = rtnetlink.attribute(_LINK_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+    rtnetlink.request(_NEW_NEIGHBOUR, rtnetlink.CREATE | rtnetlink.REPLACE, head + address)
 
 
 async def leave(device: str, bridge: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from controller_bridge.rerouters.base import Move, Rerouter
-from dom0 import fabric
+from dom0 import bridges, fabric
 from dom0.dataplane import backlog
 from dom0.dataplane.announce import end_marker
 from dom0.dataplane.source_port import SourcePort
@@ -38,6 +38,10 @@ _ON_THE_WAY: Final = frozenset({State.SWITCHOVER, State.STOPPED, State.ABORTING,
 
 class OldWay(Protocol):
     """A way to the guest's old place, that ends in a tunnel to the new one."""
+
+    @property
+    def bridge_port(self) -> str:
+        """The device by which it begins."""
 
     def followed_count(self) -> int:
         """Frames that have come by it and gone into the tunnel."""
@@ -85,8 +89,18 @@ class LeavingFabric:
     # -- before -------------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
-        """Does not wait: :meth:`prepared` does."""
+        """Does not wait for the fabric: :meth:`prepared` does."""
+        await asyncio.to_thread(self._pin, True)
         self.prepare_again()
+
+    def _pin(self, on: bool) -> None:
+        """The guest's announcements from its new host come here as broadcasts, while late packets still come by the old way: a bridge
+        that believed them would drop those."""
+        for mac, way in self._ways:
+            try:
+                bridges.pin(way.bridge_port, mac, on)
+            except OSError as error:  # the port has gone, with what was pinned to it
+                self._migration.log.info("%s is not kept at %s: %s", mac, way.bridge_port, error)
 
     def prepare_again(self) -> None:
         """For what is known of the guest by now, if that is more."""
@@ -212,13 +226,14 @@ class LeavingFabric:
             self._returning = self._migration.spawn(self._reroute_back())
         if self._cutting is None or gone:
             await self._returning
-            return
-        for _mac, port in self._ports:
-            await asyncio.to_thread(port.take_back)
-        try:
-            await self._returning
-        finally:
-            await self._get_back()
+        else:
+            for _mac, port in self._ports:
+                await asyncio.to_thread(port.take_back)
+            try:
+                await self._returning
+            finally:
+                await self._get_back()
+        await asyncio.to_thread(self._pin, False)
 
     async def _get_back(self) -> None:
         """What went to the destination meanwhile: it is before what comes here from now on."""

@@ -170,7 +170,11 @@ class Core:
         if heard.refused:
             self.counts.refused += 1
             return []
-        asked = self.answers.ask(heard.ask, frame[6:12]) if heard.ask is not None else []
+        asked = []
+        if heard.ask is not None and self._is_down(heard.ask):  # nobody there can contradict
+            self.dirty = self.hosts.port_lost(heard.ask) or self.dirty
+        elif heard.ask is not None:
+            asked = self.answers.ask(heard.ask, frame[6:12])
         return [
             *asked,
             *(
@@ -197,6 +201,10 @@ class Core:
         left = min(self.port_rate, left + (now_s - since_s) * self.port_rate)
         self._budgets[place] = (max(0.0, left - 1), now_s)
         return left >= 1
+
+    def _is_down(self, place: Place) -> bool:
+        member = self.members.get(place.switch)
+        return member is not None and place.port not in member.live()
 
     @staticmethod
     def base(flows: Iterable[Flow]) -> list[Change]:

@@ -142,6 +142,10 @@ class SourcePort:
             time.sleep(LAST_BLOCK_S)
             return self.recorder.newest()
 
+    @property
+    def bridge_port(self) -> str:
+        return self.tap
+
     def followed_count(self) -> int:
         """Frames that came here after :meth:`hold` and went into the tunnel."""
         return self.gate.get(Word.RELEASED) + self.gate.get(Word.DIVERTED)

@@ -43,6 +43,10 @@ class LeavingLink:
         """Nothing that the namespace may still have to say (an ARP request, say) calls the link back here."""
         self.port.talk = False
 
+    @property
+    def bridge_port(self) -> str:
+        return self.port.name
+
     def followed_count(self) -> int:
         """Frames that came here after :meth:`hold` and went into the tunnel."""
         return self.port.get(Word.RELEASED) + self.port.get(Word.DIVERTED)

@@ -10,10 +10,12 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from statistics import median
 
 import pytest
 from dataplane_kit import Traffic, die_with_parent, ip, isolated, until
@@ -24,6 +26,7 @@ from controller_bridge.address import Address
 from controller_bridge.controller import Controller
 from controller_bridge.core import lldp, neighbours
 from controller_bridge.core.core import Core
+from controller_bridge.core.hosts import ASKED_S
 from controller_bridge.openflow.match import Field
 from controller_bridge.switch import Switch
 from controller_bridge.topology import Place
@@ -171,6 +174,37 @@ def test_stations_of_two_subnets_find_each_other_by_shortest_paths() -> None:
                 walk = trace.walk(tables, topology, scene.at(end), {Field.ETH_DST: scene.macs[other]})  # type: ignore[arg-type]
                 assert walk.end == scene.at(other)
                 assert len(walk.path) == 3
+
+    over_the_fabric(body)
+
+
+@isolated(120)
+def test_who_has_moved_is_believed_as_soon_as_nobody_has_contradicted() -> None:
+    """Not only when the controller looks next, once a second."""
+    station = bytes.fromhex("02000000aa01")
+    frame = neighbours.question(ip_address("10.1.0.77"), station, ip_address("10.1.0.77"))
+
+    async def body(scene: Scene) -> None:
+        ends: list[tuple[str, socket.socket]] = []
+        for name in ("client", "server"):
+            with scene.fabric.ends[name]:
+                ends.append((name, socket.socket(socket.AF_PACKET, socket.SOCK_RAW)))
+                ends[-1][1].bind(("eth0", 0))
+        async with scene.controller() as controller:
+            await linked(controller)
+            took_s = []
+            for name, speaks in ends * 4:
+                await controller.quiet.wait()
+                began_s = time.monotonic()
+                speaks.send(frame)
+                async with asyncio.timeout(5):
+                    while (known := controller.core.hosts.stations.get(station)) is None or known.place != (
+                        scene.at(name)
+                    ):
+                        await asyncio.sleep(0.005)
+                took_s.append(time.monotonic() - began_s)
+            assert median(took_s[1:]) < ASKED_S + 0.2, took_s
+            assert min(took_s[1:]) >= ASKED_S, took_s
 
     over_the_fabric(body)
 

@@ -131,6 +131,17 @@ def test_a_station_whose_port_went_down_is_believed_at_once() -> None:
     check(model)
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["down", "gone"])
+def test_a_station_that_speaks_after_its_port_went_down_is_believed_at_once(gone: bool) -> None:
+    model = square()
+    moved = model.stations[1]
+    old, moved.place = moved.place, Place("s3", 103)
+    model.core.port(old.switch, Port(old.port, mac(0), "p", 0, 1), gone)
+    model.say(moved)
+    model.run(0.01)
+    check(model)
+
+
 def test_who_says_that_it_is_somebody_else_is_not_believed() -> None:
     model = square()
     liar = model.stations[2]

@@ -93,6 +93,8 @@ class Port:
         self._world = host.world
         host.ports.append(self)
 
+    bridge_port = "no-such-port"
+
     def followed_count(self) -> int:
         return 0
 

@@ -45,11 +45,12 @@ def serve(address: str, port: int) -> None:
 @click.option(
     "--rate", type=click.FloatRange(1, 1000), default=20.0, show_default=True, help="Inputs a second."
 )
-def play(address: str, port: int, duration: float | None, limit: float, rate: float) -> None:
+@click.option("--each", is_flag=True, help="Report every round trip (rtts_ms), second by second.")
+def play(address: str, port: int, duration: float | None, limit: float, rate: float, each: bool) -> None:
     """Play against a server; JSON lines tell of each second, each disconnect, and all of it."""
     from vmnet.game import sockets
 
-    _run(sockets.play(address, port, duration_s=duration, limit_s=limit, rate_hz=rate))
+    _run(sockets.play(address, port, duration_s=duration, limit_s=limit, rate_hz=rate, each=each))
 
 
 def _run(what: Coroutine[Any, Any, Any]) -> None:

@@ -26,10 +26,13 @@ class _Second:
 
 
 class Player:
-    """``limit_s``: without a state for longer, the player counts as disconnected. ``id``: 64 bits that nobody can guess."""
+    """``limit_s``: without a state for longer, the player counts as disconnected. ``id``: 64 bits that nobody can guess.
 
-    def __init__(self, id_: int, now_s: float, limit_s: float) -> None:
-        self.id, self.limit_s = id_, limit_s
+    ``each``: every round trip is reported, not only what they come to.
+    """
+
+    def __init__(self, id_: int, now_s: float, limit_s: float, each: bool = False) -> None:
+        self.id, self.limit_s, self.each = id_, limit_s, each
         self.place = (0, 0)
         self._started_s = self._heard_s = now_s
         self._joined = self._out = False
@@ -136,6 +139,7 @@ class Player:
             "longest_gap_ms": second.longest_gap_ms,
             "rtt_ms": rtt and {name: round(value, 2) for name, value in rtt.items()},
             "place": list(self.place),
+            **({"rtts_ms": [round(one, 2) for one in rtts]} if self.each else {}),
         }
 
 

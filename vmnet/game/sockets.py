@@ -80,10 +80,11 @@ async def play(
     duration_s: float | None = None,
     limit_s: float = 0.5,
     rate_hz: float = TICKS_PER_S,
+    each: bool = False,
     tell: Callable[[Report], None] = as_line,
 ) -> Report:
     """Play, and tell what happens; the summary at the end, also when cancelled. Raises OSError when there is no way at the start."""
-    player = Player(random.SystemRandom().getrandbits(64), time.monotonic(), limit_s)
+    player = Player(random.SystemRandom().getrandbits(64), time.monotonic(), limit_s, each)
 
     def received(message: bytes, peer: Any) -> None:
         for report in player.received(message, time.monotonic()):
