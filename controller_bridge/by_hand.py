@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller_bridge import trace
@@ -11,7 +12,7 @@ from controller_bridge.connected import Connected
 from controller_bridge.openflow import action
 from controller_bridge.openflow.flow import Flow
 from controller_bridge.openflow.match import Field, Match
-from controller_bridge.paths import Path, plan
+from controller_bridge.paths import Path, plan, together
 from controller_bridge.reroute import Reroute
 from controller_bridge.topology import Place
 from controller_bridge.trace import Walk
@@ -29,6 +30,17 @@ class Group:
     @property
     def flows(self) -> int:
         return len(self.entries[self.old[0].switch])
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds from the first message on: until the new paths are there, until the forks have answered, until they have been read
+    back, and until the old paths are gone (which waits until they have been empty for a second)."""
+
+    prepared_s: float
+    cut_s: float
+    confirmed_s: float
+    gone_s: float
 
 
 def edges(connected: Connected) -> list[Place]:
@@ -96,17 +108,26 @@ def _distinct(entries: Iterable[Flow]) -> list[Flow]:
     return list(dict.fromkeys(entries))
 
 
-async def move(connected: Connected, group: Group) -> None:
-    """All its steps; put back if one fails before the cut. RefusedError or UnavailableError."""
-    reroute = Reroute(connected.switches, plan(group.entries, group.old, group.new))
+async def move(
+    connected: Connected, moving: Iterable[Group], clock: Callable[[], float] = time.perf_counter
+) -> Times:
+    """All of them at once; all put back if a step fails before the old paths go. RefusedError or UnavailableError."""
+    reroute = Reroute(
+        connected.switches, together(plan(group.entries, group.old, group.new) for group in moving)
+    )
+    began = clock()
     await reroute.prepare()
+    prepared = clock()
     try:
         await reroute.cut_over()
+        cut = clock()
         await reroute.confirm_cut()
     except BaseException:
         await asyncio.shield(reroute.roll_back())
         raise
+    confirmed = clock()
     await reroute.finish()
+    return Times(prepared - began, cut - began, confirmed - began, clock() - began)
 
 
 def one_walk(

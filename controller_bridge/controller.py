@@ -12,10 +12,11 @@ from typing import Final
 
 from controller_bridge.address import Address
 from controller_bridge.channel import Channel
-from controller_bridge.core.core import Core, Send
+from controller_bridge.core.core import Core
 from controller_bridge.core.marks import COOKIE, OWNER_MASK
+from controller_bridge.core.member import Send
 from controller_bridge.openflow import action, multipart, packet
-from controller_bridge.openflow.flow import Change, Flow
+from controller_bridge.openflow.flow import SAME_OWNER, Change, Command, Flow
 from controller_bridge.openflow.wire import Message, Type, message
 from controller_bridge.paths import Changes
 from controller_bridge.switch import Switch, TableFullError
@@ -107,7 +108,7 @@ class Controller:
             ports, read = await asyncio.gather(switch.ports(), switch.flows(COOKIE, OWNER_MASK))
             flows = [one.flow for one in read]
             base = self.core.base(flows)
-            await switch.change(base)
+            flows = await self._begin(switch, base, flows)
         except VmnetError as error:
             _log.warning("a switch did not get far: %s", error)
             channel.close()
@@ -124,6 +125,17 @@ class Controller:
         every: list[Flow] = [*flows, *(one.flow for one in base)]
         self._perform(self.core.switch_up(called, switch.features.datapath, ports, every, self._clock()))
         self._look()
+
+    async def _begin(self, switch: Switch, base: list[Change], flows: list[Flow]) -> list[Flow]:
+        """What has to be there before anything else; what is left of ``flows`` then. RefusedError if others leave no room for it."""
+        try:
+            await switch.change(base)
+            return flows
+        except TableFullError:
+            spared = self.core.spared(flows, len(base))
+            await switch.change(Change(Command.DELETE_STRICT, one, SAME_OWNER) for one in spared)
+            await switch.change(base)
+            return [one for one in flows if one not in spared]
 
     def _lost(self, name: list[str], channel: Channel) -> None:
         if name and self.switches.get(name[0]) is not None and self.switches[name[0]].channel is channel:
@@ -165,10 +177,6 @@ class Controller:
         self._work.set()
         self._tell()
         self._tick()
-
-    def look(self) -> None:
-        """The core has been told something."""
-        self._look()
 
     def now_s(self) -> float:
         return self._clock()

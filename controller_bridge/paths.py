@@ -8,7 +8,7 @@ there are several forks; the last one is cut first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -70,6 +70,30 @@ def plan(entries: Mapping[str, Sequence[Flow]], old: Path, new: Path) -> Plan:
         if hop.switch not in after:
             _remove(made, hop.switch, entries[hop.switch])
     return made
+
+
+def together(plans: Iterable[Plan]) -> Plan:
+    """One plan for flows that share no entry: each keeps its own order, and all of a step is told at once."""
+    made = Plan()
+    for one in plans:
+        for all_of, some in (
+            (made.prepare, one.prepare),
+            (made.finish, one.finish),
+            (made.undo_prepare, one.undo_prepare),
+        ):
+            _join(all_of, some)
+        for switch, leaving in one.leaving.items():
+            made.leaving.setdefault(switch, []).extend(leaving)
+        for every, own in ((made.cuts, one.cuts), (made.undo_cuts, one.undo_cuts)):
+            every.extend({} for _ in own[len(every) :])
+            for step, cut in zip(every, own, strict=False):
+                _join(step, cut)
+    return made
+
+
+def _join(into: Changes, some: Changes) -> None:
+    for switch, changes in some.items():
+        into.setdefault(switch, []).extend(changes)
 
 
 def _check(entries: Mapping[str, Sequence[Flow]], old: Path, new: Path) -> None:

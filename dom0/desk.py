@@ -153,12 +153,20 @@ class Desk:
     async def _source(
         self, info: domain_xml.DomainInfo, destination: str, mode: str, max_downtime_ms: int | None = None
     ) -> SourceMigration:
+        await self._closed(info.uuid)
         binding = await self._binding(info)
         record = self._record(info, self.context.host, destination, "source", mode, str(uuid.uuid4()))
         limit = max_downtime_ms or self.context.config.switchover.max_downtime_ms
         migration = SourceMigration(self.context, record, info, binding, limit)
         self._begin(migration)
         return migration
+
+    async def _closed(self, vm: str) -> None:
+        """What an earlier migration of the VM has made here is gone: it ends some time after its verdict."""
+        closing = [one.finished() for one in self.migrations.values() if one.record.vm == vm and one.final]
+        if closing:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(asyncio.gather(*closing)), _CLAIM_S)
 
     def _record(
         self, info: domain_xml.DomainInfo, source: str, destination: str, role: str, mode: str, identity: str
@@ -240,6 +248,7 @@ class Desk:
         try:
             if earlier is not None:
                 await self._end_earlier(earlier)
+            await self._closed(info.uuid)
             found = await self._source_of(info)
         except VmnetError as error:
             log.warning("VM %s: %s", info.name, error)

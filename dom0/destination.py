@@ -16,6 +16,7 @@ from dom0.dataplane import names, netdev
 from dom0.dataplane.announce import announcements, is_end_marker
 from dom0.dataplane.destination_port import DestinationPort, Opened
 from dom0.dataplane.listener import Listener
+from dom0.leaving_fabric import linger, stand_in
 from dom0.migration import Migration, settled
 from dom0.router.arriving import RouterArriving
 from vmnet.actions import Action, Kind
@@ -176,6 +177,15 @@ class DestinationMigration(Migration):
         if self.arriving is not None:
             await asyncio.wait_for(self.arriving.cloned.wait(), _CLONE_S)
         self.let_go.set()
+        if self._marker:
+            self.spawn(self._stand_in())
+
+    async def _stand_in(self) -> None:
+        bridges = {one.mac: one.bridge for one in self.info.interfaces}
+        for port in self.ports:
+            bridge = bridges.get(port.settings.mac.hex(":"))
+            if bridge and not port.stretched:
+                await stand_in(self, port, bridge)
 
     async def fib(self, message: dict[str, Any]) -> None:
         """A part of a router's FIB from the source. PeerError if nobody asked for it."""
@@ -353,6 +363,8 @@ class DestinationMigration(Migration):
 
     async def _detach(self) -> None:
         done = self.state is State.DONE
+        if done and self._marker:
+            await linger()
         if self.arriving is not None and not done:
             await self._give_links_back(self.arriving)
         if not done and any(port.keeps for port in self.ports):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -29,6 +29,8 @@ _QUIET_S: Final = 0.01
 _LOOK_S: Final = 0.002
 _EMPTY_S: Final = 0.5
 """Switches' caches follow their tables late (0.2 s was the worst that was seen). What comes after that is broadcast, most likely."""
+_LINGER_S: Final = 0.5
+"""A switch's datapath follows its table in that time: 0.175 s was the most that was seen."""
 _BACK_S: Final = 0.2
 _MARK_AGAIN_S: Final = 0.05
 _AGAIN_S: Final = 0.2
@@ -50,10 +52,17 @@ class OldWay(Protocol):
         """Into the tunnel, behind everything that has come."""
 
 
+class Stands(Protocol):
+    """A guest's port that something can stand in for."""
+
+    def make_stand_in(self) -> str:
+        """The device's name."""
+
+
 class LeavingFabric:
     """``ports``, and a router's ``links``, whose LAN the fabric is, each with the interface's MAC.
 
-    ``ask`` puts a question to the destination; ``released`` waits until what had waited here is in the tunnel.
+    ``ask`` puts a question to the destination; ``released`` waits until what had waited here is in the tunnel; ``bridges``: by MAC.
     """
 
     def __init__(
@@ -64,6 +73,7 @@ class LeavingFabric:
         links: Sequence[tuple[str, LeavingLink]],
         ask: Ask,
         released: Callable[[], Awaitable[None]],
+        bridges: Mapping[str, str],
     ) -> None:
         record = migration.record
         self.marker = secrets.token_hex(16)
@@ -72,7 +82,7 @@ class LeavingFabric:
         """The destination holds what arrives there directly."""
         self.rerouted = self.finished = False
         self._migration, self._rerouter, self._ask, self._released = migration, rerouter, ask, released
-        self._ports = ports
+        self._ports, self._bridges = ports, bridges
         self._ways: list[tuple[str, OldWay]] = [*ports, *links]
         self._move = Move(
             record.id,
@@ -92,6 +102,8 @@ class LeavingFabric:
         """Does not wait for the fabric: :meth:`prepared` does."""
         await asyncio.to_thread(self._pin, True)
         self.prepare_again()
+        for mac, port in self._ports:
+            await stand_in(self._migration, port, self._bridges[mac])
 
     def _pin(self, on: bool) -> None:
         """The guest's announcements from its new host come here as broadcasts, while late packets still come by the old way: a bridge
@@ -266,6 +278,23 @@ class LeavingFabric:
         except OSError as error:
             raise RefusedError(f"the fabric, {step}: {error}") from error
         self._migration.tell("fabric", step=step, took_ms=round((loop.time() - began) * 1000, 3))
+
+
+async def stand_in(migration: Migration, port: Stands, bridge: str) -> None:
+    """For when the guest's tap goes. It is not needed for anything else, so it may fail."""
+    try:
+        name = await asyncio.to_thread(port.make_stand_in)
+        await migration.journal([Action(Kind.JOIN, name, bridge)])
+        await bridges.add_port(name, bridge)
+    except (VmnetError, OSError) as error:
+        migration.log.warning(
+            "nothing stands in for %s on bridge %s: %s", migration.record.name, bridge, error
+        )
+
+
+async def linger() -> None:
+    """What a switch's late datapath still sends the old way goes on to the guest."""
+    await asyncio.sleep(_LINGER_S)
 
 
 async def _within(event: Awaitable[object], late: str) -> None:

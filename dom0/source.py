@@ -15,7 +15,7 @@ from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.source_port import Released, SourcePort
-from dom0.leaving_fabric import LeavingFabric
+from dom0.leaving_fabric import LeavingFabric, linger
 from dom0.links_move import LinksMove
 from dom0.migration import Migration, settled
 from dom0.outgoing import Outgoing
@@ -259,7 +259,15 @@ class SourceMigration(Migration):
         links = self.leaving.links if self.leaving is not None else []
         moving = [(wire.mac, link) for wire, link in links if not wire.stretched]
         return (
-            LeavingFabric(self, self.context.rerouter, ports, moving, self._ask, self._all_released)
+            LeavingFabric(
+                self,
+                self.context.rerouter,
+                ports,
+                moving,
+                self._ask,
+                self._all_released,
+                self.wiring.bridges or {},
+            )
             if ports or moving
             else None
         )
@@ -444,6 +452,8 @@ class SourceMigration(Migration):
             self.final_counts = await self._ask("finish")
 
     async def _detach(self) -> None:
+        if self.fabric is not None and self.state is State.DONE:
+            await linger()
         kept = self.wiring.stretched() if self.state is State.DONE else {}
         for port in self.ports:
             await asyncio.to_thread(port.close, port.tunnel in kept)

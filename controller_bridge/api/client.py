@@ -7,7 +7,10 @@ import ssl
 from dataclasses import dataclass
 from typing import Any
 
+from controller_bridge import address
 from controller_bridge.address import Address
+from controller_bridge.api.words import PORT
+from vmnet.config.model import Tls, default_host_name
 from vmnet.errors import PeerError, UnavailableError
 from vmnet.peer import identity
 from vmnet.peer.client import Client
@@ -22,6 +25,13 @@ class Way:
     tls: ssl.SSLContext | None
     name: str
     us: str
+
+
+def way(controller: str, files: Tls | None = None, name: str = "controller", us: str = "") -> Way:
+    """``controller``: unix:, tcp: or ssl:, as it is written. ConfigError if it is wrong, or a certificate cannot be used."""
+    found = address.parse(controller, PORT)
+    tls = identity.client_context(files or Tls()) if found.kind == "ssl" else None
+    return Way(found, tls, name, us or default_host_name())
 
 
 class ControllerClient:
@@ -48,12 +58,12 @@ class ControllerClient:
 
 
 async def _dial(way: Way) -> Link:
-    address = way.address
-    if address.kind == "unix":
-        opening = asyncio.open_unix_connection(address.host)
+    there = way.address
+    if there.kind == "unix":
+        opening = asyncio.open_unix_connection(there.host)
     else:
         opening = asyncio.open_connection(
-            address.host, address.port, ssl=way.tls, server_hostname="" if way.tls else None
+            there.host, there.port, ssl=way.tls, server_hostname="" if way.tls else None
         )
 
     def verify(writer: asyncio.StreamWriter) -> None:
@@ -61,6 +71,6 @@ async def _dial(way: Way) -> Link:
         if tls is not None:
             identity.verify_certificate(tls, way.name)
 
-    other = Other(f"the controller at {address}", "", "vmnet-controllerd", verify)
+    other = Other(f"the controller at {there}", "", "vmnet-controllerd", verify)
     link, _name = await introduced(other, opening, way.us)
     return link

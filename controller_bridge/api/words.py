@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any, Final
 
+from controller_bridge.core.answers import GATEWAY_MAC
 from controller_bridge.core.hosts import Address
 from controller_bridge.core.moves import Order
 from vmnet.config.checks import HOST_NAME
@@ -82,11 +83,15 @@ def _mac(text: object) -> bytes:
     mac = bytes.fromhex(text.replace(":", ""))
     if mac[0] & 1 or not any(mac):
         raise RefusedError(f"{text} is no station's MAC address")
+    if mac == GATEWAY_MAC:
+        raise RefusedError(f"{text} is the fabric's own")
     return mac
 
 
 def _ip(text: object) -> Address:
     try:
-        return ip_address(text if isinstance(text, str) and len(text) <= 45 else "")
+        if not isinstance(text, str) or not 2 <= len(text) <= 45 or "%" in text:
+            raise ValueError
+        return ip_address(text)
     except ValueError:
         raise RefusedError("'addresses' has something in it that is no IP address") from None

@@ -28,6 +28,8 @@ class _Entry(NamedTuple):
     mark: Mark
     place: Place | None
     flow: Flow
+    late: bool
+    """For what is under way to where the station was before."""
 
 
 def bound(hosts: Hosts, table: Iterable[Flow], out: Out) -> None:
@@ -43,15 +45,13 @@ def everything(hosts: Hosts, table: Iterable[Flow], out: Out) -> None:
 def _entries(table: Iterable[Flow], out: Out) -> Iterator[_Entry]:
     for one in table:
         mac, ports = station_of(one), action.outputs(one.instructions)
-        known_port = (
-            one.match.get(Field.IN_PORT) is not None
-        )  # only for what is late on its way to an old place
-        if mac is not None and not known_port and len(ports) == 1 and ports[0] < action.PORT_MAX:
-            mark = marks.read(one.cookie)
-            yield _Entry(mac, mark, out(ports[0], mark.bound), one)
+        if mac is not None and len(ports) == 1 and ports[0] < action.PORT_MAX:
+            mark, late = marks.read(one.cookie), one.match.get(Field.IN_PORT) is not None
+            yield _Entry(mac, mark, out(ports[0], mark.bound), one, late)
 
 
-def _adopt(hosts: Hosts, entries: list[_Entry]) -> None:
+def _adopt(hosts: Hosts, every: list[_Entry]) -> None:
+    entries = [one for one in every if not one.late]
     for one in entries:
         known = hosts.stations.get(one.mac)
         if known is None:
@@ -65,6 +65,11 @@ def _adopt(hosts: Hosts, entries: list[_Entry]) -> None:
             hosts.put(one.mac, Station(one.place, known.addresses, known.mark))
     for one in entries:
         _address(hosts, one)
+    for one in every:
+        known = hosts.stations.get(one.mac)
+        elsewhere = one.place is not None and known is not None and known.place != one.place
+        if one.late and one.place is not None and elsewhere and known is not None and known.mark == one.mark:
+            hosts.left[one.mac] = one.place
 
 
 def _address(hosts: Hosts, one: _Entry) -> None:

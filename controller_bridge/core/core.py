@@ -8,51 +8,27 @@ from typing import Final
 
 from controller_bridge import trees
 from controller_bridge.core import adoption, desired, lldp, marks, neighbours
-from controller_bridge.core.desired import Gateways, Table
+from controller_bridge.core.answers import GATEWAY_MAC, Answers
+from controller_bridge.core.desired import Gateways
 from controller_bridge.core.hosts import Address, Hosts, Station
 from controller_bridge.core.links import Links
 from controller_bridge.core.lldp import Origin
 from controller_bridge.core.marks import COOKIE
-from controller_bridge.core.neighbours import Said
+from controller_bridge.core.member import Member, Send
 from controller_bridge.core.places import Places
 from controller_bridge.core.room import Key, Room, Wanted, fit
-from controller_bridge.openflow import action
 from controller_bridge.openflow.flow import Change, Command, Flow
 from controller_bridge.openflow.multipart import Port
 from controller_bridge.paths import Changes
 from controller_bridge.topology import Place, Topology
 
 HELLO_S: Final = 1.0
-LEFT_S: Final = 15.0
-"""So long what is late finds a station's old place. Open vSwitch's datapath goes by what it was told before for some milliseconds, and
-keeps what it has worked out for 10 s: if that became "drop" before it is forgotten, a station that comes back would lose packets."""
+LEFT_S: Final = 1.0
+"""So long after a move has ended its guards stay: a datapath follows its table some ms late (175 were the most that was seen)."""
 SETTLE_S: Final = 2.5
 """After a switch has come, so long until its links are known and tables are changed."""
-GATEWAY_MAC: Final = bytes.fromhex("02766d677701")
 _NONE: Final[frozenset[Address]] = frozenset()
 _LLDP: Final = lldp.ETHER_TYPE.to_bytes(2, "big")
-
-
-@dataclass(frozen=True)
-class Send:
-    """A frame out of a switch's port."""
-
-    place: Place
-    frame: bytes
-
-
-@dataclass
-class Member:
-    """A switch that is connected. ``table``: our entries on it. ``left_out``: those that there is no room for."""
-
-    datapath: int
-    ports: dict[int, Port]
-    table: Table
-    room: Room = field(default_factory=Room)
-    left_out: int = 0
-
-    def live(self) -> list[int]:
-        return [one.number for one in self.ports.values() if one.live and one.number < action.PORT_MAX]
 
 
 @dataclass
@@ -84,6 +60,9 @@ class Core:
     _left_s: dict[bytes, float] = field(default_factory=dict)
     _hello_s: float = float("-inf")
     _budgets: dict[Place, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.answers = Answers(self.hosts, self.links, self.members, self.gateways)
 
     # -- switches -------------------------------------------------------------------------------------------------------
 
@@ -130,6 +109,7 @@ class Core:
 
     def tick(self, now_s: float) -> list[Send]:
         """To be called when :meth:`next_s` says so, or more often."""
+        self._left_s = {mac: self._left_s.get(mac, now_s) for mac in self.hosts.left if not self._moves(mac)}
         self._arrived([mac for mac, since_s in self._left_s.items() if now_s - since_s >= LEFT_S])
         expired, moved = self.links.expire(now_s), self.hosts.due(now_s)
         self.dirty = expired or moved or self.dirty
@@ -145,6 +125,11 @@ class Core:
         if self.dirty and now_s < self.settled_at_s:
             times.append(self.settled_at_s)
         return max(now_s, min(times))
+
+    def _moves(self, mac: bytes) -> bool:
+        """Its move has not ended."""
+        known = self.hosts.stations.get(mac)
+        return known is not None and known.mark.partner != 0
 
     def _arrived(self, macs: Iterable[bytes]) -> None:
         """Nothing is under way to these stations' old places any more."""
@@ -172,7 +157,7 @@ class Core:
             self.counts.limited += 1
             return []
         if place in self.links.ends():
-            return self._passing(frame)
+            return self.answers.passing(frame)
         if frame[6:12] == GATEWAY_MAC:
             self.counts.refused += 1
             return []
@@ -189,10 +174,14 @@ class Core:
         if heard.ask is not None and self._is_down(heard.ask):  # nobody there can contradict
             self.dirty = self.hosts.port_lost(heard.ask) or self.dirty
         elif heard.ask is not None:
-            asked = self._ask(heard.ask, frame[6:12])
+            asked = self.answers.ask(heard.ask, frame[6:12])
         return [
             *asked,
-            *(self._neighbour(place, frame, said) if said is not None else self._other(place, frame)),
+            *(
+                self.answers.neighbour(place, frame, said)
+                if said is not None
+                else self.answers.other(place, frame)
+            ),
         ]
 
     def _lldp(self, place: Place, frame: bytes, now_s: float) -> None:
@@ -217,76 +206,18 @@ class Core:
         member = self.members.get(place.switch)
         return member is not None and place.port not in member.live()
 
-    def _ask(self, place: Place, mac: bytes) -> list[Send]:
-        """Whether a station is still there: what it answers comes as if it had said it by itself."""
-        known = self.hosts.stations[mac].addresses
-        own = {one.version: one for one in self.gateways}
-        return [
-            Send(place, neighbours.question(one, GATEWAY_MAC, own.get(one.version, type(one)(0)), mac))
-            for one in sorted(known, key=str)[:2]
-        ]
-
-    def _neighbour(self, place: Place, frame: bytes, said: Said) -> list[Send]:
-        if said.asks is None:
-            return self._other(place, frame)
-        owner = GATEWAY_MAC if said.asks in self.gateways else self.hosts.owner(said.asks)
-        if owner is None:
-            return self._everywhere(place, frame)
-        if owner == frame[6:12] or said.asker is None:
-            return []
-        return [Send(place, neighbours.answer(said.asks, owner, frame[6:12], said.asker))]
-
-    def _other(self, place: Place, frame: bytes) -> list[Send]:
-        if frame[0] & 1:
-            return self._everywhere(place, frame)
-        if frame[:6] == GATEWAY_MAC:
-            return self._through_gateway(place, frame)
-        return self._onward(frame)
-
-    def _through_gateway(self, place: Place, frame: bytes) -> list[Send]:
-        """To who has that address, past tables that have no entry for it. Who is not known is asked for: the next packet finds him."""
-        wanted = neighbours.destination(frame)
-        owner = self.hosts.owner(wanted) if wanted is not None else None
-        if owner is not None:
-            return self._onward(owner + GATEWAY_MAC + frame[12:])
-        if wanted is None:
-            return []
-        own = next((one for one in sorted(self.gateways, key=str) if one.version == wanted.version), None)
-        return (
-            self._everywhere(place, neighbours.question(wanted, GATEWAY_MAC, own)) if own is not None else []
-        )
-
-    def _passing(self, frame: bytes) -> list[Send]:
-        """On its way from switch to switch, and that one had no entry for it."""
-        if frame[:6] != GATEWAY_MAC:
-            return self._onward(frame)
-        wanted = neighbours.destination(frame)
-        owner = self.hosts.owner(wanted) if wanted is not None else None
-        return self._onward(owner + GATEWAY_MAC + frame[12:]) if owner is not None else []
-
-    def _onward(self, frame: bytes) -> list[Send]:
-        """To where its station is, past tables that do not know it yet."""
-        station = self.hosts.stations.get(frame[:6])
-        return (
-            [Send(station.place, frame)]
-            if station is not None and station.place.switch in self.members
-            else []
-        )
-
-    def _everywhere(self, place: Place, frame: bytes) -> list[Send]:
-        """Out of every port at the edge but the one it came by; never over a link, so nothing can go round."""
-        return [Send(one, frame) for one in self.edges() if one != place]
-
-    def edges(self) -> list[Place]:
-        ends = self.links.ends()
-        every = [Place(name, port) for name, member in self.members.items() for port in member.live()]
-        return [one for one in every if one not in ends]
-
     @staticmethod
     def base(flows: Iterable[Flow]) -> list[Change]:
         """What a switch that has ``flows`` lacks to show us what we have to see: before anything else."""
         there = {one.place: one.instructions for one in flows}
         return [Change(Command.ADD, one) for one in desired.BASE if there.get(one.place) != one.instructions]
+
+    @staticmethod
+    def spared(flows: Iterable[Flow], count: int) -> list[Flow]:
+        """Those of ours that a full table can do without first."""
+        fixed = {one.place for one in desired.BASE}
+        others = [one for one in flows if one.place not in fixed]
+        return sorted(others, key=lambda one: marks.read(one.cookie).bound)[:count]
 
     # -- tables ---------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ priority   entry                                                  does
 65000      LLDP                                                   asks the controller
 60000      ARP, neighbour discovery                               asks the controller
 40000      to a gateway's MAC, for a station's address            to the station's MAC, and on its way
-30001      to a MAC that has been led away, by a certain port     to where it was (:func:`_late`)
+30001      to a MAC that moves, by a certain port                 on the way that it is on (:func:`_guards`)
 30000      to a station's MAC                                     on its way
 1          broadcast and multicast, and whoever is not known      asks the controller
 =========  =====================================================  ==============================================
@@ -83,26 +83,28 @@ def wanted(
                 found[switch][one.place] = Wanted(distance, one, mac)
         old = (left or {}).get(mac)
         if old is not None and old.switch in found:
-            now, before = trees_to[station.place], trees.towards(topology, old)
-            for switch, one in _late(mac, station, topology, now, before):
+            now, other = trees_to[station.place], trees.towards(topology, old)
+            for switch, one in _guards(mac, station, topology, now, other):
                 found[switch][one.place] = Wanted(now[switch][0], one, mac)
     return found
 
 
-def _late(
-    mac: bytes, station: Station, topology: Topology, now: Tree, before: Tree
+def _guards(
+    mac: bytes, station: Station, topology: Topology, now: Tree, other: Tree
 ) -> Iterator[tuple[str, Flow]]:
-    """For packets that come to a switch from where it would now send them itself: its neighbour there goes by what it was told before,
-    as Open vSwitch's datapath does for some milliseconds. Sent back by the port they came in at they would be dropped
-    (OpenFlow 1.3, section 7.2.5), and sent on they might go round; so they go to the old place, as everything on that way does."""
-    for switch, (_distance, port) in now.items():
-        neighbour = topology.beyond.get(Place(switch, port))
-        if neighbour is None or switch not in before:
+    """What comes by a link that only one of the two trees uses goes on by that tree (:mod:`controller_bridge.trees` says why).
+
+    They are the same before and after the station has moved, and so are there when it does.
+    """
+    for here, neighbour in topology.beyond.items():
+        way, other_way = now.get(here.switch), other.get(here.switch)
+        if way is None or other_way is None or way[1] == other_way[1]:
             continue
-        if before.get(neighbour.switch, (0, 0))[1] == neighbour.port:
-            match = Match.of(in_port=port, eth_dst=mac)
-            does = action.apply([action.output(before[switch][1])])
-            yield switch, Flow(30001, match, does, cookie(Kind.STATION, station.mark))
+        by_now, by_other = (tree.get(neighbour.switch, (0, 0))[1] == neighbour.port for tree in (now, other))
+        if by_now != by_other:
+            does = action.apply([action.output((way if by_now else other_way)[1])])
+            match = Match.of(in_port=here.port, eth_dst=mac)
+            yield here.switch, Flow(30001, match, does, cookie(Kind.STATION, station.mark))
 
 
 def _entries(mac: bytes, station: Station, port: int, gateways: Gateways | None) -> Iterable[Flow]:

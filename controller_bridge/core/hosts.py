@@ -63,7 +63,7 @@ _NOTHING: Final = Heard()
 
 @dataclass
 class Hosts:
-    """``stations``: by MAC address. ``left``: the place that a bound one was led away from, while something may be under way to it."""
+    """``stations``: by MAC address. ``left``: the other place of one that moves, or just has."""
 
     stations: dict[bytes, Station] = field(default_factory=dict)
     left: dict[bytes, Place] = field(default_factory=dict)
@@ -144,8 +144,11 @@ class Hosts:
         addresses: frozenset[Address] = frozenset(),
         partner: int = 0,
         move: str = "",
+        other: Place | None = None,
     ) -> frozenset[Address]:
         """Told by who knows: it is there from now on, and nowhere else whatever is heard. Again: nothing.
+
+        ``other``: where it may go, or back to.
 
         The addresses that it does not get, because they are another's, or too many.
         """
@@ -153,7 +156,9 @@ class Hosts:
         self.claims.pop(mac, None)
         free = {one for one in addresses if self.owner(one) in (None, mac)} - known.addresses
         usable = frozenset(sorted(free, key=str)[: max(0, MOST_ADDRESSES - len(known.addresses))])
-        if known.place not in (place, NOWHERE):
+        if other is not None and other != place:
+            self.left[mac] = other
+        elif known.place not in (place, NOWHERE):
             self.left[mac] = known.place
         same = known.place == place and known.bound and known.mark.partner == partner
         mark = known.mark if same else Mark(True, marks.following(known.mark.generation), partner)

@@ -102,6 +102,7 @@ class Moves:
 
     def _bind(self, order: Order, host: str, partner: int) -> Bound:
         place = self._at(host)
+        other = self.place(order.source if host == order.destination else order.destination)
         new = [mac for mac in order.macs if not self._is_bound_at(mac, place)]
         if new and self.hosts.bound_at(place) + len(new) > MOST_BOUND_AT_A_PORT:
             raise RefusedError(f"{host} has {MOST_BOUND_AT_A_PORT} stations already", "release some of them")
@@ -111,7 +112,7 @@ class Moves:
         # which of several interfaces has which address is not said: they keep what they have been heard to have
         mine = usable if len(order.macs) == 1 else frozenset[Address]()
         for mac in order.macs:
-            left |= self.hosts.bind(mac, place, mine, partner, order.id)
+            left |= self.hosts.bind(mac, place, mine, partner, order.id, other)
         after = [self.hosts.stations.get(mac) for mac in order.macs]
         return Bound(place, left, changed=before != after)
 

@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from controller_bridge import address
-from controller_bridge.api import words
-from controller_bridge.api.client import ControllerClient, Way
+from controller_bridge.api.client import ControllerClient, Way, way
 from controller_bridge.rerouters.base import Move
 from controller_bridge.rerouters.settings import Settings
 from vmnet.config.model import Tls, default_host_name
 from vmnet.errors import RefusedError, UnavailableError, VmnetError, WaitTimeoutError
-from vmnet.peer import identity
 
 _log = logging.getLogger(__name__)
 
@@ -70,20 +67,13 @@ class VmnetRerouter:
 def open_vmnet(settings: Mapping[str, Any]) -> VmnetRerouter:
     """ConfigError if the settings are wrong, or a certificate cannot be used. Nothing is connected to yet."""
     given, usual = Settings(settings), Tls()
-    controller = address.parse(given.text("controller"), words.PORT)
+    controller = given.text("controller")
     files = Tls(
         Path(given.text("ca", str(usual.ca))),
         Path(given.text("certificate", str(usual.certificate))),
         Path(given.text("key", str(usual.key))),
     )
-    way = Way(
-        controller,
-        tls=None,
-        name=given.text("name", "controller"),
-        us=given.text("host", default_host_name()),
-    )
+    name, us = given.text("name", "controller"), given.text("host", default_host_name())
     limit_s = given.seconds("limit_s", 10.0)
     given.done()
-    if controller.kind == "ssl":
-        way = Way(controller, identity.client_context(files), way.name, way.us)
-    return VmnetRerouter(way, limit_s)
+    return VmnetRerouter(way(controller, files, name, us), limit_s)

@@ -76,6 +76,7 @@ class Word(IntEnum):
     PROLONGED = 200
 
 
+_SOURCE_AT: Final = 6
 SHARED_BYTES: Final = 208
 
 
@@ -119,6 +120,23 @@ def gate_code(map_fd: int) -> bytes:
     code.load(W, R2, R6, SKB_MARK)
     code.jump_if("eq", R2, MARK, "marked")
     code.load(DW, R5, R7, Word.MODE)
+    code.jump_if("eq", R5, Mode.DIVERT, "divert")
+    lane(code)
+    return code.assemble()
+
+
+def stand_in_code(map_fd: int, guest_mac: bytes) -> bytes:
+    """The program for a stand-in's egress: frames for the guest go as at its tap, but none to the device; all others end."""
+    code = Program()
+    begin(code, map_fd)
+    code.load(W, R2, R6, SKB_MARK)
+    code.jump_if("eq", R2, MARK, "marked")
+    _header_in_r2(code)
+    _compare_address(code, 0, guest_mac, "for the guest")
+    code.jump("drop")
+    code.label("for the guest")
+    code.load(DW, R5, R7, Word.MODE)
+    code.jump_if("eq", R5, Mode.PASS, "drop")
     code.jump_if("eq", R5, Mode.DIVERT, "divert")
     lane(code)
     return code.assemble()
@@ -184,7 +202,7 @@ def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
     code.mov_reg(R6, R1)
     code.map_value(R7, map_fd)
     _header_in_r2(code)
-    _compare_source(code, guest_mac, "reflected")
+    _compare_address(code, _SOURCE_AT, guest_mac, "reflected")
     _drop_group_if_told(code)
     code.mov(R3, MARK)
     code.store(W, R6, SKB_MARK, R3)
@@ -218,14 +236,14 @@ def _drop_group_if_told(code: Program) -> None:
     code.label("any destination")
 
 
-def _compare_source(code: Program, mac: bytes, equal: str) -> None:
-    """Jump to ``equal`` if the Ethernet source address (bytes 6..11 of the frame in R2) is ``mac``."""
+def _compare_address(code: Program, at: int, mac: bytes, equal: str) -> None:
+    """Jump to ``equal`` if the Ethernet address at byte ``at`` of the frame in R2 is ``mac``."""
     if len(mac) != 6:
         raise ValueError(f"a MAC address has 6 bytes, not {len(mac)}")
-    for offset in (6, 8):
-        code.load(H, R5, R2, offset)
-        code.jump_if("ne", R5, struct.unpack_from("<H", mac, offset - 6)[0], "foreign")
-    code.load(H, R5, R2, 10)
+    for offset in (0, 2):
+        code.load(H, R5, R2, at + offset)
+        code.jump_if("ne", R5, struct.unpack_from("<H", mac, offset)[0], "foreign")
+    code.load(H, R5, R2, at + 4)
     code.jump_if("eq", R5, struct.unpack_from("<H", mac, 4)[0], equal)
     code.label("foreign")
 

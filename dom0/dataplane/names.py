@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-PREFIXES: Final = ("vmt", "vmp")
+PREFIXES: Final = ("vmt", "vmp", "vmq")
 
 
 def tunnel_name(vni: int) -> str:
@@ -15,8 +15,12 @@ def park_name(vni: int) -> str:
     return f"vmp{vni:06x}"
 
 
+def stand_in_name(vni: int) -> str:
+    return f"vmq{vni:06x}"
+
+
 def is_ours(device: str) -> bool:
-    """Whether a device's name is one that :func:`tunnel_name` or :func:`park_name` makes."""
+    """Whether a device's name is one that one of the functions above makes."""
     return (
         len(device) == 9 and device[:3] in PREFIXES and all(one in "0123456789abcdef" for one in device[3:])
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
@@ -15,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dataplane_kit import Host, Traffic, ip, isolated, until, veth
+from dataplane_kit import Host, Traffic, die_with_parent, ip, isolated, until, veth
 from ovs_kit import Fabric, folder
 
 from controller_bridge import trace
 from controller_bridge.address import Address
+from controller_bridge.api.client import ControllerClient, way
 from controller_bridge.api.desk import Desk
 from controller_bridge.api.door import Door
 from controller_bridge.controller import Controller
@@ -145,7 +149,7 @@ class Scene:
             switch.close()
         place = controller.core.places.of_host(host)
         assert place is not None
-        for start in controller.core.edges():
+        for start in controller.core.answers.edges():
             if start == place:
                 continue
             for packet in (
@@ -211,7 +215,10 @@ def test_a_vm_goes_there_and_back_and_every_packet_finds_it() -> None:
             await scene.arrives("a")
             before, since = scene.dump(), scene.got["a"][-1]
             await rerouter.prepare(MOVE)
-            assert scene.dump() == before, "prepare leads packets elsewhere"
+            unguarded = {
+                name: [line for line in some if "in_port" not in line] for name, some in scene.dump().items()
+            }
+            assert unguarded == before, "prepare leads packets elsewhere"
             bound = scene.dump(cookies=True)
             await rerouter.cut_over(MOVE)
             await scene.leads_to(controller, "b")
@@ -242,48 +249,134 @@ def test_a_vm_goes_there_and_back_and_every_packet_finds_it() -> None:
     over_the_fabric(body)
 
 
-@isolated(120)
-def test_the_controller_is_killed_between_all_steps() -> None:
-    """And the VM's place, who may lead it, and who may not, are known to the next one."""
+class Daemon:
+    """vmnet-controllerd itself, in a process that is killed."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene, self._file = scene, Path(folder()) / "controller.toml"
+        switches = "".join(
+            f'{name} = "{number:016x}"\n' for number, name in enumerate(scene.fabric.switches, 1)
+        )
+        hosts = "".join(f'{name} = "{end}"\n' for name, end in HOSTS.items())
+        listen = json.dumps([f"unix:{one}" for one in scene.sockets])
+        self._file.write_text(
+            f'listen = {listen}\ngateways = ["10.1.0.254"]\nkey = "{folder()}/lldp.key"\n[switches]\n{switches}'
+            f'[hosts]\n{hosts}[api]\nlisten = ["unix:{scene.api}"]\n'
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def cli(self, *words: str) -> str:
+        argv = [
+            sys.executable,
+            "-m",
+            "vmnet.cli.main",
+            "controller",
+            *words,
+            "--controller",
+            f"unix:{self._scene.api}",
+        ]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    async def restart(self) -> None:
+        """Killed, and another one has found switches and links."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "controller_bridge.main", "--config", self._file],
+            preexec_fn=die_with_parent,
+        )
+        client = ControllerClient(way(f"unix:{self._scene.api}"))
+        async with asyncio.timeout(40):
+            while True:
+                with suppress(UnavailableError):
+                    found = await client.ask("status", {}, 5)
+                    if len(found["links"]) == 4 and all(
+                        one["connected"] for one in found["switches"].values()
+                    ):
+                        break
+                await asyncio.sleep(0.1)
+        await client.close()
+
+    def station(self) -> dict[str, Any]:
+        found = json.loads(self.cli("status", "--json"))
+        return next(one for one in found["stations"] if one["mac"] == VM.hex(":"))
+
+
+@isolated(240)
+def test_the_daemon_is_killed_between_all_steps_under_traffic() -> None:
+    """And the VM's place, and who may lead it, are known to the next one."""
 
     async def body(scene: Scene) -> None:
-        rerouter = scene.rerouter()
+        running, daemon, rerouter = scene.send(), Daemon(scene), scene.rerouter()
+        await daemon.restart()
+        scene.wires["a"].send(neighbours.question(VM_IP, VM, VM_IP))
+        scene.wires["client"].send(neighbours.question(CLIENT_IP, CLIENT, CLIENT_IP))
+        await scene.arrives("a")
+        await rerouter.prepare(
+            MOVE
+        )  # and with it the VM's entries: until then its packets went by the controller
+        await scene.arrives("a")
+        since = scene.got["a"][-1]
+        moved: list[int] = []
+        for step, host, place in (
+            (rerouter.cut_over, "b", "s3:host-b"),
+            (rerouter.roll_back, "a", "s2:host-a"),
+            (rerouter.cut_over, "b", "s3:host-b"),
+            (rerouter.finish, "b", "s3:host-b"),
+        ):
+            await daemon.restart()
+            await step(MOVE)
+            await scene.arrives(host)
+            moved.append(scene.got[host][-100])
+            assert daemon.station()["place"] == place
+        await daemon.restart()
+        await rerouter.finish(MOVE)  # again, of one that has never heard of it
+        assert daemon.station() == {
+            "mac": VM.hex(":"),
+            "place": "s3:host-b",
+            "addresses": [str(VM_IP)],
+            "bound": True,
+            "move": None,
+            "partner": None,
+        }
+        lost = await scene.lost(running.stop(), since)
+        assert not lost, f"{len(lost)} lost, {lost[0]} to {lost[-1]}; moved at {moved}, from {since}"
+        shown = daemon.cli("status")
+        assert f"{VM.hex(':')}  s3:host-b  yes    {VM_IP}" in shown
+        assert "0000000000000003" in shown
+        assert "released: none" in daemon.cli("release", CLIENT.hex(":"))
+        assert f"released: {VM.hex(':')}" in daemon.cli("release", VM.hex(":"))
+        assert not daemon.station()["bound"]
+        await rerouter.close()
+
+    over_the_fabric(body)
+
+
+@isolated(120)
+def test_who_may_lead_a_vm_is_known_to_a_controller_that_is_started_anew() -> None:
+    async def body(scene: Scene) -> None:
+        ask = {"id": "m1", "source": "a", "destination": "b", "macs": [VM.hex(":")]}
         async with scene.controller() as controller:
             await linked(controller)
             await scene.speak(controller)
-            await rerouter.prepare(MOVE)
+            await Desk(controller).answer("a", "prepare", ask)
+            await Desk(controller).answer("b", "cut_over", ask)
         async with scene.controller() as controller:
             await linked(controller)
-            assert controller.core.hosts.stations[VM].bound
-            await rerouter.cut_over(MOVE)
-            await scene.leads_to(controller, "b")
-        tables = scene.dump(cookies=True)
-        async with scene.controller() as controller:
-            await linked(controller)
-            station = controller.core.hosts.stations[VM]
-            assert (station.bound, station.place) == (True, controller.core.places.of_host("b"))
-            assert station.addresses == {VM_IP}
-            desk = Desk(controller)
-            ask = {"id": "m1", "source": "a", "destination": "b", "macs": [VM.hex(":")]}
             with pytest.raises(RefusedError, match="c may not move what goes from a to b"):
-                await desk.answer("c", "roll_back", ask)
+                await Desk(controller).answer("c", "roll_back", ask)
             with pytest.raises(RefusedError, match=r"is not c's to move: it is at b"):
-                await desk.answer("c", "roll_back", ask | {"source": "c"})
-            await desk.answer("a", "roll_back", ask)
+                await Desk(controller).answer("c", "roll_back", ask | {"source": "c"})
+            await Desk(controller).answer("a", "roll_back", ask)
             await scene.leads_to(controller, "a")
-            await rerouter.cut_over(MOVE)
-        async with scene.controller() as controller:
-            await linked(controller)
-            await rerouter.finish(MOVE)
-            await scene.leads_to(controller, "b")
+            await Desk(controller).answer("a", "cut_over", ask)
+            await Desk(controller).answer("b", "finish", ask)
         async with scene.controller() as controller:
             await linked(controller)
             with pytest.raises(RefusedError, match=r"is not a's to move: it is at b"):
                 await Desk(controller).answer("a", "roll_back", ask)
-            await rerouter.finish(MOVE)  # again, of a controller that has never heard of it
             await scene.leads_to(controller, "b")
-        await rerouter.close()
-        assert tables
 
     over_the_fabric(body)
 
@@ -347,7 +440,7 @@ def test_over_tls_each_host_moves_its_own() -> None:
         async with scene.controller((Address("ssl", "127.0.0.1", 6654),), tls) as controller:
             await linked(controller)
             await scene.speak(controller)
-            before = scene.dump(cookies=True)
+            before, bare = scene.dump(cookies=True), scene.dump()
             by = {name: open_vmnet(settings(name)) for name in ("a", "b", "c", "stranger")}
             with pytest.raises(
                 UnavailableError, match="refused us: a certificate of stranger, who is no host"
@@ -370,6 +463,9 @@ def test_over_tls_each_host_moves_its_own() -> None:
             await scene.leads_to(controller, "a")
             with pytest.raises(RefusedError, match=r"not b's to move: it is at a"):
                 await by["b"].cut_over(MOVE)
+            await until_async(lambda: not controller.core.hosts.left, "nothing is late any more", 30)
+            await controller.quiet.wait()
+            assert scene.dump() == bare, "roll_back leaves something"
             for one in (*by.values(), other):
                 await one.close()
 

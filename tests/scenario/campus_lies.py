@@ -12,7 +12,7 @@ from typing import Any
 from controller_bridge.address import Address
 from controller_bridge.api.client import ControllerClient, Way
 from controller_bridge.core import lldp, neighbours
-from controller_bridge.core.core import GATEWAY_MAC
+from controller_bridge.core.answers import GATEWAY_MAC
 from controller_bridge.core.lldp import Origin
 from vmnet.lab import Lab, ways
 from vmnet.lab.wait import wait_for

@@ -8,7 +8,8 @@ from ipaddress import ip_address
 
 from controller_bridge import trace
 from controller_bridge.core import desired, marks, neighbours
-from controller_bridge.core.core import Core, Send
+from controller_bridge.core.core import Core
+from controller_bridge.core.member import Send
 from controller_bridge.openflow import action
 from controller_bridge.openflow.flow import Change, Command
 from controller_bridge.openflow.match import Field

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller_bridge import trace
-from controller_bridge.core import marks, neighbours
+from controller_bridge.core import desired, marks, neighbours
+from controller_bridge.core.answers import GATEWAY_MAC
 from controller_bridge.core.core import Core
 from controller_bridge.core.hosts import MOST_BOUND_AT_A_PORT, NOWHERE
 from controller_bridge.core.moves import Moves, Order
@@ -75,10 +76,15 @@ class Led(Model):
 A, B = Place("s2", 101), Place("s3", 101)
 
 
-def plain(model: Led) -> dict[str, dict[object, bytes]]:
+def plain(model: Led, guards: bool = True) -> dict[str, dict[object, bytes]]:
     """Without cookies."""
     return {
-        name: {key: one.instructions for key, one in table.items()} for name, table in model.tables.items()
+        name: {
+            key: one.instructions
+            for key, one in table.items()
+            if guards or one.match.get(Field.IN_PORT) is None
+        }
+        for name, table in model.tables.items()
     }
 
 
@@ -87,7 +93,8 @@ def test_there_and_back_and_the_tables_are_as_before() -> None:
     before = plain(model)
     model.moves.prepare("a", ORDER)
     model.lead()
-    assert plain(model) == before
+    assert plain(model, guards=False) == before
+    model.leads_to(A)
     model.moves.cut_over("a", ORDER)
     model.lead(check=True)
     model.leads_to(B)
@@ -113,7 +120,8 @@ def test_what_is_late_on_the_old_way_finds_the_old_place() -> None:
     )
     late = trace.walk(tables, model.topology(), Place("s2", back), {Field.ETH_DST: VM})
     assert late.end == A
-    model.run(20)
+    model.moves.finish("a", ORDER)
+    model.run(2)
     assert not [one for one in model.tables["s2"].values() if one.match.get(Field.IN_PORT) is not None]
     model.leads_to(B)
 
@@ -170,8 +178,8 @@ def test_who_may_is_known_to_a_controller_that_is_started_anew() -> None:
     model.moves.cut_over("b", ORDER)
     model.lead()
     model.restart()
-    # but for what was late: that has arrived since
-    assert all(one.flow.match.get(Field.IN_PORT) is not None for one in model.done)
+    assert model.done == []
+    assert model.core.hosts.left == {VM: A}, "what is late is let arrive"
     refused(model, "roll_back", "c", Order("m1", "c", "b", (VM,)), "not c's to move")
     model.moves.roll_back("a", ORDER)
     model.lead()
@@ -323,3 +331,53 @@ def test_every_host_has_a_number_of_its_own(hosts: list[str]) -> None:
         assert marks.read(marks.cookie(marks.Kind.GATEWAY, mark)) == mark
         assert marks.cookie(marks.Kind.GATEWAY, mark) & marks.OWNER_MASK == marks.COOKIE
         assert marks.cookie(marks.Kind.GATEWAY, mark) & 1 == 0
+
+
+def test_what_small_tables_leave_out_goes_by_the_controller() -> None:
+    """In at the edge or from another switch, by MAC address or through the gateway."""
+    wires = {Place("s1", 2): Place("s2", 1)}
+    model = Model(["s1", "s2"], wires)
+    limit = len(desired.BASE) + 5
+    model.core = Core(KEY, GATEWAYS, table_sizes={"s2": limit})
+    model.connect()
+    model.run(4)
+    client = model.add(1, Place("s1", 101), "10.1.0.1")
+    others = [model.add(number, Place("s2", 101 + number % 3), f"10.1.0.{number}") for number in range(2, 30)]
+    model.run(1)
+    assert len(model.tables["s2"]) == limit
+    assert model.core.members["s2"].left_out == 2 * 29 - 5
+    for number, one in enumerate(others):
+        payload = b"to %d" % number
+        model.send(client, one.mac, payload)
+        assert one.got[-1].endswith(payload)
+        packet = bytes(16) + ip_address(one.address).packed + payload
+        model.arrive(client.place, GATEWAY_MAC + client.mac + b"\x08\x00" + packet)
+        assert one.got[-1][:12] in (one.mac + client.mac, one.mac + GATEWAY_MAC)
+        assert one.got[-1].endswith(packet)
+        model.send(one, client.mac, b"back")
+        assert client.got[-1].endswith(b"back")
+    assert model.core.counts.limited == 0
+
+
+def test_who_is_bound_displaces_who_is_not_and_never_is_there_more_than_may_be() -> None:
+    model = Led()
+    model.core.table_sizes = {name: len(desired.BASE) + 4 for name in model.ports}
+    for name in model.ports:
+        model.core.switch_down(name)
+    model.connect()
+    for number in range(20, 40):
+        model.add(number, Place("s1", 103), f"10.1.0.{number}")
+    model.run(4)
+    limit = len(desired.BASE) + 4
+    for step in (model.moves.prepare, model.moves.cut_over, model.moves.finish):
+        step("a", ORDER)
+        for level in model.core.changes_of([VM], model.now_s):
+            for switch, changes in level.items():
+                for one in changes:
+                    model._apply(switch, [one])
+                    model.core.done(switch, [one])
+                    assert len(model.tables[switch]) <= limit
+        model.run(1)
+    model.leads_to(B)
+    model.run(20)
+    model.leads_to(B)

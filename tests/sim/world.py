@@ -105,6 +105,9 @@ class Port:
 
     keeps = False
 
+    def make_stand_in(self) -> str:
+        return "stand-in"
+
     def follow(self) -> None:
         assert self.mode == "hold"
         self.mode = "divert"

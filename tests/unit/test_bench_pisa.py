@@ -5,9 +5,21 @@ from dataclasses import replace
 
 import pytest
 
-from vmnet.bench import flaps, flow, flow_count, libvirt_job, pisa, pisa_output, pisa_rows, pisa_schemes
+from controller_bridge.by_hand import Times
+from vmnet.bench import (
+    flaps,
+    flow,
+    flow_count,
+    libvirt_job,
+    pisa,
+    pisa_flow_rows,
+    pisa_output,
+    pisa_rows,
+    pisa_schemes,
+)
 from vmnet.bench.flow_count import FlowResult
-from vmnet.bench.pisa_rows import Case, Moved, Observed
+from vmnet.bench.pisa_flow_rows import Rerouted
+from vmnet.bench.pisa_rows import Case, Moved, Observed, Step
 from vmnet.errors import ConfigError
 from vmnet.lab import sessions
 from vmnet.probe import wire
@@ -58,17 +70,50 @@ def test_a_run_that_is_left_out_is_not_tried_again():
 
 def test_a_rate_that_the_vm_itself_can_not_forward_is_left_out_for_it_alone():
     lost = replace(row(), scheme="standard", control=True, lost=7)
-    step = pisa.Step(lost.case, 0, False)
-    assert pisa.too_fast(step, [lost]) == 7
-    assert pisa.too_fast(replace(step, control=True), [lost]) == 0
-    assert pisa.too_fast(step, [replace(lost, lost=0)]) == 0
-    assert pisa.too_fast(pisa.Step(CASE, 0, False), [replace(lost, scheme="separation")]) == 0
+    step = Step(lost.case, 0, False)
+    assert pisa.too_fast(step, [lost]) == "without a migration the VM lost 7 packets at this rate"
+    assert not pisa.too_fast(replace(step, control=True), [lost])
+    assert not pisa.too_fast(step, [replace(lost, lost=0)])
+    assert not pisa.too_fast(Step(CASE, 0, False), [replace(lost, scheme="separation")])
+
+
+def test_a_rate_that_the_switches_can_not_carry_is_left_out():
+    step = Step(FLOWS, 0, False)
+    control = replace(
+        flow_row(moved=False), control=True, sent=4000, back_sent=3900, lost=0, back_lost=0, seconds=4.0
+    )
+    assert not pisa.too_fast(step, [control])
+    assert "switches lost 5 packets" in pisa.too_fast(step, [replace(control, lost=2, back_lost=3)])
+    assert "only 500 packets/s of this rate" in pisa.too_fast(step, [replace(control, back_sent=2000)])
+    assert not pisa.too_fast(replace(step, control=True), [replace(control, lost=2)])
+    assert not pisa.too_fast(step, [replace(control, lost=2, rate_pps=2000)])
+
+
+def test_what_comes_first_of_a_run_that_is_not_made():
+    rows = [replace(row(), scheme="standard", control=True, lost=7)]
+    done = pisa.Bench({"standard": Untouched()}, rows).step(Step(rows[0].case, 0, False))
+    assert done.error == "not run: without a migration the VM lost 7 packets at this rate"
+
+
+class Untouched:
+    """No lab is looked at."""
 
 
 def test_schemes():
-    assert [one.lab for one in pisa_schemes.find(list(SCHEMES))] == ["standard", "separation", "separation"]
+    found = pisa_schemes.find([*SCHEMES, "openflow"])
+    assert [one.lab for one in found] == ["standard", "separation", "separation", "openflow"]
     with pytest.raises(ConfigError, match="no scheme 'x'"):
         pisa_schemes.find(["x"])
+
+
+def test_flows_have_controls_of_their_own_and_take_turns():
+    every = [
+        (s.case.scheme, s.control) for s in pisa.steps(settings(schemes=("standard", "openflow"), runs=2))
+    ]
+    assert every == [
+        ("standard", True), ("openflow", True),
+        ("standard", False), ("openflow", False), ("openflow", False), ("standard", False),
+    ]  # fmt: skip
 
 
 def test_sizes_are_of_ip_packets():
@@ -106,6 +151,27 @@ def test_flow_result():
     assert found.lost_ranges == ((4, 8),)
     assert found.reordered_s == pytest.approx((0.005, 0.005))
     assert FlowResult.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def network_gap_ms(arrived, sent=range(10), end=10):
+    """``arrived``: (number, ms); numbers are sent at ``sent``."""
+    seqs, at = zip(*arrived, strict=True)
+    sent_ns = [ms * MS for ms in sent]
+    return flow_count.result(seqs, [ms * MS for ms in at], sent_ns, end * MS, 0).network_gap_ms
+
+
+def test_what_the_sender_paused_is_not_the_networks_gap():
+    every = [(n, n) for n in range(10)]
+    assert network_gap_ms(every) == 0
+    assert network_gap_ms([(0, 0), (1, 100), (2, 101)], sent=[0, 99, 101], end=101) == 1
+    # nine are lost while the sender goes on
+    assert network_gap_ms([(0, 0), (10, 20)], sent=range(0, 22, 2), end=20) == 18
+    # held up, and delivered all at once
+    assert network_gap_ms([*every[:3], *((n, 9) for n in range(3, 10))]) == 6
+    # none comes any more
+    assert network_gap_ms(every[:4]) == 6
+    # one comes twice, and late
+    assert network_gap_ms([*every, (0, 50)]) == 0
 
 
 def test_nothing_arrived():
@@ -219,6 +285,68 @@ def test_row():
     assert row(moved=False).control and row(moved=False).downtime_ms is None
 
 
+FLOWS = Case("openflow", 1000, 64)
+TIMES = Times(0.002, 0.003, 0.0045, 1.2)
+
+
+def flow_row(moved=True, gap=1, back_gap=1, lost=0, rows=(), case=FLOWS):
+    """A packet a ms, but for ``gap`` ms in which none arrives."""
+
+    def counted(gap):
+        sent = [n * MS for n in range(100)]
+        seqs = range(lost, 100)
+        return flow_count.result(
+            list(seqs), [max(sent[n], (50 + gap) * MS if n > 50 else 0) for n in seqs], sent, 200 * MS, 0
+        )
+
+    over = Rerouted(2, TIMES) if moved else None
+    return pisa_flow_rows.measured(
+        Step(case, 0, not moved), "s2", counted(gap), counted(back_gap), over, rows
+    )
+
+
+def test_flow_row():
+    one = flow_row(lost=3)
+    assert (one.sent, one.lost, one.back_sent, one.back_lost, one.flows, one.source) == (
+        100, 3, 100, 3, 2, "s2",
+    )  # fmt: skip
+    assert (one.prepared_ms, one.cut_ms, one.total_ms, one.gone_ms) == (2.0, 3.0, 4.5, 1200.0)
+    assert one.control_sent is None and one.routes_before is None and not one.control
+    assert flow_row(moved=False).control and flow_row(moved=False).total_ms is None
+    assert flow_row().to_json()["back_lost"] == 0 and "back_lost" not in row().to_json()
+    kept = flow_row().to_json()
+    assert pisa_rows.Row(**json.loads(json.dumps(kept))).to_json() == kept
+
+
+def test_downtime_of_flows_is_what_a_gap_has_beyond_the_controls():
+    usual = flow_row(moved=False, gap=6, back_gap=9)
+    assert (usual.network_gap_ms, usual.back_network_gap_ms) == (5.0, 8.0)
+    assert flow_row(gap=21, rows=[usual]).downtime_ms == 12.0
+    assert flow_row(back_gap=21, rows=[usual]).downtime_ms == 12.0
+    assert flow_row(gap=21, rows=[usual, replace(usual, network_gap_ms=30.0)]).downtime_ms == 0
+    assert flow_row(gap=5, rows=[usual]).downtime_ms == 0
+    other, failed = replace(usual, rate_pps=7), pisa_rows.failed(FLOWS, 0, True, "", "x")
+    assert flow_row(gap=21, rows=[other, failed, flow_row()]).downtime_ms is None
+
+
+def test_flow_rows_add_up_and_are_told():
+    rows = [flow_row(lost=3), flow_row(), flow_row(moved=False)]
+    found = pisa_rows.summarise(rows)
+    assert [(e["runs"], e["lost_in_all"], e["back_lost_in_all"], e["lost_none"]) for e in found] == [
+        (2, 3, 3, 1),
+        (1, 0, 0, 1),
+    ]
+    assert found[0]["total_ms"]["median"] == 4.5 and found[0]["gone_ms"]["median"] == 1200
+    said = pisa_output.describe(rows[0])
+    assert "back 3 of 100 lost" in said and "total 4.5 ms, old path gone after 1200.0 ms" in said
+    assert "old path" not in pisa_output.describe(rows[2])
+
+
+def test_the_summary_says_on_which_days_rows_were_measured():
+    days = [replace(row(n), gap_began_s=at) for n, at in enumerate((86_400.0 * 20_000, 86_400.0 * 20_001))]
+    assert pisa_rows.summarise([*days, row(moved=False)])[0]["days"] == ["2024-10-04", "2024-10-05"]
+
+
 def test_summary_keeps_controls_and_errors_apart():
     found = pisa_rows.summarise(
         [row(0, lost=4), row(1), pisa_rows.failed(CASE, 2, False, "", "x"), row(0, moved=False)]
@@ -239,6 +367,7 @@ def test_file_round_trip(tmp_path, capsys):
     assert [one.case for one in pisa_output.read_rows(file)] == [CASE] * 3
     assert pisa_output.read_rows(file)[0] == every[0]
     assert pisa_output.read_rows(tmp_path / "none") == []
+    assert pisa_output.read_machine(file) == {"cpus": 2} and pisa_output.read_machine(tmp_path / "none") == {}
     pisa_output.show(every)
     assert "separation control" in capsys.readouterr().out
     assert "no route" in pisa_output.describe(every[2])
@@ -284,6 +413,7 @@ def test_pictures(tmp_path):
     rows = [
         row().to_json(),
         replace(row(), scheme="standard", lost=4000).to_json(),
+        flow_row(rows=[flow_row(moved=False)]).to_json(),
         row(moved=False).to_json(),
     ]
     drawn = pisa_plots.draw_all(tmp_path, rows)

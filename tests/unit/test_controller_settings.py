@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -90,3 +92,10 @@ def test_the_key_is_made_once(tmp_path: Path) -> None:
     file.write_bytes(b"short")
     with pytest.raises(ConfigError, match="is no key: 5 bytes"):
         settings.lldp_key(file)
+
+
+def test_the_documented_settings_are_good() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "openflow.md").read_text()
+    (block,) = (one for one in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "packets_per_s" in one)
+    found = settings.parse(tomllib.loads(block))
+    assert found.table_sizes and found.hosts and found.api and found.outside

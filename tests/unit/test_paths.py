@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from controller_bridge.openflow import action
 from controller_bridge.openflow.flow import SAME_OWNER, Change, Command, Flow
 from controller_bridge.openflow.match import Field, Match
-from controller_bridge.paths import Hop, Path, Plan, plan
+from controller_bridge.paths import Hop, Path, Plan, plan, together
 from vmnet.errors import RefusedError
 
 FLOWS = [bytes([0, 0, 0, 0, 0, number]) for number in range(3)]
@@ -205,3 +205,38 @@ def test_nothing_can_come_before_the_highest_priority() -> None:
     entries["s3"] = [one._replace(priority=0xFFFF) for one in entries["s3"]]
     with pytest.raises(RefusedError, match="highest priority"):
         plan(entries, old, new)
+
+
+@given(st.lists(st.tuples(switches, switches), min_size=1, max_size=3), st.booleans(), st.randoms())
+def test_flows_that_share_no_entry_move_together(ways, ported, random) -> None:  # type: ignore[no-untyped-def]
+    network, plans = Network(), []
+    for destination, (old_numbers, new_numbers) in zip(FLOWS, ways, strict=False):
+        old, new = path([0, *old_numbers], OLD_EXIT), path([0, *new_numbers], NEW_EXIT)
+        entries = {hop.switch: [entry(destination, hop, ported)] for hop in old}
+        for switch, some in entries.items():
+            network.apply(switch, Change(Command.ADD, some[0]))
+        plans.append(plan(entries, old, new))
+    before = {switch: dict(table) for switch, table in network.tables.items()}
+    made = together(plans)
+
+    def carry_out(steps: list[dict[str, list[Change]]], allowed: set[int], shuffled: bool = True) -> None:
+        for changes in steps:
+            one_by_one = listed(changes)
+            if shuffled:
+                random.shuffle(one_by_one)
+            for switch, change in one_by_one:
+                network.apply(switch, change)
+                for destination, _ in zip(FLOWS, ways, strict=False):
+                    assert network.arrives("s0", ENTRY_PORT, destination) in allowed
+
+    carry_out([made.prepare], {OLD_EXIT})
+    carry_out(made.cuts, {OLD_EXIT, NEW_EXIT})
+    carry_out(made.undo_cuts, {OLD_EXIT, NEW_EXIT})
+    carry_out([made.undo_prepare], {OLD_EXIT})
+    assert {s: t for s, t in network.tables.items() if t} == before
+    carry_out([made.prepare], {OLD_EXIT})
+    carry_out(made.cuts, {OLD_EXIT, NEW_EXIT})
+    carry_out([made.finish], {NEW_EXIT}, shuffled=False)
+    for destination, (_, new_numbers) in zip(FLOWS, ways, strict=False):
+        for hop in path([0, *new_numbers], NEW_EXIT):
+            assert network.sends(hop.switch, hop.in_port, destination) == hop.out_port

@@ -78,6 +78,7 @@ class Child:
             except queue.Empty:
                 raise WaitTimeoutError(f"no {wanted} from {self.what} within {timeout_s:g} s") from None
             if line is None:
+                self._join()  # its last words may come a moment later
                 raise UnavailableError(f"{self.what} ended: {self.last_noise()}")
             if match(line):
                 return line
@@ -87,9 +88,12 @@ class Child:
         if not _ended_within(self.process, timeout_s):
             raise WaitTimeoutError(f"{self.what} has not ended within {timeout_s:g} s")
         code = self.process.wait()
+        self._join()
+        return code
+
+    def _join(self) -> None:
         for thread in self._threads:
             thread.join(END_S)
-        return code
 
     def last_noise(self) -> str:
         """The last line that was not JSON: its error, if it said one."""

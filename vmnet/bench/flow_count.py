@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from vmnet.probe import meter, wire
@@ -17,9 +18,9 @@ _MOST_RANGES = 20
 class FlowResult:
     """One flow. ``delay_*``: from before the system call that sent a packet to the kernel's time stamp of its arrival.
 
-    ``sender_gap_ms``: the longest pause of the sender itself, the most that is its part of ``longest_gap_ms``. ``strange``: numbers
-    never sent. ``dropped_here``: the receiver's own buffer was full. ``lost_ranges``: the first of
-    them, ends included. ``reordered_s``: when, the first and the last.
+    ``sender_gap_ms``: the longest pause of the sender itself, the most that is its part of ``longest_gap_ms``. ``network_gap_ms``: the
+    longest gap beyond what the sender paused in it. ``strange``: numbers never sent. ``dropped_here``: the receiver's own buffer was
+    full. ``lost_ranges``: the first of them, ends included. ``reordered_s``: when, the first and the last.
     """
 
     sent: int
@@ -32,6 +33,7 @@ class FlowResult:
     longest_gap_ms: float
     gap_began_s: float
     sender_gap_ms: float
+    network_gap_ms: float
     delay_p50_ms: float | None
     delay_p99_ms: float | None
     delay_p999_ms: float | None
@@ -84,6 +86,7 @@ def result(
         longest_gap_ms=gap.ms,
         gap_began_s=gap.begin_ns / 1e9,
         sender_gap_ms=meter.longest_gap(sent_ns, end_ns).ms,
+        network_gap_ms=round(held_up_ns(seqs, arrivals, sent_ns, end_ns) / 1e6, 3),
         delay_p50_ms=_ms(meter.percentile(delays, 50)),
         delay_p99_ms=_ms(meter.percentile(delays, 99)),
         delay_p999_ms=_ms(meter.percentile(delays, 99.9)),
@@ -92,6 +95,26 @@ def result(
         lost_ranges=counts.missing[:_MOST_RANGES],
         reordered_s=disorder(seqs, arrivals),
     )
+
+
+def held_up_ns(seqs: Sequence[int], arrivals: Sequence[int], sent_ns: Sequence[int], end_ns: int) -> int:
+    """The longest silence at the receiver, less the sender's longest pause between the packets on both sides of it."""
+    first = sorted((at, seq) for seq, at in first_of_each(seqs, arrivals).items() if seq < len(sent_ns))
+    sending = [*sent_ns, end_ns]
+    worst = 0
+    for (at, seq), (then, following) in pairwise([*first, (end_ns, len(sent_ns))]):
+        if then - at > worst:
+            pauses = (after - before for before, after in pairwise(sending[seq : following + 1]))
+            worst = max(worst, then - at - max(pauses, default=0))
+    return worst
+
+
+def first_of_each(seqs: Sequence[int], arrivals: Sequence[int]) -> dict[int, int]:
+    """Number -> when it came first."""
+    found: dict[int, int] = {}
+    for seq, at in zip(seqs, arrivals, strict=True):
+        found.setdefault(seq, at)
+    return found
 
 
 def disorder(seqs: Sequence[int], arrivals: Sequence[int]) -> tuple[float, ...]:

@@ -27,6 +27,8 @@ COLUMNS = {
     "control_lost": "ctl lost",
     "control_duplicated": "ctl dup",
     "control_gap_ms": "ctl gap ms",
+    "back_lost": "back lost",
+    "gone_ms": "old gone ms",
 }
 """Of the table, with what is written over them."""
 
@@ -58,6 +60,12 @@ def read_rows(file: Path) -> list[Row]:
         raise ConfigError(f"{file} is not a result of 'vmnet bench {NAME}'", "give another file") from error
 
 
+def read_machine(file: Path) -> dict[str, Any]:
+    """What the file's rows were measured on; nothing without a file. For one that ``read_rows`` takes."""
+    found: dict[str, Any] = json.loads(file.read_text()).get("machine", {}) if file.exists() else {}
+    return found
+
+
 def show(rows: Sequence[Row]) -> None:
     heads = ("scheme", "rate", "bytes", "runs", *COLUMNS.values(), "flapped", "no loss")
     table.show(heads, [_line(entry) for entry in summarise(rows)], "medians")
@@ -75,6 +83,15 @@ def _line(entry: Mapping[str, Any]) -> list[table.Cell]:
     ]
 
 
+def _back(row: Row) -> str:
+    said = f"back {row.back_lost} of {row.back_sent} lost, dup {row.back_duplicated}, reordered {row.back_reordered}"
+    said += f", gap {row.back_gap_ms} ms"
+    if row.control:
+        return said
+    said += f"; downtime {table.text(row.downtime_ms)} ms, total {table.text(row.total_ms)} ms"
+    return f"{said}, old path gone after {table.text(row.gone_ms)} ms"
+
+
 def describe(row: Row) -> str:
     name = (
         f"{row.scheme}{' control' if row.control else ''} {row.rate_pps}/s {row.size_bytes} B run {row.run}"
@@ -82,6 +99,8 @@ def describe(row: Row) -> str:
     if row.error:
         return f"{name}: {row.error}"
     said = f"{name}: data {row.lost} of {row.sent} lost, dup {row.duplicated}, reordered {row.reordered}, gap {row.gap_ms} ms"
+    if row.back_sent is not None:
+        return f"{said}; {_back(row)}"
     said += f" (sender {row.sender_gap_ms}); control {row.control_lost} of {row.control_sent} lost, gap {row.control_gap_ms} ms"
     if not row.control:
         said += f"; downtime {table.text(row.downtime_ms)} ms, total {table.text(row.total_ms)} ms"

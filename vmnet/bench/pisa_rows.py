@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from typing import Any
 
 from vmnet.bench.flaps import Look, flaps
@@ -27,10 +28,23 @@ MEASURED = (
     "control_duplicated",
     "control_gap_ms",
     "control_p99_ms",
+    "network_gap_ms",
+    "prepared_ms",
+    "cut_ms",
+    "gone_ms",
+    "back_lost",
+    "back_duplicated",
+    "back_reordered",
+    "back_network_gap_ms",
 )
 
 
-_RARE = ("error", "verdict", "lost_ranges", "reordered_s")
+_RARE = (
+    "network_gap_ms", "flows", "prepared_ms", "cut_ms", "gone_ms",
+    "back_sent", "back_lost", "back_duplicated", "back_reordered",
+    "back_gap_ms", "back_sender_gap_ms", "back_network_gap_ms", "back_delay_max_ms",
+    "error", "verdict", "lost_ranges", "reordered_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +58,29 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One run to be made."""
+
+    case: Case
+    run: int
+    control: bool
+
+    @property
+    def key(self) -> tuple[Case, int, bool]:
+        return self.case, self.run, self.control
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A control row is the same traffic without a migration. A row with ``error`` has no measurements.
 
     ``downtime_ms``: of the VM, from QEMU's STOP on the source to its RESUME on the destination. ``total_ms``: wall clock of the
     migrate command. Data is the flow through the router (``FlowResult``); ``control_*`` are packets to and from the router's own
     address. ``flaps_*``: sessions of both neighbours that went down. ``routes_*``: of the client, by BGP, in its kernel.
+
+    Where flows migrate there is no VM: ``downtime_ms`` is the longest ``network_gap_ms`` of both ways beyond that of the controls.
+    From the first message to a switch: ``prepared_ms`` until the new paths are there, ``cut_ms`` until the forks have answered,
+    ``total_ms`` until they have been read back, ``gone_ms`` until the old paths are gone. ``back_*``: the flow from server to client.
     """
 
     scheme: str
@@ -93,6 +124,19 @@ class Row:
     flaps_ospf: int | None = None
     routes_before: int | None = None
     routes_after: int | None = None
+    network_gap_ms: float | None = None
+    flows: int | None = None
+    prepared_ms: float | None = None
+    cut_ms: float | None = None
+    gone_ms: float | None = None
+    back_sent: int | None = None
+    back_lost: int | None = None
+    back_duplicated: int | None = None
+    back_reordered: int | None = None
+    back_gap_ms: float | None = None
+    back_sender_gap_ms: float | None = None
+    back_network_gap_ms: float | None = None
+    back_delay_max_ms: float | None = None
     lost_ranges: Sequence[Sequence[int]] = ()
     reordered_s: Sequence[float] = ()
     verdict: Mapping[str, Any] | None = None
@@ -107,8 +151,8 @@ class Row:
         return (self.flaps_bfd or 0) + (self.flaps_bgp or 0) + (self.flaps_ospf or 0)
 
     def to_json(self) -> dict[str, Any]:
-        """All columns; the last four only where there is something in them."""
-        return {k: v for k, v in asdict(self).items() if k not in _RARE or v}
+        """All columns; those of one scheme alone, and the last four, only where there is something in them."""
+        return {k: v for k, v in asdict(self).items() if k not in _RARE or v or v == 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +181,11 @@ def failed(case: Case, run: int, control: bool, source: str, error: str) -> Row:
 
 def measured(case: Case, run: int, source: str, seen: Observed, moved: Moved | None = None) -> Row:
     """Without ``moved`` it is a control row."""
-    columns = {**_data(seen.data), **_control(seen.control), **_neighbours(seen), **_moved(moved)}
+    columns = {**data_columns(seen.data), **_control(seen.control), **_neighbours(seen), **_moved(moved)}
     return Row(**asdict(case), run=run, control=moved is None, source=source, **columns)
 
 
-def _data(found: FlowResult) -> dict[str, Any]:
+def data_columns(found: FlowResult) -> dict[str, Any]:
     known = {one.name for one in fields(Row)}
     same = {name: value for name, value in found.to_json().items() if name in known}
     return {**same, "gap_ms": found.longest_gap_ms}
@@ -191,7 +235,15 @@ def _counted(good: Sequence[Row]) -> dict[str, Any]:
     return {
         "sent_in_all": sum(row.sent or 0 for row in good),
         "lost_in_all": sum(row.lost or 0 for row in good),
-        "lost_none": sum(row.lost == 0 for row in good),
+        "back_sent_in_all": sum(row.back_sent or 0 for row in good),
+        "back_lost_in_all": sum(row.back_lost or 0 for row in good),
+        "lost_none": sum(row.lost == 0 and not row.back_lost for row in good),
         "flapped": sum(bool(row.flapped) for row in good),
         "routes_kept": sum(row.routes_before == row.routes_after for row in good),
+        "days": sorted({_day(row.gap_began_s) for row in good if row.gap_began_s}),
     }
+
+
+def _day(seconds: float) -> str:
+    """Of a time of the Unix clock; UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")

@@ -1,4 +1,4 @@
-"""The ways to migrate a router VM that are compared (Pisa 2010, section 3)."""
+"""The ways to migrate a router, or its flows, that are compared (Pisa 2010, section 3)."""
 
 from __future__ import annotations
 
@@ -25,18 +25,32 @@ class RouterScheme:
         return "separation" if self.separated else "standard"
 
 
-SCHEMES: Mapping[str, RouterScheme] = {
+@dataclass(frozen=True, slots=True)
+class FlowScheme:
+    """No router and no VM: flows change their path on the switches."""
+
+    name: str
+    fewer: bool = False
+
+    @property
+    def lab(self) -> str:
+        return self.name
+
+
+Scheme = RouterScheme | FlowScheme
+SCHEMES: Mapping[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
         RouterScheme("standard", False, virsh),
         # 8: migrated, but not clean; the meter says by how much
         RouterScheme("separation", True, ours, good_codes=(0, 8)),
         RouterScheme("separation-virsh", True, virsh, fewer=True),
+        FlowScheme("openflow"),
     )
 }
 
 
-def find(names: list[str]) -> list[RouterScheme]:
+def find(names: list[str]) -> list[Scheme]:
     """Raises ConfigError for a name that is none."""
     for name in names:
         if name not in SCHEMES:

@@ -51,7 +51,7 @@ class Stage:
         return WAYS[1 - WAYS.index(self.way)]
 
     def socket_of(self, switch: str) -> str:
-        return str(_socket(self.lab, switch))
+        return str(management_socket(self.lab, switch))
 
     def path(self, way: str) -> Path:
         names = ("client", "s1", way, "s4", "server")
@@ -119,12 +119,15 @@ class FirstPacket:
         raise WaitTimeoutError(f"no packet took the new path within {limit_s:g} s")
 
 
-def _socket(lab: Lab, switch: str) -> pathlib.Path:
+def management_socket(lab: Lab, switch: str) -> pathlib.Path:
+    """Where a switch of the lab listens for OpenFlow."""
     return lab.node(switch).run_dir / "openvswitch" / f"{BRIDGE}.mgmt"
 
 
 async def _connected(lab: Lab) -> dict[str, Switch]:
-    return {name: await Switch.connect(Address("unix", str(_socket(lab, name)))) for name in SWITCHES}
+    return {
+        name: await Switch.connect(Address("unix", str(management_socket(lab, name)))) for name in SWITCHES
+    }
 
 
 async def _ports(switches: dict[str, Switch]) -> dict[tuple[str, str], int]:

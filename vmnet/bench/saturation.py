@@ -15,7 +15,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,17 @@ def prefer_us() -> None:
     """Ahead of what else runs on the machine, where that is allowed."""
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+
+
+@contextmanager
+def preferred() -> Iterator[None]:
+    """``prefer_us`` for as long as the block lasts; children of that time keep it."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    prefer_us()
+    try:
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 def main() -> None:

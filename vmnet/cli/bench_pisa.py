@@ -36,7 +36,7 @@ QUICK = {"runs": 1, "fewer": 1, "rates": "1000,100000", "sizes": "64"}
 @click.option("--sizes", default="64,1500", show_default=True, help="Bytes of an IP packet.")
 @click.option(
     "--schemes",
-    default="standard,separation,separation-virsh",
+    default="standard,separation,separation-virsh,openflow",
     show_default=True,
     help="What to compare.",
 )
@@ -52,8 +52,8 @@ def pisa(
 ) -> None:
     """Migrate a router VM to and fro while data flows through it.
 
-    With the VM forwarding (standard) and with its host forwarding (separation). Interrupting leaves a valid file with the rows so far;
-    --resume goes on from there.
+    With the VM forwarding (standard), with its host forwarding (separation), and without a VM, flows moving from switch to switch
+    (openflow). Interrupting leaves a valid file with the rows so far; --resume goes on from there.
     """
     from vmnet.bench import pisa_output
     from vmnet.bench.pisa import remaining
@@ -61,7 +61,8 @@ def pisa(
     settings = _settings({**how, **QUICK} if quick else how)
     done = pisa_output.read_rows(file) if resume else []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    rows = _measure(file, settings, lab_name, keep, done) if remaining(settings, done) else done
+    known = pisa_output.read_machine(file) if resume else {}
+    rows = _measure(file, settings, lab_name, keep, done, known) if remaining(settings, done) else done
     pisa_output.show(rows)
     if plots:
         from vmnet.report import pisa_plots
@@ -92,18 +93,23 @@ def number(word: str, least: int, most: int, option: str) -> int:
     return int(word)
 
 
-def _measure(file: Path, settings: Settings, lab_name: str, keep: bool, done: list[Row]) -> list[Row]:
+def _measure(
+    file: Path, settings: Settings, lab_name: str, keep: bool, done: list[Row], known: dict[str, Any]
+) -> list[Row]:
+    """``known``: of the machine, when earlier rows were measured."""
     from vmnet.bench import machine, pisa_output
     from vmnet.bench.pisa import Bench, remaining
-    from vmnet.bench.pisa_schemes import find
-    from vmnet.bench.pisa_stage import router_stage
+    from vmnet.bench.pisa_schemes import RouterScheme, find
+    from vmnet.bench.pisa_stands import stands
     from vmnet.bench.progress import shown
     from vmnet.lab import accel, image
 
     todo = remaining(settings, done)
-    facts = machine.describe(accel.choose(image.ensure("small")))
+    schemes = find(list(settings.schemes))
+    boots = any(isinstance(one, RouterScheme) for one in schemes)
+    facts = machine.describe(accel.choose(image.ensure("small")) if boots else known.get("accel", "none"))
     with (
-        router_stage(lab_name, find(list(settings.schemes)), keep) as places,
+        stands(lab_name, schemes, keep) as places,
         shown(len(todo), pisa_output.describe) as tell,
     ):
         bench = Bench(places, done)

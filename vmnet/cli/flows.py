@@ -176,9 +176,9 @@ def migrate(
         found = groups(tables, connected, starts, wanted, via, frozenset(avoid))
         if not found:
             click.echo("nothing moves: no flow takes another path by that", err=True)
+        if found and not dry_run:
+            await move(connected, found)
         for group in found:
-            if not dry_run:
-                await move(connected, group)
             _tell(group, dry_run, as_json)
 
     _with_fabric(file, body)

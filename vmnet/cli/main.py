@@ -27,6 +27,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "probe": ("vmnet.cli.probe", "probe", "Measure loss, order, gaps and latency to a VM."),
     "router": ("vmnet.cli.router", "router", "Virtual routers that never stop forwarding."),
     "flows": ("vmnet.cli.flows", "flows", "Paths of flows over OpenFlow switches, and other paths for them."),
+    "controller": (
+        "vmnet.cli.controller",
+        "controller",
+        "What our own controller of an OpenFlow fabric knows.",
+    ),
     "hooks": ("vmnet.cli.hooks", "hooks", "Install libvirt's hooks, or see or remove them."),
     "pki": ("vmnet.cli.pki", "pki", "A small CA for the hosts' daemons."),
     "demo": (

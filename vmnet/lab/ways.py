@@ -9,7 +9,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from controller_bridge import fabric, trace
 from controller_bridge.connected import Connected
-from controller_bridge.core.core import GATEWAY_MAC
+from controller_bridge.core.answers import GATEWAY_MAC
 from controller_bridge.openflow.flow import Flow
 from controller_bridge.openflow.match import Field
 from vmnet.lab import places

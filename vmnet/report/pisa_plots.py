@@ -9,10 +9,15 @@ from typing import Any
 from vmnet.report import style
 from vmnet.report.pisa_data import Mark, Point, Row, expected_loss, good, points, stated
 
-COLOURS = {"standard": "#8c9bab", "separation": "#2b6cb0", "separation-virsh": "#dd8a3c"}
+COLOURS = {
+    "standard": "#8c9bab",
+    "separation": "#2b6cb0",
+    "separation-virsh": "#dd8a3c",
+    "openflow": "#2f855a",
+}
 _PAPER = ("#805ad5", "#b83280")
 FIGURES = {
-    "figure-5-downtime": ("downtime_ms", "control plane stopped, ms"),
+    "figure-5-downtime": ("downtime_ms", "downtime, ms"),
     "figure-6-lost": ("lost", "data packets lost"),
     "figure-7-total": ("total_ms", "migration in all, ms"),
     "data-gap": ("gap_ms", "longest gap of the data, ms"),
