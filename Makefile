@@ -46,7 +46,7 @@ setup: ## only install what all the others need (root)
 	@scripts/setup.sh test
 
 clean: ## take labs of the demo and the bench down; remove .venv, results, caches
-	@if [ -x $(BIN)/vmnet ]; then for lab in demo-pair demo-pair-vmnet bench-pair bench-pair-ovs bench-pair-ovn bench-pair-vmnet bench-pair-openflow-vmnet pisa-bench-standard pisa-bench-separation pisa-bench-openflow forward-bench; do \
+	@if [ -x $(BIN)/vmnet ]; then for lab in demo-pair demo-pair-vmnet demo-follow bench-pair bench-pair-ovs bench-pair-ovn bench-pair-vmnet bench-pair-openflow-vmnet pisa-bench-standard pisa-bench-separation pisa-bench-openflow forward-bench; do \
 	    [ ! -d /run/vmnet-lab/$$lab ] || $(SUDO) $(BIN)/vmnet lab down $$lab; done; fi
 	rm -rf .venv $(OUT) bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

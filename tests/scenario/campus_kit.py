@@ -104,6 +104,15 @@ def not_shortest(lab: Lab) -> list[str]:
     return wrong
 
 
+def hops(lab: Lab) -> dict[str, int | None]:
+    """From each client to the VM and back, which is as far: links, by the switches' tables."""
+    seen, found = tables(lab), ways.stations(lab)
+    vm = found.pop(kit.VM)
+    there = {name: seen.hops(one, vm) for name, one in found.items()}
+    assert there == {name: seen.hops(vm, one) for name, one in found.items()}
+    return there
+
+
 def temporary(lab: Lab) -> list[str]:
     """Entries that are there only while something moves: by their port, not ours, or of a move that has not ended."""
     return [

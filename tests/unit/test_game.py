@@ -93,6 +93,15 @@ def test_round_trips_without_the_servers_part() -> None:
         "once an input, however often acknowledged"
     )
     assert (second["states"], second["place"]) == (2, [100, 200])
+    assert "rtts_ms" not in second
+
+
+def test_each_round_trip_is_reported_if_wanted() -> None:
+    player = Player(7, 0.0, 0.5, each=True)
+    for seq, answered_s in enumerate((0.01, 0.07)):
+        player.input(seq * 0.05)
+        told(player, answered_s, seq + 1, acked=seq)
+    assert player.check(1.0)[-1]["rtts_ms"] == [10.0, 20.0]
 
 
 def test_a_silence_is_a_disconnect_once_and_ends_with_the_next_state() -> None:

@@ -14,7 +14,22 @@ import click
 from vmnet.errors import ExitCode, LabError
 
 
-@click.command()
+class _Lazy(click.Group):
+    """Imports ``follow`` only to run it or to show its help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["follow"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "follow":
+            return None
+        from vmnet.cli.demo_follow import follow
+
+        return follow
+
+
+@click.group(cls=_Lazy, invoke_without_command=True)
+@click.pass_context
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -24,11 +39,13 @@ from vmnet.errors import ExitCode, LabError
 )
 @click.option("--lab-name", default="demo", show_default=True, help="How the labs' names begin.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-def demo(output: Path, lab_name: str, as_json: bool) -> None:
+def demo(context: click.Context, output: Path, lab_name: str, as_json: bool) -> None:
     """Migrate a VM three times under traffic in a lab of its own, and show what was lost.
 
     Takes everything down again. Exit code 8: a migration with vmnet lost something.
     """
+    if context.invoked_subcommand is not None:
+        return
     if os.geteuid() != 0:
         raise LabError("the demo needs root: it makes network namespaces", "run it with sudo")
     from vmnet.bench import machine

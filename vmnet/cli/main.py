@@ -34,7 +34,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "hooks": ("vmnet.cli.hooks", "hooks", "Install libvirt's hooks, or see or remove them."),
     "pki": ("vmnet.cli.pki", "pki", "A small CA for the hosts' daemons."),
-    "demo": ("vmnet.cli.demo", "demo", "Three migrations under traffic on this machine, and what they lost."),
+    "demo": (
+        "vmnet.cli.demo",
+        "demo",
+        "Three migrations under traffic on this machine, and what they lost; or a VM that follows.",
+    ),
     "lab": ("vmnet.cli.lab", "lab", "Hosts, switches and VMs on this one machine, to try it all."),
     "bench": ("vmnet.cli.bench", "bench", "Measure migrations, with vmnet and without."),
 }

@@ -28,12 +28,12 @@ class Players:
         """All until now."""
         return {name: list(child.lines) for name, child in self._children.items()}
 
-    def play(self, seconds: int) -> None:
+    def play(self, count: int) -> None:
         """Until each has reported so many seconds more. WaitTimeoutError, UnavailableError."""
         since = {name: len(child.lines) for name, child in self._children.items()}
         for name, child in self._children.items():
-            enough = partial(_lasts, child.lines, since[name], seconds)
-            child.expect(f"{seconds} seconds of the game", enough, seconds + _SPARE_S)
+            enough = partial(_lasts, child.lines, since[name], count)
+            child.expect(f"{count} seconds of the game", enough, count + _SPARE_S)
 
     def end(self) -> dict[str, dict[str, Any]]:
         """They leave the game; their summaries."""
@@ -62,11 +62,11 @@ def playing(lab: Lab, clients: Iterable[str], address: str, limit_s: float = LIM
 # -- what reports say. Pure ----------------------------------------------------------------------------------------------
 
 
-def _lasts(reports: Sequence[Report], begin: int, seconds: int, _new: Report) -> bool:
-    return len(_seconds(reports[begin:])) >= seconds
+def _lasts(reports: Sequence[Report], begin: int, count: int, _new: Report) -> bool:
+    return len(seconds(reports[begin:])) >= count
 
 
-def _seconds(reports: Iterable[Report]) -> list[Report]:
+def seconds(reports: Iterable[Report]) -> list[Report]:
     return [one for one in reports if one["event"] == "second"]
 
 
@@ -78,7 +78,7 @@ def between(reports: Iterable[Report], since_s: float, until_s: float) -> list[R
 
 
 def rtts_ms(reports: Iterable[Report]) -> list[float]:
-    return [rtt for one in _seconds(reports) for rtt in one.get("rtts_ms", ())]
+    return [rtt for one in seconds(reports) for rtt in one.get("rtts_ms", ())]
 
 
 def disconnects(reports: Iterable[Report]) -> int:
