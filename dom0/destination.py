@@ -16,9 +16,9 @@ from dom0.dataplane import names, netdev
 from dom0.dataplane.announce import announcements, is_end_marker
 from dom0.dataplane.destination_port import DestinationPort, Opened
 from dom0.dataplane.listener import Listener
-from dom0.leaving_fabric import linger, stand_in
 from dom0.migration import Migration, settled
 from dom0.router.arriving import RouterArriving
+from dom0.stand_ins import StandIns
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo
 from vmnet.errors import NotFoundError, PeerError, RefusedError, StaleGenerationError, VmnetError
@@ -56,6 +56,8 @@ class DestinationMigration(Migration):
         self.resume_ns: int | None = None
         self.opened: list[Opened] = []
         self.ordered = True
+        self._stand_ins: StandIns | None = None
+        """If the fabric is told."""
         self.given_back = asyncio.Event()
         """The source has what had come here directly."""
         self.arriving: RouterArriving | None = None
@@ -178,14 +180,13 @@ class DestinationMigration(Migration):
             await asyncio.wait_for(self.arriving.cloned.wait(), _CLONE_S)
         self.let_go.set()
         if self._marker:
-            self.spawn(self._stand_in())
+            self._let_stand_in()
 
-    async def _stand_in(self) -> None:
+    def _let_stand_in(self) -> None:
         bridges = {one.mac: one.bridge for one in self.info.interfaces}
-        for port in self.ports:
-            bridge = bridges.get(port.settings.mac.hex(":"))
-            if bridge and not port.stretched:
-                await stand_in(self, port, bridge)
+        known = [(port, bridges.get(port.settings.mac.hex(":"))) for port in self.ports if not port.stretched]
+        self._stand_ins = StandIns(self, [(port, bridge) for port, bridge in known if bridge])
+        self._stand_ins.join()
 
     async def fib(self, message: dict[str, Any]) -> None:
         """A part of a router's FIB from the source. PeerError if nobody asked for it."""
@@ -363,12 +364,12 @@ class DestinationMigration(Migration):
 
     async def _detach(self) -> None:
         done = self.state is State.DONE
-        if done and self._marker:
-            await linger()
         if self.arriving is not None and not done:
             await self._give_links_back(self.arriving)
         if not done and any(port.keeps for port in self.ports):
             await self._until_given_back(self.given_back)
+        if self._stand_ins is not None:
+            await self._stand_ins.leave(late=done)
         stretched = [port for port in self.ports if port.stretched and done]
         far = done and any(wire.stretched for wire in self.agreed.result().wires)
         for port in stretched:

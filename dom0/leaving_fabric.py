@@ -20,6 +20,7 @@ from dom0.dataplane.source_port import SourcePort
 from dom0.migration import Migration
 from dom0.router.leaving import Ask
 from dom0.router.leaving_link import LeavingLink
+from dom0.stand_ins import StandIns
 from vmnet.actions import Action, Kind
 from vmnet.errors import NotFoundError, RefusedError, VmnetError, WaitTimeoutError
 from vmnet.machine import Event, State
@@ -29,8 +30,6 @@ _QUIET_S: Final = 0.01
 _LOOK_S: Final = 0.002
 _EMPTY_S: Final = 0.5
 """Switches' caches follow their tables late (0.2 s was the worst that was seen). What comes after that is broadcast, most likely."""
-_LINGER_S: Final = 0.5
-"""A switch's datapath follows its table in that time: 0.175 s was the most that was seen."""
 _BACK_S: Final = 0.2
 _MARK_AGAIN_S: Final = 0.05
 _AGAIN_S: Final = 0.2
@@ -50,13 +49,6 @@ class OldWay(Protocol):
 
     def mark(self, frame: bytes) -> None:
         """Into the tunnel, behind everything that has come."""
-
-
-class Stands(Protocol):
-    """A guest's port that something can stand in for."""
-
-    def make_stand_in(self) -> str:
-        """The device's name."""
 
 
 class LeavingFabric:
@@ -82,7 +74,9 @@ class LeavingFabric:
         """The destination holds what arrives there directly."""
         self.rerouted = self.finished = False
         self._migration, self._rerouter, self._ask, self._released = migration, rerouter, ask, released
-        self._ports, self._bridges = ports, bridges
+        self._ports = ports
+        known = [(port, bridges.get(mac)) for mac, port in ports]
+        self.stand_ins = StandIns(migration, [(port, bridge) for port, bridge in known if bridge])
         self._ways: list[tuple[str, OldWay]] = [*ports, *links]
         self._move = Move(
             record.id,
@@ -102,8 +96,7 @@ class LeavingFabric:
         """Does not wait for the fabric: :meth:`prepared` does."""
         await asyncio.to_thread(self._pin, True)
         self.prepare_again()
-        for mac, port in self._ports:
-            await stand_in(self._migration, port, self._bridges[mac])
+        self.stand_ins.join()
 
     def _pin(self, on: bool) -> None:
         """The guest's announcements from its new host come here as broadcasts, while late packets still come by the old way: a bridge
@@ -278,23 +271,6 @@ class LeavingFabric:
         except OSError as error:
             raise RefusedError(f"the fabric, {step}: {error}") from error
         self._migration.tell("fabric", step=step, took_ms=round((loop.time() - began) * 1000, 3))
-
-
-async def stand_in(migration: Migration, port: Stands, bridge: str) -> None:
-    """For when the guest's tap goes. It is not needed for anything else, so it may fail."""
-    try:
-        name = await asyncio.to_thread(port.make_stand_in)
-        await migration.journal([Action(Kind.JOIN, name, bridge)])
-        await bridges.add_port(name, bridge)
-    except (VmnetError, OSError) as error:
-        migration.log.warning(
-            "nothing stands in for %s on bridge %s: %s", migration.record.name, bridge, error
-        )
-
-
-async def linger() -> None:
-    """What a switch's late datapath still sends the old way goes on to the guest."""
-    await asyncio.sleep(_LINGER_S)
 
 
 async def _within(event: Awaitable[object], late: str) -> None:

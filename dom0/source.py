@@ -15,7 +15,7 @@ from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.source_port import Released, SourcePort
-from dom0.leaving_fabric import LeavingFabric, linger
+from dom0.leaving_fabric import LeavingFabric
 from dom0.links_move import LinksMove
 from dom0.migration import Migration, settled
 from dom0.outgoing import Outgoing
@@ -452,8 +452,8 @@ class SourceMigration(Migration):
             self.final_counts = await self._ask("finish")
 
     async def _detach(self) -> None:
-        if self.fabric is not None and self.state is State.DONE:
-            await linger()
+        if self.fabric is not None:
+            await self.fabric.stand_ins.leave(late=self.state is State.DONE)
         kept = self.wiring.stretched() if self.state is State.DONE else {}
         for port in self.ports:
             await asyncio.to_thread(port.close, port.tunnel in kept)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +21,14 @@ from vmnet.machine import Role, State
 
 VMNET = [sys.executable, "-m", "vmnet.cli.entry"]
 VM = "vm1"
+OVS_LAB = [
+    pytest.mark.root,
+    pytest.mark.lab,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not all(map(shutil.which, ("libvirtd", "ovs-vswitchd"))),
+        reason="needs root, libvirtd and openvswitch",
+    ),
+]
 
 
 def where(lab: Lab) -> Host:

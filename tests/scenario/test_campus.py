@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,14 +19,7 @@ from vmnet.demo.players import between, playing, rtts_ms
 from vmnet.lab import Lab, lab_up
 from vmnet.lab.move import move
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.lab,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(map(shutil.which, ("libvirtd", "ovs-vswitchd"))),
-        reason="needs root, libvirtd and openvswitch",
-    ),
-]
+pytestmark = kit.OVS_LAB
 NAME = "labcampus2"
 WEST, EAST = "h1", "h3"
 CLIENTS = ("c1", "c2", "c3")

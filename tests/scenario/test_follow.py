@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,21 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import kit
-import pytest
 
 from vmnet.lab import Host, Lab, lab_up
 from vmnet.lab.move import move
 from vmnet.lab.ovs import set_controllers
 from vmnet.lab.wait import wait_for
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.lab,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(map(shutil.which, ("libvirtd", "ovs-vswitchd"))),
-        reason="needs root, libvirtd and openvswitch",
-    ),
-]
+pytestmark = kit.OVS_LAB
 ROOT = Path(__file__).parents[2]
 SWITCHES = ("s1", "s2", "s3", "s4", "s5", "s6")
 HOSTS = {"h1": "s2", "h2": "s3", "h3": "s5", "h4": "s6"}

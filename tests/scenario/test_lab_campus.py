@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,14 +19,7 @@ from vmnet.lab.move import move
 from vmnet.lab.ovs import set_controllers
 from vmnet.lab.wait import wait_for
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.lab,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(map(shutil.which, ("libvirtd", "ovs-vswitchd"))),
-        reason="needs root, libvirtd and openvswitch",
-    ),
-]
+pytestmark = kit.OVS_LAB
 NAME = "labcampus"
 ROOT = Path(__file__).parents[2]
 VM = "10.1.0.10"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import kit
@@ -14,14 +12,7 @@ from vmnet.lab import Lab, Options, lab_up, procs, status, up
 from vmnet.lab.paths import LabPaths
 from vmnet.lab.wait import wait_for
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.lab,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(map(shutil.which, ("libvirtd", "ovs-vswitchd"))),
-        reason="needs root, libvirtd and openvswitch",
-    ),
-]
+pytestmark = kit.OVS_LAB
 NAME = "labcontroller"
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +17,7 @@ from vmnet.errors import RefusedError
 from vmnet.lab import Lab, lab_up
 from vmnet.machine import Role, State
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.lab,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(map(shutil.which, ("libvirtd", "ovs-vswitchd"))),
-        reason="needs root, libvirtd and openvswitch",
-    ),
-]
+pytestmark = kit.OVS_LAB
 MAC = "52:54:00:00:04:01"
 WAYS = {"a": {"s1": "s2", "s2": "a", "s3": "s2"}, "b": {"s1": "s3", "s2": "s3", "s3": "b"}}
 """Where each switch sends what is for the VM, by the host that it is on: every way a shortest one."""

@@ -35,6 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("dom0.preflight.ask", nothing)
     monkeypatch.setattr("dom0.executor.undo", nothing)
     monkeypatch.setattr("dom0.bridges.add_port", nothing)
+    monkeypatch.setattr("dom0.bridges.leave", nothing)
     monkeypatch.setattr("dom0.desk.make_taps_ready", nothing)
     monkeypatch.setattr("dom0.dataplane.netdev.exists", lambda name: True)
     monkeypatch.setattr("dom0.dataplane.netdev.get_queue_length", lambda name: 1000)
