@@ -14,7 +14,7 @@ import click
 from vmnet.errors import ExitCode, LabError
 
 
-@click.command()
+@click.command(short_help="A VM follows a player to another building.")
 @click.option(
     "--seconds",
     type=click.IntRange(3, 600),
