@@ -85,8 +85,8 @@ def test_a_socket_that_a_dead_one_has_left_is_replaced_and_nothing_else_is(tmp_p
 
 ASK = """
 import asyncio, os, sys
-os.setuid(65534)
 from controller_bridge.api.client import ControllerClient, way
+os.setuid(65534)  # not before: this folder may be root's alone
 try:
     asyncio.run(ControllerClient(way("unix:" + sys.argv[1])).ask("status", {}, 10))
     print("let in")

@@ -73,6 +73,11 @@ class Script:
         return [one["destination"] for one in self.asked if one["op"] == "migrate"]
 
 
+def _heed_interrupts() -> None:
+    """A shell starts what runs in the background with SIGINT ignored, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run(
     there: Path, script: Script, *words: str, interrupted_after: int | None = None
 ) -> tuple[int, str, str]:
@@ -84,7 +89,11 @@ def run(
         await server.start()
         argv = ["-m", "vmnet.cli.entry", "follow", "vm1", "--socket", str(there / "d.sock"), *words]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            sys.executable,
+            *argv,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            preexec_fn=_heed_interrupts,
         )
         try:
             if interrupted_after is not None:
