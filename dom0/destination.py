@@ -184,8 +184,8 @@ class DestinationMigration(Migration):
 
     def _let_stand_in(self) -> None:
         bridges = {one.mac: one.bridge for one in self.info.interfaces}
-        known = [(port, bridges.get(port.settings.mac.hex(":"))) for port in self.ports if not port.stretched]
-        self._stand_ins = StandIns(self, [(port, bridge) for port, bridge in known if bridge])
+        ports = [port for port in self.ports if not port.stretched]
+        self._stand_ins = StandIns(self, [(port, bridges.get(port.settings.mac.hex(":"))) for port in ports])
         self._stand_ins.join()
 
     async def fib(self, message: dict[str, Any]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from dom0 import bridges
+from dom0.dataplane.gate import Gate
+from dom0.dataplane.port_settings import PortSettings
+from dom0.dataplane.stand_in import StandIn
 from dom0.migration import Migration
 from vmnet.actions import Action, Kind
 from vmnet.errors import VmnetError
@@ -15,20 +18,21 @@ LINGER_S: Final = 0.5
 """A switch's datapath follows its table in that time: 0.175 s was the most that was seen."""
 
 
-class Stands(Protocol):
-    """A guest's port that something can stand in for."""
+class Port(Protocol):
+    """A guest's, that something can stand in for."""
 
-    def make_stand_in(self) -> str:
-        """The device's name."""
+    gate: Gate
+    settings: PortSettings
 
 
 class StandIns:
-    """``ports``, each with its bridge. They are needed for nothing but what is late: none is no reason to give up."""
+    """Of ``ports``, each with its bridge if it has one. They are for nothing but what is late: none is no reason to give up."""
 
-    def __init__(self, migration: Migration, ports: Sequence[tuple[Stands, str]]) -> None:
-        self._migration, self._ports = migration, ports
+    def __init__(self, migration: Migration, ports: Iterable[tuple[Port, str | None]]) -> None:
+        self._migration = migration
+        self._ports = [(port, bridge) for port, bridge in ports if bridge]
         self._joining: asyncio.Task[None] | None = None
-        self._joined: list[tuple[str, str]] = []
+        self._joined: list[tuple[StandIn, str]] = []
 
     def join(self) -> None:
         """Does not wait."""
@@ -37,10 +41,10 @@ class StandIns:
     async def _join(self) -> None:
         for port, bridge in self._ports:
             try:
-                name = await asyncio.to_thread(port.make_stand_in)
-                await self._migration.journal([Action(Kind.JOIN, name, bridge)])
-                self._joined.append((name, bridge))
-                await bridges.add_port(name, bridge)
+                one = await asyncio.to_thread(StandIn, port.gate, port.settings)
+                self._joined.append((one, bridge))
+                await self._migration.journal([Action(Kind.JOIN, one.name, bridge)])
+                await bridges.add_port(one.name, bridge)
             except (VmnetError, OSError) as error:
                 self._migration.log.warning("nothing stands in on bridge %s: %s", bridge, error)
 
@@ -51,8 +55,9 @@ class StandIns:
         await asyncio.wait({self._joining})
         if late:
             await asyncio.sleep(LINGER_S)
-        for name, bridge in self._joined:
+        for one, bridge in self._joined:
             try:
-                await bridges.leave(name, bridge)
+                await bridges.leave(one.name, bridge)
             except VmnetError as error:
-                self._migration.log.warning("%s is still a port of %s: %s", name, bridge, error)
+                self._migration.log.warning("%s is still a port of %s: %s", one.name, bridge, error)
+            await asyncio.to_thread(one.close)

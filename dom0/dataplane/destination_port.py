@@ -16,7 +16,6 @@ from dom0.dataplane.park import Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.sender import Sender
-from dom0.dataplane.stand_in import StandIn
 
 _USUAL_MTU = 1500
 
@@ -43,7 +42,6 @@ class DestinationPort:
         self.stretched = stretched
         self.routed = routed
         self.tunnel = names.tunnel_name(settings.vni)
-        self._stand_in: StandIn | None = None
         self.tap = ""
         """Empty until :meth:`attach`."""
         self._parts = Parts()
@@ -81,12 +79,6 @@ class DestinationPort:
         netdev.set_queue_length(self.tap, 0)
         netdev.set_queue_length(self.tap, self.settings.bounds.packets)
         self._gone_before = self._gone()
-
-    def make_stand_in(self) -> str:
-        """The name of a device that is to be a port of the tap's bridge (:mod:`dom0.dataplane.stand_in`)."""
-        if self._stand_in is None:
-            self._stand_in = StandIn(self.gate, self.settings)
-        return self._stand_in.name
 
     def expect(self) -> None:
         """The guest is about to run here: from now on what arrives directly waits. Call before it resumes."""
@@ -149,8 +141,6 @@ class DestinationPort:
 
     def close(self, keep_wire: bool = False) -> None:
         """Everything of ours goes, but for the tunnel that is a stretched guest's only wire (``keep_wire``)."""
-        if self._stand_in is not None:
-            self._stand_in.close()
         if self.tap:
             self._detach(keep_wire)
         self._parts.close()

@@ -21,7 +21,6 @@ from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.recorder import LAST_BLOCK_S, Recorder
 from dom0.dataplane.sender import Sender
-from dom0.dataplane.stand_in import StandIn
 
 _COPY_WAIT_S = 0.5
 _FOLLOWED_RETIRE_MS = 60
@@ -54,7 +53,6 @@ class SourcePort:
         self._offset: int | None = None
         self._stranded_sent = 0
         self._queue_length: int | None = None
-        self._stand_in: StandIn | None = None
         self._brought: int | None = None
         self._tunnelled_before = 0
         self.copy_complete = True
@@ -144,12 +142,6 @@ class SourcePort:
             time.sleep(LAST_BLOCK_S)
             return self.recorder.newest()
 
-    def make_stand_in(self) -> str:
-        """The name of a device that is to be a port of the tap's bridge (:mod:`dom0.dataplane.stand_in`)."""
-        if self._stand_in is None:
-            self._stand_in = StandIn(self.gate, self.settings)
-        return self._stand_in.name
-
     @property
     def bridge_port(self) -> str:
         return self.tap
@@ -229,8 +221,6 @@ class SourcePort:
     def close(self, keep_tunnel: bool = False) -> None:
         """Everything of ours off this host, but for the tunnel where the old host's bridge goes on forwarding into it."""
         self._shorten_queue()
-        if self._stand_in is not None:
-            self._stand_in.close()
         self.gate.close()
         self._parts.close()
         if not keep_tunnel:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from clock import JumpingLoop, Time
-from world import VM, World
+from world import VM, StandIn, World
 
 from vmnet.errors import VmnetError
 from vmnet.machine import State
@@ -36,6 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("dom0.executor.undo", nothing)
     monkeypatch.setattr("dom0.bridges.add_port", nothing)
     monkeypatch.setattr("dom0.bridges.leave", nothing)
+    monkeypatch.setattr("dom0.stand_ins.StandIn", StandIn)
     monkeypatch.setattr("dom0.desk.make_taps_ready", nothing)
     monkeypatch.setattr("dom0.dataplane.netdev.exists", lambda name: True)
     monkeypatch.setattr("dom0.dataplane.netdev.get_queue_length", lambda name: 1000)
@@ -108,7 +109,7 @@ def judge(world: World) -> str:
     for name, host in world.hosts.items():
         if not host.alive:
             continue
-        assert all(port.closed for port in host.ports), name
+        assert all(port.closed and not port.stood_in for port in host.ports), name
         assert not [one for one in host.store.journals if not one.startswith("stretch:")], name
         assert not (host.alive and host.priorities and host.priorities[-1]), f"{name} keeps its priority"
         for record in host.store.records.values():

@@ -81,6 +81,20 @@ class MemoryStore:
         return self.known[binding.vm]
 
 
+class StandIn:
+    """``port``: whose gate it is."""
+
+    name = "stand-in"
+
+    def __init__(self, port: Port, settings: PortSettings) -> None:
+        assert port.settings is settings and not port.stood_in
+        self._port = port
+        port.stood_in = True
+
+    def close(self) -> None:
+        self._port.stood_in = False
+
+
 class Port:
     """Stands for either port: says what mode its gate is in, and whether anything of it is left."""
 
@@ -88,6 +102,7 @@ class Port:
         self.settings, self.stretched, self.tunnel = settings, stretched, f"vmt{settings.vni:06x}"
         self.tap, self.retired = "", False
         self.mode, self.closed, self.copy_complete = "pass", False, True
+        self.gate, self.stood_in = self, False
         self.addresses = SimpleNamespace(found={"10.0.0.1": None})
         self.marker = Marker()
         self._world = host.world
@@ -104,9 +119,6 @@ class Port:
         self._world.hosts["b"].ports[-1].marker.come(frame)
 
     keeps = False
-
-    def make_stand_in(self) -> str:
-        return "stand-in"
 
     def follow(self) -> None:
         assert self.mode == "hold"
