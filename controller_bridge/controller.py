@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 import time
@@ -165,8 +164,10 @@ class Controller:
         for one in sends:
             switch = self.switches.get(one.place.switch)
             if switch is not None:
-                with contextlib.suppress(UnavailableError):
+                try:
                     switch.send_packet((action.output(one.place.port),), one.frame)
+                except UnavailableError:
+                    _log.debug("a packet for switch %s, which has gone", one.place.switch)
 
     # -- tables ---------------------------------------------------------------------------------------------------------
 

@@ -54,11 +54,10 @@ class Answers:
     def _through_gateway(self, place: Place, frame: bytes) -> list[Send]:
         """To who has that address, past tables that have no entry for it. Who is not known is asked for: the next packet finds him."""
         wanted = neighbours.destination(frame)
-        owner = self.hosts.owner(wanted) if wanted is not None else None
-        if owner is not None:
-            return self._onward(owner + GATEWAY_MAC + frame[12:])
         if wanted is None:
             return []
+        if self.hosts.owner(wanted) is not None:
+            return self._routed(wanted, frame)
         own = next((one for one in sorted(self.gateways, key=str) if one.version == wanted.version), None)
         return (
             self._everywhere(place, neighbours.question(wanted, GATEWAY_MAC, own)) if own is not None else []
@@ -69,7 +68,10 @@ class Answers:
         if frame[:6] != GATEWAY_MAC:
             return self._onward(frame)
         wanted = neighbours.destination(frame)
-        owner = self.hosts.owner(wanted) if wanted is not None else None
+        return self._routed(wanted, frame) if wanted is not None else []
+
+    def _routed(self, wanted: Address, frame: bytes) -> list[Send]:
+        owner = self.hosts.owner(wanted)
         return self._onward(owner + GATEWAY_MAC + frame[12:]) if owner is not None else []
 
     def _onward(self, frame: bytes) -> list[Send]:

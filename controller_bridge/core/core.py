@@ -27,7 +27,6 @@ LEFT_S: Final = 1.0
 """So long after a move has ended its guards stay: a datapath follows its table some ms late (175 were the most that was seen)."""
 SETTLE_S: Final = 2.5
 """After a switch has come, so long until its links are known and tables are changed."""
-_NONE: Final[frozenset[Address]] = frozenset()
 _LLDP: Final = lldp.ETHER_TYPE.to_bytes(2, "big")
 
 
@@ -162,27 +161,29 @@ class Core:
             self.counts.refused += 1
             return []
         said = neighbours.read(frame)
-        if said is not None and not self.gateways.isdisjoint(said.owns):
+        own = said.owns if said is not None else None
+        if own is not None and own in self.gateways:
             self.counts.refused += 1
             return []
-        heard = self.hosts.heard(frame[6:12], said.owns if said else _NONE, place, now_s)
+        heard = self.hosts.heard(frame[6:12], own, place, now_s)
         self.dirty = heard.changed or self.dirty
         if heard.refused:
             self.counts.refused += 1
             return []
-        asked = []
-        if heard.ask is not None and self._is_down(heard.ask):  # nobody there can contradict
-            self.dirty = self.hosts.port_lost(heard.ask) or self.dirty
-        elif heard.ask is not None:
-            asked = self.answers.ask(heard.ask, frame[6:12])
-        return [
-            *asked,
-            *(
-                self.answers.neighbour(place, frame, said)
-                if said is not None
-                else self.answers.other(place, frame)
-            ),
-        ]
+        asked = self._contradiction(heard.ask, frame[6:12]) if heard.ask is not None else []
+        answered = (
+            self.answers.neighbour(place, frame, said)
+            if said is not None
+            else self.answers.other(place, frame)
+        )
+        return [*asked, *answered] if asked else answered
+
+    def _contradiction(self, place: Place, mac: bytes) -> list[Send]:
+        """Asks for one: somebody else says that he is ``mac``."""
+        if self._is_down(place):  # nobody there can
+            self.dirty = self.hosts.port_lost(place) or self.dirty
+            return []
+        return self.answers.ask(place, mac)
 
     def _lldp(self, place: Place, frame: bytes, now_s: float) -> None:
         origin = lldp.read(frame, self.key, now_s)

@@ -70,16 +70,18 @@ class Hosts:
     claims: dict[bytes, Claim] = field(default_factory=dict)
     _owners: dict[Address, bytes] = field(default_factory=dict)
 
-    def heard(self, mac: bytes, addresses: frozenset[Address], place: Place, now_s: float) -> Heard:
-        """``mac`` sent something at ``place``, and said that it has these addresses (none, if it said nothing of them)."""
+    def heard(self, mac: bytes, address: Address | None, place: Place, now_s: float) -> Heard:
+        """``mac`` sent something at ``place``, and said that it has ``address`` (None if it said nothing of addresses)."""
         if mac[0] & 1 or not any(mac):
             return Heard(refused="a group address as a sender")
         known = self.stations.get(mac)
         if known is None:
-            return self._first(mac, addresses, place)
+            return self._first(mac, address, place)
         if known.place == place:
             self.claims.pop(mac, None)
-            return _NOTHING if addresses <= known.addresses else self._more(mac, known, addresses)
+            return (
+                _NOTHING if address is None or address in known.addresses else self._more(mac, known, address)
+            )
         if known.bound:
             return Heard(refused=f"{mac.hex(':')} is bound to another place")
         claim = self.claims.get(mac)
@@ -88,22 +90,21 @@ class Hosts:
             return Heard(ask=known.place)
         return Heard()
 
-    def _first(self, mac: bytes, addresses: frozenset[Address], place: Place) -> Heard:
+    def _first(self, mac: bytes, address: Address | None, place: Place) -> Heard:
         here = sum(one.place == place for one in self.stations.values())
         if len(self.stations) >= MOST_STATIONS or here >= MOST_AT_A_PORT:
             return Heard(refused="more stations than there is room for")
-        self.stations[mac] = Station(place)
-        return replace(self._more(mac, self.stations[mac], addresses), changed=True)
+        station = self.stations[mac] = Station(place)
+        more = self._more(mac, station, address) if address is not None else _NOTHING
+        return replace(more, changed=True)
 
-    def _more(self, mac: bytes, known: Station, addresses: frozenset[Address]) -> Heard:
-        new = addresses - known.addresses
-        taken = {address for address in new if (owner := self.owner(address)) is not None and owner != mac}
-        usable = frozenset(sorted(new - taken, key=str)[: MOST_ADDRESSES - len(known.addresses)])
-        if usable:
-            self.put(mac, replace(known, addresses=known.addresses | usable))
-        if taken:
-            return Heard(bool(usable), refused=f"{min(map(str, taken))} belongs to another station")
-        return Heard(changed=bool(usable))
+    def _more(self, mac: bytes, known: Station, address: Address) -> Heard:
+        if self.owner(address) is not None:
+            return Heard(refused=f"{address} belongs to another station")
+        if len(known.addresses) >= MOST_ADDRESSES:
+            return _NOTHING
+        self.put(mac, replace(known, addresses=known.addresses | {address}))
+        return Heard(changed=True)
 
     def owner(self, address: Address) -> bytes | None:
         """The MAC address of who has it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from controller_bridge.core.desired import Table
 from controller_bridge.core.room import Room
@@ -11,8 +12,7 @@ from controller_bridge.openflow.multipart import Port
 from controller_bridge.topology import Place
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(NamedTuple):
     """A frame out of a switch's port."""
 
     place: Place

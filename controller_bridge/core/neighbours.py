@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 from controller_bridge.core.hosts import Address
 
 BROADCAST: Final = b"\xff" * 6
 _ARP, _IPV6 = b"\x08\x06", b"\x86\xdd"
-_ARP_BODY = struct.Struct("!HHBBH6s4s6s4s")
-_ARP_HEAD: Final = (1, 0x0800, 6, 4)
+_ARP_BODY = struct.Struct("!6sH6s4s6s4s")
+_ARP_HEAD: Final = struct.pack("!HHBB", 1, 0x0800, 6, 4)
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 _SOLICITED_OVERRIDE: Final = 0x60000000
 _TARGET_LINK: Final = 2
+_NONE4, _NONE6 = IPv4Address(0), IPv6Address(0)
+# the same few addresses are spoken of again and again
+_v4 = lru_cache(maxsize=1 << 14)(IPv4Address)
+_v6 = lru_cache(maxsize=1 << 14)(IPv6Address)
 
 
-@dataclass(frozen=True)
-class Said:
-    """``owns``: addresses the sender says are its own. ``asks``: whose MAC address it wants, if any; ``asker``: from which address."""
+class Said(NamedTuple):
+    """``owns``: what the sender says is its own address. ``asks``: whose MAC address it wants; ``asker``: from which address."""
 
-    owns: frozenset[Address] = frozenset()
+    owns: Address | None = None
     asks: Address | None = None
     asker: Address | None = None
 
@@ -39,28 +42,26 @@ def read(frame: bytes) -> Said | None:
 def _read_arp(frame: bytes) -> Said | None:
     if len(frame) < 14 + _ARP_BODY.size:
         return None
-    *head, operation, sender, own, _target, asked = _ARP_BODY.unpack_from(frame, 14)
-    if tuple(head) != _ARP_HEAD or sender != frame[6:12] or operation not in (1, 2):
+    head, operation, sender, own, _target, asked = _ARP_BODY.unpack_from(frame, 14)
+    if head != _ARP_HEAD or sender != frame[6:12] or operation not in (1, 2):
         return None
-    source, wanted = IPv4Address(own), IPv4Address(asked)
-    owns: frozenset[Address] = frozenset({source} - {IPv4Address(0)})
-    asks = wanted if operation == 1 and wanted != source else None
-    return Said(owns, asks, source)
+    source = _v4(own)
+    asks = _v4(asked) if operation == 1 and asked != own else None
+    return Said(None if source == _NONE4 else source, asks, source)
 
 
 def _read_discovery(frame: bytes) -> Said | None:
-    kind, target, source = frame[54], IPv6Address(frame[62:78]), IPv6Address(frame[22:38])
+    kind, target, source = frame[54], _v6(frame[62:78]), _v6(frame[22:38])
     if kind == _SOLICITATION:
-        owns: frozenset[Address] = frozenset({source} - {IPv6Address(0)})
         # without a source it asks whether its own new address is taken (RFC 4862)
-        return Said(owns, target, source)
-    return Said(frozenset({target})) if kind == _ADVERTISEMENT else None
+        return Said(None if source == _NONE6 else source, target, source)
+    return Said(target) if kind == _ADVERTISEMENT else None
 
 
 def answer(asked: Address, owner: bytes, asker_mac: bytes, asker: Address) -> bytes:
     """That ``owner`` has the address ``asked``, to who asked for it."""
     if isinstance(asked, IPv4Address):
-        body = _ARP_BODY.pack(*_ARP_HEAD, 2, owner, asked.packed, asker_mac, asker.packed)
+        body = _ARP_BODY.pack(_ARP_HEAD, 2, owner, asked.packed, asker_mac, asker.packed)
         return (asker_mac + owner + _ARP + body).ljust(60, b"\0")
     nobody = asker == IPv6Address(0)
     to = IPv6Address("ff02::1") if nobody else asker
@@ -73,7 +74,7 @@ def answer(asked: Address, owner: bytes, asker_mac: bytes, asker: Address) -> by
 def question(wanted: Address, asker_mac: bytes, asker: Address, to: bytes = BROADCAST) -> bytes:
     """Who has it? From an address of ours; ``to``: one station only, to see whether it is there."""
     if isinstance(wanted, IPv4Address):
-        body = _ARP_BODY.pack(*_ARP_HEAD, 1, asker_mac, asker.packed, bytes(6), wanted.packed)
+        body = _ARP_BODY.pack(_ARP_HEAD, 1, asker_mac, asker.packed, bytes(6), wanted.packed)
         return (to + asker_mac + _ARP + body).ljust(60, b"\0")
     group = IPv6Address(IPv6Address("ff02::1:ff00:0").packed[:13] + wanted.packed[13:])
     mac = b"\x33\x33" + group.packed[12:] if to == BROADCAST else to

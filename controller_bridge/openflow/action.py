@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from controller_bridge.openflow.match import SIZES, Field
@@ -26,6 +27,7 @@ _BASIC = 0x8000  # OFPXMC_OPENFLOW_BASIC
 _HEAD = struct.Struct("!HH")
 
 
+@lru_cache(maxsize=1 << 12)
 def output(port: int, most_bytes: int = WHOLE_PACKET) -> bytes:
     """``most_bytes``: of what goes to the controller."""
     return struct.pack("!HHIHxxxxxx", _OUTPUT, 16, port, most_bytes)

@@ -79,7 +79,7 @@ def test_who_is_known_is_answered_for_and_nobody_else_is_asked() -> None:
     heard = len(other.got), len(third.got)
     model.arrive(one.place, neighbours.question(_ip("10.1.0.2"), one.mac, _ip("10.1.0.1")))
     said = neighbours.read(one.got[-1])
-    assert said is not None and said.owns == {_ip("10.1.0.2")} and one.got[-1][6:12] == other.mac
+    assert said is not None and said.owns == _ip("10.1.0.2") and one.got[-1][6:12] == other.mac
     assert (len(other.got), len(third.got)) == heard
 
 

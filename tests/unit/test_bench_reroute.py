@@ -88,7 +88,7 @@ def test_what_an_emulated_switch_asks() -> None:
     found = packet.packet_in(raw)
     said = neighbours.read(found.data)
     assert found.in_port == 1
-    assert said is not None and (said.owns, said.asks) == ({own}, other)
+    assert said is not None and (said.owns, said.asks) == (own, other)
 
 
 def test_the_cases_of_the_controller_bench() -> None:

@@ -28,17 +28,17 @@ def discovery(body: object, source: str = "fd01::1") -> bytes:
 
 
 READ = {
-    "an ARP request": (arp(op=1, psrc="10.1.0.1", pdst="10.1.0.2"), Said(frozenset({A4}), B4, A4)),
-    "a gratuitous one": (arp(op=1, psrc="10.1.0.1", pdst="10.1.0.1"), Said(frozenset({A4}), None, A4)),
-    "a probe (RFC 5227)": (arp(op=1, psrc="0.0.0.0", pdst="10.1.0.2"), Said(frozenset(), B4, NONE4)),
-    "an ARP reply": (arp(op=2, psrc="10.1.0.1", pdst="10.1.0.2"), Said(frozenset({A4}), None, A4)),
+    "an ARP request": (arp(op=1, psrc="10.1.0.1", pdst="10.1.0.2"), Said(A4, B4, A4)),
+    "a gratuitous one": (arp(op=1, psrc="10.1.0.1", pdst="10.1.0.1"), Said(A4, None, A4)),
+    "a probe (RFC 5227)": (arp(op=1, psrc="0.0.0.0", pdst="10.1.0.2"), Said(None, B4, NONE4)),
+    "an ARP reply": (arp(op=2, psrc="10.1.0.1", pdst="10.1.0.2"), Said(A4, None, A4)),
     "one that lies about its MAC address": (arp(op=2, hwsrc=OTHER, psrc="10.1.0.1", pdst="10.1.0.2"), None),
-    "a solicitation": (discovery(ICMPv6ND_NS(tgt="fd01::2")), Said(frozenset({A6}), B6, A6)),
+    "a solicitation": (discovery(ICMPv6ND_NS(tgt="fd01::2")), Said(A6, B6, A6)),
     "duplicate address detection": (
         discovery(ICMPv6ND_NS(tgt="fd01::2"), "::"),
-        Said(frozenset(), B6, NONE6),
+        Said(None, B6, NONE6),
     ),
-    "an advertisement": (discovery(ICMPv6ND_NA(tgt="fd01::1")), Said(frozenset({A6}), None, None)),
+    "an advertisement": (discovery(ICMPv6ND_NA(tgt="fd01::1")), Said(A6, None, None)),
     "another protocol": (bytes(Ether(src=ONE, dst=OTHER, type=0x88B5) / bytes(60)), None),
 }
 
