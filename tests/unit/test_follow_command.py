@@ -183,7 +183,7 @@ def test_it_watches_until_it_is_interrupted(tmp_path: Path) -> None:
 def test_people_are_told_only_what_is_new(tmp_path: Path) -> None:
     script = Script(facts=[AWAY, AWAY, AWAY, facts(moved=990.0), facts(moved=990.0), facts(moved=990.0)])
     code, out, complaint = run(tmp_path, script, *LOAD, "--watch", "--every", "1", interrupted_after=7)
-    assert code == ExitCode.ABORTED
+    assert code == ExitCode.ABORTED, complaint
     assert complaint.splitlines()[0] == "vm1 is on b; waiting until it comes here"
     assert complaint.count("vm1 is on b") == 1
     assert out.count("vm1 should move from a to b, but it moved 10 s ago") == 1

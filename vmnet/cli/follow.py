@@ -108,6 +108,7 @@ def follow(
     from controller_bridge.follow.look import Scene
     from controller_bridge.follow.rating import Policy
     from vmnet.cli.following import Follower
+    from vmnet.cli.interrupts import Interrupts
 
     asked: dict[str, Any] = {
         "gain_hops": gain,
@@ -120,10 +121,11 @@ def follow(
     needed = policy == Policy.NEAREST.value
     fabric = _fabric(file, needed)
     scene = Scene(str(socket), vm, window, fabric, _tls(fabric, pki), needed)
-    follower = Follower(scene, Policy(policy), limits, dry_run, as_json)
-    if once:
-        sys.exit(follower.once())
-    follower.watch(every)
+    with Interrupts() as interrupts:
+        follower = Follower(scene, Policy(policy), limits, dry_run, as_json, interrupts)
+        if once:
+            sys.exit(follower.once())
+        follower.watch(every)
 
 
 def _fabric(file: Path | None, needed: bool) -> Fabric | None:

@@ -15,6 +15,7 @@ from controller_bridge.follow.gather import Gathered
 from controller_bridge.follow.look import Away, Scene, look
 from controller_bridge.follow.rating import Policy, Rating
 from vmnet.cli import common, migration
+from vmnet.cli.interrupts import Interrupts
 from vmnet.errors import ExitCode, RefusedError, VmnetError
 from vmnet.wire import error_to_dict
 
@@ -23,16 +24,27 @@ _FOR_GOOD = (ExitCode.USAGE, ExitCode.CONFIG, ExitCode.ABORTED)
 
 
 class Follower:
-    def __init__(self, scene: Scene, policy: Policy, limits: Limits, dry_run: bool, as_json: bool) -> None:
+    """``interrupts``: entered."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        policy: Policy,
+        limits: Limits,
+        dry_run: bool,
+        as_json: bool,
+        interrupts: Interrupts,
+    ) -> None:
         self._scene, self._policy, self._limits = scene, policy, limits
         self._dry_run, self._as_json = dry_run, as_json
+        self._interrupts = interrupts
         self._said = ""
         self._not_before_s = -math.inf
         """A move that failed is not tried again at once (monotonic clock)."""
 
     def once(self) -> int:
         """The exit code. RefusedError if the VM is at another host."""
-        found = asyncio.run(look(self._scene))
+        found = self._interrupts.run(look(self._scene))
         if isinstance(found, Away):
             raise RefusedError(
                 f"VM {self._scene.vm!r} is on {found.host}",
@@ -45,7 +57,7 @@ class Follower:
         while True:
             began_s = time.monotonic()
             try:
-                found = asyncio.run(look(self._scene))
+                found = self._interrupts.run(look(self._scene))
                 if isinstance(found, Away):
                     self._away(found)
                 else:
@@ -54,7 +66,7 @@ class Follower:
                 if error.code in _FOR_GOOD:
                     raise
                 self._failed(error)
-            time.sleep(max(0.0, began_s + every_s - time.monotonic()))
+            self._interrupts.run(asyncio.sleep(began_s + every_s - time.monotonic()))
 
     # -- one look -------------------------------------------------------------------------------------------------------
 
@@ -67,7 +79,8 @@ class Follower:
         if decision.verdict is not Verdict.MOVE or self._dry_run or held_s > 0:
             return int(ExitCode.OK)
         try:
-            return migration.run(self._scene.socket, self._scene.vm, decision.host, self._as_json)
+            with self._interrupts.as_usual():
+                return migration.run(self._scene.socket, self._scene.vm, decision.host, self._as_json)
         except VmnetError:
             self._not_before_s = time.monotonic() + self._limits.pause_s
             raise
