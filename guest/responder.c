@@ -24,7 +24,8 @@
  *     6 STOP        -   the guest stops sending, goes on counting; answered by REPORT; may be repeated
  *     7 REPORT_REQ  -   answered by REPORT
  *     8 REPORT      u32 sent, u32 received (distinct), u32 duplicated, u32 reordered, u32 highest, u32 ignored (seq out of
- *                   bounds), u32 longest_gap_us (by the guest's clock, which stands still while the VM is stopped), u32 sending
+ *                   bounds), u32 longest_gap_us (by the guest's clock, which stands still while the VM is stopped), u32 sending,
+ *                   u32 dropped (by the guest's own kernel since START: no room for the socket)
  *     9 RANGES_REQ  u32 first, u32 below                        missing seqs in [first, below); answered by RANGES
  *    10 RANGES      u32 next (ask again from here; 0xffffffff: that was all), u32 count, count x (u32 first, u32 last)
  *    11 CLOSE       -   forgets the session; answered by CLOSE_ACK, also when there is none
@@ -139,7 +140,7 @@ struct session {
     struct pace pace;
     int timer;
     uint32_t payload, sent, limit;
-    uint32_t received, duplicated, reordered, highest, ignored;
+    uint32_t received, duplicated, reordered, highest, ignored, dropped_before;
     uint8_t *seen; /* one bit a client seq */
 };
 
@@ -165,6 +166,13 @@ static void session_free(struct session *s) {
     session_stop(s);
     free(s->seen);
     *s = (struct session){.timer = -1};
+}
+
+/* Packets that the kernel had no room for in our socket, ever: SK_MEMINFO_DROPS, the ninth of SO_MEMINFO. */
+static uint32_t dropped(void) {
+    uint32_t info[16] = {0};
+    socklen_t size = sizeof info;
+    return getsockopt(udp, SOL_SOCKET, SO_MEMINFO, info, &size) ? 0 : info[8];
 }
 
 static struct session *session_new(uint64_t now) {
@@ -193,6 +201,7 @@ static uint32_t session_start(uint64_t id, const struct sockaddr_in6 *peer, cons
     uint64_t limit = duration ? (uint64_t)rate * duration / 1000 : MAX_SEQ;
     uint64_t period = rate < 1000 ? SECOND / rate : MS;
     *s = (struct session){.used = true, .sending = true, .id = id, .heard_ns = now, .peer = *peer, .payload = *payload, .highest = NONE};
+    s->dropped_before = dropped();
     s->limit = limit > MAX_SEQ ? MAX_SEQ : (uint32_t)limit;
     s->pace = (struct pace){.rate = rate, .base_ns = now, .base = 1};
     s->seen = calloc(1, MAX_SEQ / 8);
@@ -304,7 +313,8 @@ static void reply(const struct sockaddr_in6 *peer, uint8_t type, uint64_t id, co
 }
 
 static void reply_report(const struct sockaddr_in6 *peer, const struct session *s) {
-    uint32_t fields[] = {s->sent, s->received, s->duplicated, s->reordered, s->highest, s->ignored, clamp_us(s->gap_ns), s->sending};
+    uint32_t fields[] = {s->sent, s->received, s->duplicated, s->reordered, s->highest, s->ignored, clamp_us(s->gap_ns), s->sending,
+                         dropped() - s->dropped_before};
     uint8_t body[sizeof fields];
     for (size_t i = 0; i < sizeof fields / 4; i++) put32(body + 4 * i, fields[i]);
     reply(peer, REPORT, s->id, body, sizeof body);

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,6 +61,30 @@ def test_nothing_is_lost_on_a_quiet_path(responder, target, rate):
     assert found["latency_p50_ms"] < 50
 
 
+def pause(responder, seconds):
+    pid = subprocess.run(["ip", "netns", "pids", responder[-1]], capture_output=True, text=True, check=True)
+    stopped = next(int(p) for p in pid.stdout.split() if Path(f"/proc/{p}/comm").read_text() == "responder\n")
+    os.kill(stopped, signal.SIGSTOP)
+    time.sleep(seconds)
+    os.kill(stopped, signal.SIGCONT)
+
+
+def test_what_the_guest_itself_drops_is_told_apart(responder):
+    """It does not read for longer than its socket has room."""
+    meter = subprocess.Popen(
+        [*responder, *PROBE, "127.0.0.1", "--rate", "100000", "--duration", "2.5", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert meter.stdout is not None
+    assert json.loads(meter.stdout.readline())["event"] == "started"
+    pause(responder, 1.5)
+    found = result(meter.communicate(timeout=60)[0])
+    assert found["guest_dropped"] > 0
+    assert found["out"]["lost"] == found["guest_dropped"]
+
+
 def test_a_pause_of_the_guest_shows_as_the_gap(responder):
     """The responder is stopped for 300 ms: nothing is lost, both directions are silent so long, and no burst follows."""
     meter = subprocess.Popen(
@@ -70,12 +95,8 @@ def test_a_pause_of_the_guest_shows_as_the_gap(responder):
     )
     assert meter.stdout is not None
     assert json.loads(meter.stdout.readline())["event"] == "started"
-    pid = subprocess.run(["ip", "netns", "pids", responder[-1]], capture_output=True, text=True, check=True)
-    stopped = next(int(p) for p in pid.stdout.split() if Path(f"/proc/{p}/comm").read_text() == "responder\n")
     time.sleep(0.5)
-    os.kill(stopped, 19)
-    time.sleep(0.3)
-    os.kill(stopped, 18)
+    pause(responder, 0.3)
     found = result(meter.communicate(timeout=60)[0])
     assert found["lost"] == 0
     for direction in ("out", "back"):

@@ -34,6 +34,7 @@ def found(**changed):
         "dropped_here": 0,
         "guest_resent": 0,
         "guest_forgot": 0,
+        "guest_dropped": 0,
         "seconds": 4.0,
         "out": direction(),
         "back": direction(),

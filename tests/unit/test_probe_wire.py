@@ -42,8 +42,8 @@ def test_what_is_no_control_message_is_ignored(message):
 
 
 def test_report():
-    reply = wire.decode_control(wire.control(wire.Type.REPORT, 1, 10, 9, 2, 3, 11, 0, 1500, 1))
-    assert reply and wire.decode_report(reply) == wire.Report(10, 9, 2, 3, 11, 0, 1500, 1)
+    reply = wire.decode_control(wire.control(wire.Type.REPORT, 1, 10, 9, 2, 3, 11, 0, 1500, 1, 4))
+    assert reply and wire.decode_report(reply) == wire.Report(10, 9, 2, 3, 11, 0, 1500, 1, 4)
     short = wire.decode_control(wire.control(wire.Type.REPORT, 1, 10, 9))
     assert short and wire.decode_report(short) is None
 

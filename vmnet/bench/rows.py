@@ -64,6 +64,7 @@ class Row:
     dropped_here: int | None = None
     guest_resent: int | None = None
     guest_forgot: int | None = None
+    guest_dropped: int | None = None
     seconds: float | None = None
     source: str = ""
     verdict: Mapping[str, Any] | None = None
@@ -115,6 +116,7 @@ def measured(
         dropped_here=found["dropped_here"],
         guest_resent=found["guest_resent"],
         guest_forgot=found["guest_forgot"],
+        guest_dropped=found["guest_dropped"],
         seconds=found["seconds"],
         verdict=verdict,
         **{name: found[name] for name in same},

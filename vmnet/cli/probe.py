@@ -160,6 +160,8 @@ def _print(result: ProbeResult) -> None:
         )
     if result.dropped_here:
         click.echo(f"{result.dropped_here} packets were dropped by this process's own socket", err=True)
+    if result.guest_dropped:
+        click.echo(f"{result.guest_dropped} packets were dropped by the guest's own socket", err=True)
 
 
 def _other(target: str, mode: str, how: dict[str, Any], emit: Emitter) -> None:

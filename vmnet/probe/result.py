@@ -45,7 +45,8 @@ class ProbeResult:
     """Both directions. Gaps: ``vmnet.probe.meter``; latency is a round trip without the guest's hold.
 
     ``guest_resent``, ``guest_forgot``: packets sent twice or forgotten by a guest whose memory went back in time; not the
-    network's doing, so neither duplicated nor lost (``vmnet.probe.meter``).
+    network's doing, so neither duplicated nor lost (``vmnet.probe.meter``). ``guest_dropped``: of those lost, what the guest's own
+    kernel had no room for in its socket.
     """
 
     settings: tuple[str, int, int]
@@ -59,6 +60,7 @@ class ProbeResult:
     dropped_here: int
     guest_resent: int
     guest_forgot: int
+    guest_dropped: int
     timeline: Timeline
 
     @property
@@ -83,6 +85,7 @@ class ProbeResult:
             "dropped_here": self.dropped_here,
             "guest_resent": self.guest_resent,
             "guest_forgot": self.guest_forgot,
+            "guest_dropped": self.guest_dropped,
             "out": _direction(self.out, self.gap_out),
             "back": _direction(self.back, self.gap_back),
         }

@@ -195,5 +195,6 @@ class Meter:
             dropped_here=drops,
             guest_resent=again,
             guest_forgot=forgot,
+            guest_dropped=report.dropped,
             timeline=timeline,
         )

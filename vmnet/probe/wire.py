@@ -26,7 +26,7 @@ TCP_HEAD = struct.Struct("!4sB3xIIQ")
 TCP_TRAILER = struct.Struct("!8sQI")
 DATA_LEN = DATA.size
 _RANGE = struct.Struct("!II")
-_REPORT = struct.Struct("!8I")
+_REPORT = struct.Struct("!9I")
 
 
 class Type(IntEnum):
@@ -55,7 +55,7 @@ class TcpMode(IntEnum):
 class Report:
     """What the guest counted of the client's stream, and how many packets it sent itself.
 
-    ``longest_gap_us`` is by the guest's clock, which stands still while the VM is stopped.
+    ``longest_gap_us`` is by the guest's clock, which stands still while the VM is stopped. ``dropped``: by the guest's own kernel.
     """
 
     sent: int
@@ -66,6 +66,7 @@ class Report:
     ignored: int
     longest_gap_us: int
     sending: int
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True)
