@@ -75,7 +75,7 @@ class LeavingFabric:
         self.rerouted = self.finished = False
         self._migration, self._rerouter, self._ask, self._released = migration, rerouter, ask, released
         self._ports = ports
-        self.stand_ins = StandIns(migration, [(port, bridges.get(mac)) for mac, port in ports])
+        self.stand_ins = StandIns(migration, [(port, bridges.get(mac)) for mac, port in ports], before=True)
         self._ways: list[tuple[str, OldWay]] = [*ports, *links]
         self._move = Move(
             record.id,

@@ -203,7 +203,9 @@ class SourceMigration(Migration):
         )
         self.record = replace(self.record, settings=stretch.encode(self.wiring.stretched()))
         await self.context.store.migration_put(self.record)
-        await self.journal([*self.wiring.actions(), Action(Kind.SUSPEND, self.record.vm)])
+        await self.journal(
+            [*self.wiring.actions(self.context.config.recorder.bytes), Action(Kind.SUSPEND, self.record.vm)]
+        )
         await self._make_ports()
         self.fabric = self._fabric()
         self.attached.set_result(self._agreement())
@@ -228,6 +230,7 @@ class SourceMigration(Migration):
         ]
         attaching = asyncio.create_task(self._attach_links())
         settled(await asyncio.gather(*making, return_exceptions=True), self.ports)
+        await asyncio.gather(*(asyncio.to_thread(port.make_room) for port in self.ports))
         await attaching
 
     async def _attach_links(self) -> None:

@@ -26,10 +26,15 @@ class Port(Protocol):
 
 
 class StandIns:
-    """Of ``ports``, each with its bridge if it has one. They are for nothing but what is late: none is no reason to give up."""
+    """Of ``ports``, each with its bridge if it has one. They are for nothing but what is late: none is no reason to give up.
 
-    def __init__(self, migration: Migration, ports: Iterable[tuple[Port, str | None]]) -> None:
-        self._migration = migration
+    ``before``: what is for a guest that runs here goes by them from the beginning.
+    """
+
+    def __init__(
+        self, migration: Migration, ports: Iterable[tuple[Port, str | None]], before: bool = False
+    ) -> None:
+        self._migration, self._before = migration, before
         self._ports = [(port, bridge) for port, bridge in ports if bridge]
         self._joining: asyncio.Task[None] | None = None
         self._joined: list[tuple[StandIn, str]] = []
@@ -45,6 +50,9 @@ class StandIns:
                 self._joined.append((one, bridge))
                 await self._migration.journal([Action(Kind.JOIN, one.name, bridge)])
                 await bridges.add_port(one.name, bridge)
+                if self._before:
+                    await asyncio.to_thread(one.stand_before)
+                    await asyncio.to_thread(bridges.pin, one.name, port.settings.mac.hex(":"))
             except (VmnetError, OSError) as error:
                 self._migration.log.warning("nothing stands in on bridge %s: %s", bridge, error)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dom0.claim import Wire
-from dom0.dataplane import names, netdev
+from dom0.dataplane import names, netdev, ring
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo, Interface
 from vmnet.errors import RefusedError
@@ -46,17 +46,25 @@ class Wiring:
             if wire.stretched and bridges.get(wire.mac)
         }
 
-    def actions(self) -> list[Action]:
-        """What is made of it here."""
+    def actions(self, recorder_bytes: int) -> list[Action]:
+        """What is made of it here, where each interface's last packets are copied into ``recorder_bytes``."""
         return [
             action
             for wire in self.wires
             for action in (
                 Action(Kind.TUNNEL, names.tunnel_name(wire.vni)),
                 Action(Kind.GATE, self.tap(wire)),
+                _queue(self.tap(wire), recorder_bytes),
                 Action(Kind.TUNNEL, names.tunnel_name(wire.lan_vni)),
             )
         ]
+
+
+def _queue(tap: str, recorder_bytes: int) -> Action:
+    before = netdev.get_queue_length(tap)
+    return Action(
+        Kind.QUEUE, tap, str(max(before, ring.room(recorder_bytes, netdev.get_mtu(tap)))), str(before)
+    )
 
 
 def draw(

@@ -20,6 +20,7 @@ they are limited like the park is (they wait in the tap's ring for a guest that 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
@@ -65,8 +66,9 @@ class Word(IntEnum):
     BOUNDED = 120
     REFLECTED = 128
     DROP_GROUP = 136
-    # a router's port only (split_program)
     TAP_IFINDEX = 144
+    """Of a stand-in's, and of a router's port."""
+    # a router's port only (split_program)
     TALK = 152
     LINK_IFINDEX = 160
     CONTROL = 168
@@ -126,7 +128,10 @@ def gate_code(map_fd: int) -> bytes:
 
 
 def stand_in_code(map_fd: int, guest_mac: bytes) -> bytes:
-    """The program for a stand-in's egress: frames for the guest go as at its tap, but none to the device; all others end."""
+    """The program for a stand-in's egress: frames for the guest go as at its tap, but none to the device; all others end.
+
+    What would go to the guest goes to ``tap_ifindex``, past whose gate it comes; 0: it ends, for it was flooded to the tap as well.
+    """
     code = Program()
     begin(code, map_fd)
     code.load(W, R2, R6, SKB_MARK)
@@ -136,10 +141,15 @@ def stand_in_code(map_fd: int, guest_mac: bytes) -> bytes:
     code.jump("drop")
     code.label("for the guest")
     code.load(DW, R5, R7, Word.MODE)
-    code.jump_if("eq", R5, Mode.PASS, "drop")
     code.jump_if("eq", R5, Mode.DIVERT, "divert")
-    lane(code)
+    lane(code, _to_tap)
     return code.assemble()
+
+
+def _to_tap(code: Program) -> None:
+    code.load(DW, R3, R7, Word.TAP_IFINDEX)
+    code.jump_if("eq", R3, 0, "drop")
+    redirect(code, Word.TAP_IFINDEX)
 
 
 def begin(code: Program, map_fd: int) -> None:
@@ -149,14 +159,18 @@ def begin(code: Program, map_fd: int) -> None:
     code.load(W, R8, R6, SKB_LEN)
 
 
-def lane(code: Program) -> None:
+def _let_pass(code: Program) -> None:
+    increment(code, Word.PASSED)
+    finish(code, _TC_UNSPEC)
+
+
+def lane(code: Program, let_pass: Callable[[Program], None] = _let_pass) -> None:
     """What the mode in R5 means for an unmarked frame; "marked" and "divert" are labels to jump to instead."""
     code.jump_if("eq", R5, Mode.HOLD, "hold")
     code.jump_if("eq", R5, Mode.CLOSE, "close")
     code.jump_if("eq", R5, Mode.BLOCK, "block")
     code.label("pass")
-    increment(code, Word.PASSED)
-    finish(code, _TC_UNSPEC)
+    let_pass(code)
     code.label("block")
     increment(code, Word.BLOCKED)
     code.label("drop")

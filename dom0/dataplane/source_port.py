@@ -78,6 +78,19 @@ class SourcePort:
         """Added at once: if the other one fails, this one is given back."""
         return self._parts.add(Recorder(*arguments))
 
+    def make_room(self) -> None:
+        """Make the tap's ring longer, some ten ms: while its memory is copied a guest is slow, and what does not fit is dropped.
+
+        Measured: at 10,000 packets/s with two processors for everything, up to 959 of a migration's.
+        """
+        packets = ring.room(self.settings.recorder_bytes, netdev.get_mtu(self.tap))
+        self.gate.set(Word.EXIT_IFINDEX, 0)  # what waits meanwhile is the guest's
+        with closing(Sender(self.tap, MARK)) as to_tap:
+            before = ring.lengthen(self.gate, self._park, to_tap, packets)
+        if before is not None:
+            self._queue_length = before
+        self.gate.set(Word.EXIT_IFINDEX, netdev.index_of(self.tunnel))
+
     def turn(self, sampling: bool) -> None:
         """Call every few milliseconds: takes over what was copied and, while the guest runs, samples the counters."""
         self.recorder.turn()
@@ -198,14 +211,21 @@ class SourcePort:
         """A guest that does not run yet takes nothing: its tap must have room for all that comes back."""
         before = netdev.get_queue_length(self.tap)
         if before < self.settings.bounds.packets:
-            self._queue_length = before
+            if self._queue_length is None:
+                self._queue_length = before
             netdev.set_queue_length(self.tap, self.settings.bounds.packets)
 
-    def _shorten_queue(self) -> None:
-        if self._queue_length is not None and netdev.exists(self.tap):
-            to_tap = Sender(self.tap, MARK)
-            ring.shorten(self.gate, self._park, to_tap, self._queue_length, self.unread)
-            to_tap.close()
+    def give_room_back(self) -> None:
+        """The ring as it was, unless more than that still waits for a guest that runs."""
+        before, self._queue_length = self._queue_length, None
+        if before is None or not netdev.exists(self.tap):
+            return
+        if self.gate.mode is not Mode.PASS:  # the guest has gone, and nothing gets in
+            netdev.set_queue_length(self.tap, before)
+            return
+        self.gate.set(Word.EXIT_IFINDEX, 0)
+        with closing(Sender(self.tap, MARK)) as to_tap:
+            ring.shorten(self.gate, self._park, to_tap, before, self.unread)
 
     def stop_groups(self) -> None:
         """Broadcast and multicast go into the tunnel another way now (the old bridge's port)."""
@@ -220,7 +240,7 @@ class SourcePort:
 
     def close(self, keep_tunnel: bool = False) -> None:
         """Everything of ours off this host, but for the tunnel where the old host's bridge goes on forwarding into it."""
-        self._shorten_queue()
+        self.give_room_back()
         self.gate.close()
         self._parts.close()
         if not keep_tunnel:

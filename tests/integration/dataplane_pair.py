@@ -72,6 +72,7 @@ class Pair:
             self.speak(self.a.tap)
         with self.a.host:
             self.source = SourcePort("tap0", self.settings_a)
+            self.source.make_room()
         with self.b.host:
             self.destination = DestinationPort(self.settings_b, self.stretched)
             self.destination.attach("tap0")

@@ -2,6 +2,8 @@
 
 import os
 import time
+from contextlib import closing
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from dataplane_kit import (
     Guest,
     Traffic,
     frame,
+    ip,
     isolated,
     numbers,
     tc,
@@ -19,14 +22,20 @@ from dataplane_kit import (
 )
 from dataplane_pair import Pair
 
+from dom0 import bridges
 from dom0.dataplane import netdev
+from dom0.dataplane.announce import announcements
 from dom0.dataplane.destination_port import Opened
 from dom0.dataplane.gate import Bounds
 from dom0.dataplane.listener import Listener, source_filter
+from dom0.dataplane.park import NO_OFFLOAD
+from dom0.dataplane.sender import Sender
 from dom0.dataplane.source_port import Released
+from dom0.dataplane.stand_in import StandIn
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
-GROUP = 1  # the stream of broadcast frames
+GROUP, LATE = 1, 2
+"""Streams: broadcast frames, and frames that came by the old way."""
 
 
 def mixed(number: int) -> list[bytes]:
@@ -171,6 +180,36 @@ def test_a_tap_that_goes_before_the_release_takes_nothing_with_it() -> None:
 
 
 @isolated()
+def test_a_stand_in_gets_what_comes_late_when_the_tap_has_gone() -> None:
+    """The guest's new host has been heard at the uplink by then: a bridge that learned that would drop it."""
+    pair = Pair()
+    first, traffic = in_precopy(pair, 1000)
+    with pair.a.host:
+        stand_in = StandIn(pair.source.gate, pair.settings_a)
+        ip("link", "set", stand_in.name, "master", "br0")
+        stand_in.stand_before()
+        bridges.pin(stand_in.name, GUEST.hex(":"))
+    pair.precopy(0.1)
+    _released, _opened, got = move(pair, first, orderly=True)
+    os.close(pair.a.tap.fd)
+    with pair.fabric, closing(Sender("left")) as old_way:
+        old_way.send(NO_OFFLOAD + announcements(GUEST, [ip_address("192.0.2.50")])[0])
+        for number in range(100):
+            old_way.send(NO_OFFLOAD + frame(number, LATE))
+    total = traffic.stop()
+    time.sleep(0.1)
+    second = pending.pop()
+    second.stop()
+    got += second.got
+    judge(got, total)
+    judge(got, 100, LATE)
+    with pair.a.host:
+        stand_in.close()
+    pair.close()
+    assert pair.a.host.devices() == pair.a.before - {"tap0"}
+
+
+@isolated()
 def test_to_another_lan_the_tunnel_is_the_wire() -> None:
     pair = Pair(stretched=True)
     first, traffic = in_precopy(pair, 3000)
@@ -234,6 +273,66 @@ def test_a_guest_that_is_slow_gets_what_waits_for_it_after_the_end() -> None:
     pair.close()
     got = pair.b.tap.drain()
     judge(got, 3000)
+
+
+@isolated()
+def test_a_guest_that_is_slow_while_it_is_copied_gets_what_waits_for_it() -> None:
+    """More comes than its tap takes by default; it goes, and what it has not read goes after it."""
+    pair = Pair()
+    pair.attach()
+    pair.precopy(0.05)
+    for number in range(3000):
+        pair.client.write(frame(number))
+    with pair.a.host:
+        until(lambda: pair.source.unread() == 3000, 2, "all wait in its tap")
+    got = [pair.a.tap.read() for _ in range(1000)]
+    pair.precopy(0.05)
+    stop_ns = time.time_ns()
+    pair.source.hold()
+    pair.destination.expect()
+    with pair.a.host:
+        released = pair.source.release(stop_ns)
+    assert released.stranded == 2000 + released.possible_duplicates
+    with pair.b.host:
+        until(lambda: pair.destination.counts().tunnelled == released.stranded, 2, "the others came")
+    judge([one for one in got if one] + pair.b.tap.drain(), 3000, 0, released.possible_duplicates)
+    pair.close()
+
+
+@isolated()
+def test_a_longer_tap_costs_nothing() -> None:
+    """It is made so, and as it was, under traffic."""
+    pair = Pair()
+    first, traffic = in_precopy(pair, 4000)
+    for _ in range(20):
+        with pair.a.host:
+            pair.source.make_room()
+            assert netdev.get_queue_length("tap0") > 1000
+            pair.source.give_room_back()
+            assert netdev.get_queue_length("tap0") == 1000
+    total = traffic.stop()
+    time.sleep(0.05)
+    first.stop()
+    judge(first.got, total)
+    pair.close()
+
+
+@isolated()
+def test_a_guest_that_is_slow_and_stays_loses_nothing_when_its_tap_is_as_it_was() -> None:
+    pair = Pair()
+    pair.attach()
+    pair.precopy(0.05)
+    for number in range(3000):
+        pair.client.write(frame(number))
+    with pair.a.host:
+        until(lambda: pair.source.unread() == 3000, 2, "all wait in its tap")
+    first = Guest(pair.a.tap)
+    pair.close()
+    until(lambda: len(numbers(first.got)) == 3000, 2, "it has read them")
+    first.stop()
+    judge(first.got, 3000)
+    with pair.a.host:
+        assert netdev.get_queue_length("tap0") == 1000
 
 
 @isolated()

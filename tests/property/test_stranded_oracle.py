@@ -45,7 +45,7 @@ def promptly_read(draw: st.DrawFn) -> History:
 
 @st.composite
 def stuck(draw: st.DrawFn) -> History:
-    """The guest's own ring was full: QEMU keeps one frame, and everything behind it has been waiting for long."""
+    """The guest's own ring was full: QEMU had dropped one frame and keeps one, or only keeps one; the rest has waited for long."""
     delivered = draw(st.integers(0, 10))
     ring = draw(st.integers(1, 30))
     waited = draw(st.integers(GUARD_NS + 1, 500_000_000))
@@ -53,8 +53,9 @@ def stuck(draw: st.DrawFn) -> History:
     oldest = STOP_NS - waited
     behind = [oldest + nth * step for nth in range(ring)]
     kept = oldest - draw(st.integers(0, 100_000_000))
+    ahead = draw(st.integers(1, READ_AHEAD))
     earlier = sorted(kept - draw(st.integers(0, 1_000_000_000)) for _ in range(delivered))
-    return History([*earlier, kept, *behind], delivered, 1)
+    return History([*earlier, *([kept] * ahead), *behind], delivered, ahead)
 
 
 def judge(history: History, found: Stranded) -> int:

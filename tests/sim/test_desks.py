@@ -36,10 +36,12 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("dom0.executor.undo", nothing)
     monkeypatch.setattr("dom0.bridges.add_port", nothing)
     monkeypatch.setattr("dom0.bridges.leave", nothing)
+    monkeypatch.setattr("dom0.bridges.pin", lambda device, mac, on=True: None)
     monkeypatch.setattr("dom0.stand_ins.StandIn", StandIn)
     monkeypatch.setattr("dom0.desk.make_taps_ready", nothing)
     monkeypatch.setattr("dom0.dataplane.netdev.exists", lambda name: True)
     monkeypatch.setattr("dom0.dataplane.netdev.get_queue_length", lambda name: 1000)
+    monkeypatch.setattr("dom0.dataplane.netdev.get_mtu", lambda name: 1500)
 
     def go(body: Coroutine[Any, Any, None]) -> None:
         try:

@@ -104,7 +104,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Recorder:
-    bytes: int = _setting(4_194_304, checks.integer(1_048_576, 2**32 - 1, "bytes"))
+    bytes: int = _setting(16_777_216, checks.integer(1_048_576, 2**32 - 1, "bytes"))
 
 
 @dataclass(frozen=True)
