@@ -84,6 +84,7 @@ class LeavingFabric:
             record.destination,
             tuple(dict.fromkeys(mac for mac, _way in self._ways)),
         )
+        self._written: Move | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
         self._marking: asyncio.Task[None] | None = None
@@ -94,6 +95,8 @@ class LeavingFabric:
     async def prepare(self) -> None:
         """Does not wait for the fabric: :meth:`prepared` does."""
         await asyncio.to_thread(self._pin, True)
+        # now: without us the hypervisor may go on to the end, and whoever comes after us has to know what to tell the fabric
+        await self._write_down()
         self.prepare_again()
         self.stand_ins.join()
 
@@ -126,8 +129,13 @@ class LeavingFabric:
     async def _prepare(self, earlier: asyncio.Task[None] | None) -> None:
         if earlier is not None:
             await asyncio.wait({earlier})
-        await self._migration.journal([Action(Kind.REROUTE, self._move.id, fabric.encode(self._move))])
+        await self._write_down()
         await self._timed("prepare", self._rerouter.prepare)
+
+    async def _write_down(self) -> None:
+        if self._written != self._move:
+            self._written = self._move
+            await self._migration.journal([Action(Kind.REROUTE, self._move.id, fabric.encode(self._move))])
 
     async def prepared(self) -> None:
         """The new path is there. VmnetError: the fabric cannot make it."""
