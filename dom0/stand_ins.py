@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from dom0 import bridges
+from dom0.dataplane import netdev
 from dom0.dataplane.gate import Gate
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.stand_in import StandIn
@@ -28,7 +29,7 @@ class Port(Protocol):
 class StandIns:
     """Of ``ports``, each with its bridge if it has one. They are for nothing but what is late: none is no reason to give up.
 
-    ``before``: what is for a guest that runs here goes by them from the beginning.
+    ``before``: on a Linux bridge, what is for a guest that runs here goes by them from the beginning.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class StandIns:
                 self._joined.append((one, bridge))
                 await self._migration.journal([Action(Kind.JOIN, one.name, bridge)])
                 await bridges.add_port(one.name, bridge)
-                if self._before:
+                # another bridge floods to the tap as well
+                if self._before and netdev.is_linux_bridge_port(one.name):
                     await asyncio.to_thread(one.stand_before)
                     await asyncio.to_thread(bridges.pin, one.name, port.settings.mac.hex(":"))
             except (VmnetError, OSError) as error:
