@@ -6,11 +6,12 @@ While the kernel changes it, a device drops what it is given, and what does not 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from dom0.dataplane import grace, netdev, pump
 from dom0.dataplane.gate import Gate
-from dom0.dataplane.gate_program import Mode
+from dom0.dataplane.gate_program import Mode, Word
 from dom0.dataplane.park import Park
 from dom0.dataplane.sender import Sender
 
@@ -26,44 +27,43 @@ def room(recorder_bytes: int, mtu: int) -> int:
     return min(_MOST_PACKETS, recorder_bytes * 3 // 4 // (mtu + _COPY_SPARE_BYTES))
 
 
-def lengthen(gate: Gate, park: Park, to_tap: Sender, packets: int) -> int | None:
-    """``packets``: the new length. The old one; None if the ring is as long already. The gate's exit is the guest, as below."""
-    before = netdev.get_queue_length(gate.tap)
-    if before >= packets:
-        return None
-    mode = gate.mode
-    _close(gate)
-    netdev.set_queue_length(gate.tap, packets)
-    _let_in(gate, park, to_tap, mode)
-    return before
+def lengthen(gate: Gate, park: Park, to_tap: Sender, packets: int) -> None:
+    """``packets``: at least so long. OSError if the tap has gone."""
+    if netdev.get_queue_length(gate.tap) < packets:
+        with _closed(gate, park, to_tap):
+            netdev.set_queue_length(gate.tap, packets)
 
 
 def shorten(gate: Gate, park: Park, to_tap: Sender, packets: int, waiting: Callable[[], int]) -> bool:
     """``packets``: the new length; ``waiting()``: frames in the ring now. False: the guest left more waiting, and it stays long.
 
-    The gate's exit is the guest. It is in its old mode again when this returns.
+    The gate is in its old mode again when this returns.
     """
+    if netdev.get_queue_length(gate.tap) == packets:
+        return True
     deadline = time.monotonic() + _DRAIN_S
     while waiting() > packets:
         if time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_S)
-    before = gate.mode
-    _close(gate)
-    fits = waiting() <= packets  # nothing comes in between any more
-    if fits:
-        netdev.set_queue_length(gate.tap, packets)
-    _let_in(gate, park, to_tap, before)
+    with _closed(gate, park, to_tap):
+        fits = waiting() <= packets  # nothing comes in between any more
+        if fits:
+            netdev.set_queue_length(gate.tap, packets)
     return fits
 
 
-def _close(gate: Gate) -> None:
-    """What it has let through already is in the ring when this returns."""
+@contextmanager
+def _closed(gate: Gate, park: Park, to_tap: Sender) -> Iterator[None]:
+    """What the gate has let through is in the ring, and nothing gets in; what comes meanwhile does afterwards, whatever the exit."""
+    mode, leads_to = gate.mode, gate.get(Word.EXIT_IFINDEX)
     gate.mode = Mode.HOLD
     grace.wait_for_frames_under_way()
-
-
-def _let_in(gate: Gate, park: Park, to_tap: Sender, then: Mode) -> None:
-    gate.mode = Mode.CLOSE
-    pump.empty(gate, park, to_tap)
-    gate.mode = then
+    gate.set(Word.EXIT_IFINDEX, 0)
+    try:
+        yield
+    finally:
+        gate.mode = Mode.CLOSE
+        pump.empty(gate, park, to_tap)
+        gate.mode = mode
+        gate.set(Word.EXIT_IFINDEX, leads_to)

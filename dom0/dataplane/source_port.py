@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -54,7 +54,6 @@ class SourcePort:
         self._resizing = threading.Lock()
         self._offset: int | None = None
         self._stranded_sent = 0
-        self._queue_length: int | None = None
         self._brought: int | None = None
         self._tunnelled_before = 0
         self.copy_complete = True
@@ -62,6 +61,7 @@ class SourcePort:
 
     def _make(self, settings: PortSettings) -> None:
         mtu = netdev.get_mtu(self.tap)
+        self._queue_length = netdev.get_queue_length(self.tap)
         bounds = replace(settings.bounds, packets=min(settings.bounds.packets, _MOST_PARKED))
         tunnel_index = tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
         with ThreadPoolExecutor(2) as pool:  # each waits in the kernel
@@ -87,13 +87,8 @@ class SourcePort:
         """
         packets = ring.room(self.settings.recorder_bytes, netdev.get_mtu(self.tap))
         with self._resizing, closing(Sender(self.tap, MARK)) as to_tap:
-            if self.gate.mode is not Mode.PASS:  # the guest has stopped already
-                return
-            self.gate.set(Word.EXIT_IFINDEX, 0)  # what waits meanwhile is the guest's
-            before = ring.lengthen(self.gate, self._park, to_tap, packets)
-            self.gate.set(Word.EXIT_IFINDEX, netdev.index_of(self.tunnel))
-        if before is not None:
-            self._queue_length = before
+            if self.gate.mode is Mode.PASS:  # the guest has not stopped yet
+                ring.lengthen(self.gate, self._park, to_tap, packets)
 
     def turn(self, sampling: bool) -> None:
         """Call every few milliseconds: takes over what was copied and, while the guest runs, samples the counters."""
@@ -214,23 +209,17 @@ class SourcePort:
 
     def _lengthen_queue(self) -> None:
         """A guest that does not run yet takes nothing: its tap must have room for all that comes back."""
-        before = netdev.get_queue_length(self.tap)
-        if before < self.settings.bounds.packets:
-            if self._queue_length is None:
-                self._queue_length = before
+        if netdev.get_queue_length(self.tap) < self.settings.bounds.packets:
             netdev.set_queue_length(self.tap, self.settings.bounds.packets)
 
     def give_room_back(self) -> None:
         """The ring as it was, unless more than that still waits for a guest that runs."""
-        before, self._queue_length = self._queue_length, None
-        if before is None or not netdev.exists(self.tap):
-            return
-        if self.gate.mode is not Mode.PASS:  # the guest has gone, and nothing gets in
-            netdev.set_queue_length(self.tap, before)
-            return
-        self.gate.set(Word.EXIT_IFINDEX, 0)
-        with closing(Sender(self.tap, MARK)) as to_tap:
-            ring.shorten(self.gate, self._park, to_tap, before, self.unread)
+        if self.gate.mode is not Mode.PASS:
+            with suppress(OSError):  # the guest has gone: nothing gets in, and its tap may go just now
+                netdev.set_queue_length(self.tap, self._queue_length)
+        elif netdev.exists(self.tap):
+            with closing(Sender(self.tap, MARK)) as to_tap:
+                ring.shorten(self.gate, self._park, to_tap, self._queue_length, self.unread)
 
     def stop_groups(self) -> None:
         """Broadcast and multicast go into the tunnel another way now (the old bridge's port)."""
