@@ -56,8 +56,9 @@ class Answers:
         wanted = neighbours.destination(frame)
         if wanted is None:
             return []
-        if self.hosts.owner(wanted) is not None:
-            return self._routed(wanted, frame)
+        owner = self.hosts.owner(wanted)
+        if owner is not None:
+            return self._routed(owner, frame)
         own = next((one for one in sorted(self.gateways, key=str) if one.version == wanted.version), None)
         return (
             self._everywhere(place, neighbours.question(wanted, GATEWAY_MAC, own)) if own is not None else []
@@ -68,11 +69,11 @@ class Answers:
         if frame[:6] != GATEWAY_MAC:
             return self._onward(frame)
         wanted = neighbours.destination(frame)
-        return self._routed(wanted, frame) if wanted is not None else []
+        owner = self.hosts.owner(wanted) if wanted is not None else None
+        return self._routed(owner, frame) if owner is not None else []
 
-    def _routed(self, wanted: Address, frame: bytes) -> list[Send]:
-        owner = self.hosts.owner(wanted)
-        return self._onward(owner + GATEWAY_MAC + frame[12:]) if owner is not None else []
+    def _routed(self, owner: bytes, frame: bytes) -> list[Send]:
+        return self._onward(owner + GATEWAY_MAC + frame[12:])
 
     def _onward(self, frame: bytes) -> list[Send]:
         """To where its station is, past tables that do not know it yet."""

@@ -275,9 +275,8 @@ def test_a_guest_that_is_slow_gets_what_waits_for_it_after_the_end() -> None:
     judge(got, 3000)
 
 
-@isolated()
-def test_a_guest_that_is_slow_while_it_is_copied_gets_what_waits_for_it() -> None:
-    """More comes than its tap takes by default; it goes, and what it has not read goes after it."""
+def with_3000_unread() -> Pair:
+    """In pre-copy: more than a tap takes by default."""
     pair = Pair()
     pair.attach()
     pair.precopy(0.05)
@@ -285,6 +284,13 @@ def test_a_guest_that_is_slow_while_it_is_copied_gets_what_waits_for_it() -> Non
         pair.client.write(frame(number))
     with pair.a.host:
         until(lambda: pair.source.unread() == 3000, 2, "all wait in its tap")
+    return pair
+
+
+@isolated()
+def test_a_guest_that_is_slow_while_it_is_copied_gets_what_waits_for_it() -> None:
+    """More comes than its tap takes by default; it goes, and what it has not read goes after it."""
+    pair = with_3000_unread()
     got = [pair.a.tap.read() for _ in range(1000)]
     pair.precopy(0.05)
     stop_ns = time.time_ns()
@@ -319,13 +325,7 @@ def test_a_longer_tap_costs_nothing() -> None:
 
 @isolated()
 def test_a_guest_that_is_slow_and_stays_loses_nothing_when_its_tap_is_as_it_was() -> None:
-    pair = Pair()
-    pair.attach()
-    pair.precopy(0.05)
-    for number in range(3000):
-        pair.client.write(frame(number))
-    with pair.a.host:
-        until(lambda: pair.source.unread() == 3000, 2, "all wait in its tap")
+    pair = with_3000_unread()
     first = Guest(pair.a.tap)
     pair.close()
     until(lambda: len(numbers(first.got)) == 3000, 2, "it has read them")

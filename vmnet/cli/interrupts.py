@@ -10,6 +10,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._heard = False
-        self._cancel: Callable[[], None] | None = None
+        self._cancel: Callable[[], object] | None = None
 
     def __enter__(self) -> Interrupts:
         self._before = signal.signal(signal.SIGINT, self._hear)
@@ -40,7 +41,7 @@ class Interrupts:
 
         async def body() -> T:
             loop, task = asyncio.get_running_loop(), asyncio.create_task(work)
-            self._cancel = lambda: _tell(loop, task)
+            self._cancel = partial(loop.call_soon_threadsafe, task.cancel)  # wakes the loop, too
             if self._heard:  # before there was somebody to tell
                 task.cancel()
             try:
@@ -64,8 +65,3 @@ class Interrupts:
             yield
         finally:
             signal.signal(signal.SIGINT, self._hear)
-
-
-def _tell(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
-    """Wakes the loop, too."""
-    loop.call_soon_threadsafe(task.cancel)
