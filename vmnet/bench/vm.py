@@ -112,7 +112,10 @@ class Bench:
             time.sleep(LEAD_S)
             since = time.time()
             argv = scheme.argv(VM, destination.name, destination.address)
-            with Child(f"'{' '.join(argv)}'", source.popen(argv, **PIPES)) as migrate:
+            shown = " ".join(
+                [Path(argv[0]).name, *argv[1:]]
+            )  # rows are for others to read: where it is here says nothing
+            with Child(f"'{shown}'", source.popen(argv, **PIPES)) as migrate:
                 begin = time.monotonic()
                 code = migrate.finish(MIGRATE_S)
                 total_ms = (time.monotonic() - begin) * 1e3
