@@ -169,6 +169,16 @@ class Controller:
                 except UnavailableError:
                     _log.debug("a packet for switch %s, which has gone", one.place.switch)
 
+    async def send(self, sends: Collection[Send]) -> int:
+        """As many as have left their switches when this returns: those of a switch that does not say so in time are not counted."""
+        self._perform(sends)
+        names = {one.place.switch for one in sends} & self.switches.keys()
+        said = await asyncio.gather(
+            *(self.switches[name].barrier() for name in names), return_exceptions=True
+        )
+        done = {name for name, error in zip(names, said, strict=True) if error is None}
+        return sum(one.place.switch in done for one in sends)
+
     # -- tables ---------------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:

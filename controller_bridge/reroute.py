@@ -31,7 +31,7 @@ class Reroute:
 
     def __init__(self, switches: Mapping[str, Switch], made: Plan) -> None:
         self.plan = made
-        self._switches = switches
+        self.switches = switches
 
     @classmethod
     async def between(
@@ -102,12 +102,12 @@ class Reroute:
             raise RefusedError(f"not put back on {', '.join(failed)}", "look at `vmnet flows show`")
 
     async def _everywhere(self, changes: Mapping[str, Sequence[Change]]) -> None:
-        await asyncio.gather(*(self._switches[switch].commit(some) for switch, some in changes.items()))
+        await asyncio.gather(*(self.switches[switch].commit(some) for switch, some in changes.items()))
 
     async def _try(self, changes: Mapping[str, Sequence[Change]]) -> list[str]:
         """The switches on which it could not be."""
         results = await asyncio.gather(
-            *(self._switches[switch].commit(some) for switch, some in changes.items()), return_exceptions=True
+            *(self.switches[switch].commit(some) for switch, some in changes.items()), return_exceptions=True
         )
         failed = []
         for switch, result in zip(changes, results, strict=True):
@@ -132,8 +132,8 @@ class Reroute:
         """No more of its tables than can be told by one cookie."""
         cookies = {one.flow.cookie for one in changes}
         if len(cookies) == 1:
-            return await self._switches[switch].flows(cookies.pop(), 0xFFFFFFFFFFFFFFFF)
-        return await self._switches[switch].flows()
+            return await self.switches[switch].flows(cookies.pop(), 0xFFFFFFFFFFFFFFFF)
+        return await self.switches[switch].flows()
 
     async def _drained(self, leaving: Mapping[str, Sequence[Flow]]) -> None:
         """Until nothing has been counted for a second. After ten, it is not this path's own traffic any more."""

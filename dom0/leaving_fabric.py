@@ -1,7 +1,7 @@
 """A VM that leaves this host, and the fabric that is told of it (``[rerouter]``): before, at, and after the switchover.
 
 The guest's announcement need not come back by the old path here, as it does where switches learn. So the source says itself when
-that path is empty: the fabric has confirmed the new one, and nothing has come by the old one for a while.
+that path is empty (:mod:`dom0.old_path`), once the fabric has confirmed the new one.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
-from controller_bridge.rerouters.base import Move, Rerouter
+from controller_bridge.rerouters.base import Fences, Move, Rerouter
 from dom0 import bridges, fabric
 from dom0.dataplane import backlog
 from dom0.dataplane.announce import end_marker
 from dom0.dataplane.source_port import SourcePort
 from dom0.migration import Migration
+from dom0.old_path import LIMIT_S, OldPath
 from dom0.router.leaving import Ask
 from dom0.router.leaving_link import LeavingLink
 from dom0.stand_ins import StandIns
@@ -25,11 +26,10 @@ from vmnet.actions import Action, Kind
 from vmnet.errors import NotFoundError, RefusedError, VmnetError, WaitTimeoutError
 from vmnet.machine import Event, State
 
+Done = TypeVar("Done")
+
 _WAIT_S: Final = 5.0
-_QUIET_S: Final = 0.01
 _LOOK_S: Final = 0.002
-_EMPTY_S: Final = 0.5
-"""Switches' caches follow their tables late (0.2 s was the worst that was seen). What comes after that is broadcast, most likely."""
 _BACK_S: Final = 0.2
 _MARK_AGAIN_S: Final = 0.05
 _AGAIN_S: Final = 0.2
@@ -130,7 +130,7 @@ class LeavingFabric:
         if earlier is not None:
             await asyncio.wait({earlier})
         await self._write_down()
-        await self._timed("prepare", self._rerouter.prepare)
+        await self._timed("prepare", self._rerouter.prepare(self._move))
 
     async def _write_down(self) -> None:
         if self._written != self._move:
@@ -175,24 +175,25 @@ class LeavingFabric:
         if self._preparing is not None:
             await asyncio.wait({self._preparing})
         self._move = replace(self._move, addresses=tuple({*self._move.addresses, *self._addresses()}))
-        await self._timed("cut-over", self._rerouter.cut_over)
+        await self._timed("cut-over", self._rerouter.cut_over(self._move))
         self.rerouted = True
 
     async def _empty(self) -> None:
         """Until nothing comes by the old way: what switches have cached may lead there for some milliseconds more."""
         await _within(self._released(), "what had waited here was not sent on")
-        loop = asyncio.get_running_loop()
-        since = began = loop.time()
-        count = self._count()
-        while loop.time() - since < _QUIET_S:
-            await asyncio.sleep(_LOOK_S)
-            if (now := self._count()) != count:
-                count, since = now, loop.time()
-            if loop.time() - began > _EMPTY_S:
-                self._migration.notes.append(
-                    f"packets still came to {self._move.source} {_EMPTY_S:g} s after the fabric's cut-over"
-                )
-                return
+        tunnels = [port.tunnel for _mac, port in self._ports]
+        ask = self._fence if isinstance(self._rerouter, Fences) and tunnels else None
+        old_path = OldPath(self._count, tunnels, ask)
+        if not await old_path.until_empty():
+            self._migration.notes.append(
+                f"the old path to {self._move.source} was not seen empty {LIMIT_S:g} s after the fabric's cut-over"
+            )
+
+    async def _fence(self, token: bytes) -> int:
+        """For ports alone: a router's VM has its links' MAC addresses too, and is not to get what it has not asked for."""
+        assert isinstance(self._rerouter, Fences)
+        move = replace(self._move, macs=tuple(dict.fromkeys(mac for mac, _port in self._ports)))
+        return await self._timed("fence", self._rerouter.fence(move, token))
 
     def _count(self) -> int:
         return sum(way.followed_count() for _mac, way in self._ways)
@@ -213,9 +214,9 @@ class LeavingFabric:
         """VmnetError: it is not certain that all packets go to the destination."""
         try:
             if not self.rerouted:
-                await self._timed("cut-over", self._rerouter.cut_over)
+                await self._timed("cut-over", self._rerouter.cut_over(self._move))
                 self.rerouted = True
-            await self._timed("finish", self._rerouter.finish)
+            await self._timed("finish", self._rerouter.finish(self._move))
         except VmnetError as error:
             self._migration.notes.append(
                 f"the fabric may not send all packets to {self._move.destination}: {error}"
@@ -267,17 +268,18 @@ class LeavingFabric:
                 await asyncio.wait({task})
         if self._marking is not None:
             self._marking.cancel()
-        await self._timed("roll-back", self._rerouter.roll_back)
+        await self._timed("roll-back", self._rerouter.roll_back(self._move))
         self.rerouted = False
 
-    async def _timed(self, step: str, work: Callable[[Move], Awaitable[None]]) -> None:
+    async def _timed(self, step: str, work: Awaitable[Done]) -> Done:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            await work(self._move)
+            done = await work
         except OSError as error:
             raise RefusedError(f"the fabric, {step}: {error}") from error
         self._migration.tell("fabric", step=step, took_ms=round((loop.time() - began) * 1000, 3))
+        return done
 
 
 async def _within(event: Awaitable[object], late: str) -> None:

@@ -12,7 +12,9 @@ from controller_bridge.controller import Controller
 from controller_bridge.core.core import Core
 from controller_bridge.core.hosts import Address
 from controller_bridge.core.marks import numbers
+from controller_bridge.core.member import Send
 from controller_bridge.core.moves import Bound, Moves, Order
+from controller_bridge.fence import fence
 from controller_bridge.topology import Place
 from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError
 
@@ -36,11 +38,12 @@ class Desk:
             return await self._step(caller, op, words.order(payload))
         if op == "release":
             return await self._release(caller, words.released(payload))
+        if op == "fence":
+            return await self._fence(caller, *words.fenced(payload))
         if op == "status":
             return await self._status(words.after(payload))
-        raise NotFoundError(
-            "the controller cannot do that", f"it can {', '.join([*words.STEPS, 'release', 'status'])}"
-        )
+        can = ", ".join([*words.STEPS, "release", "fence", "status"])
+        raise NotFoundError("the controller cannot do that", f"it can {can}")
 
     async def _step(self, caller: str | None, op: str, order: Order) -> dict[str, Any]:
         await self._known()
@@ -118,6 +121,12 @@ class Desk:
         found = self._moves.release(caller, macs)
         missing = await self._controller.lead(found)
         return {"released": [mac.hex(":") for mac in found], "missing": missing}
+
+    async def _fence(self, caller: str | None, order: Order, token: bytes) -> dict[str, Any]:
+        """Without waiting for links or tables: a switch or way that is not known has none."""
+        self._moves.fence(caller, order)
+        fences = [Send(out, fence(mac, token)) for mac in order.macs for out in self._core.old_ways(mac)]
+        return {"sent": await self._controller.send(fences)}
 
     async def _status(self, after: bytes) -> dict[str, Any]:
         switches = dict(self._controller.switches)

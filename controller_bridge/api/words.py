@@ -6,13 +6,14 @@ A request's payload is untrusted: each field is looked at for kind and size here
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from ipaddress import ip_address
 from typing import Any, Final
 
 from controller_bridge.core.answers import GATEWAY_MAC
 from controller_bridge.core.hosts import Address
 from controller_bridge.core.moves import Order
+from controller_bridge.fence import TOKEN_BYTES
 from vmnet.config.checks import HOST_NAME
 from vmnet.errors import RefusedError
 
@@ -23,13 +24,15 @@ MOST_MACS: Final = 32
 MOST_ADDRESSES: Final = 64
 MOST_STATIONS: Final = 4000
 """In one answer: with 16 addresses each they fit into a frame."""
+_ORDER: Final = frozenset({"id", "source", "destination", "macs", "addresses"})
+_TOKEN = re.compile(rf"[0-9a-f]{{{2 * TOKEN_BYTES}}}\Z")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}\Z")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 
 
 def order(payload: Mapping[str, Any]) -> Order:
     """RefusedError naming the field that is wrong."""
-    _only(payload, {"id", "source", "destination", "macs", "addresses"})
+    _only(payload, _ORDER)
     return Order(
         _text(payload, "id", _ID, "up to 100 letters, digits, '.', '_', ':', '-'"),
         _text(payload, "source", HOST_NAME, "a host's name"),
@@ -37,6 +40,13 @@ def order(payload: Mapping[str, Any]) -> Order:
         _macs(payload),
         frozenset(_ip(one) for one in _list(payload, "addresses", MOST_ADDRESSES)),
     )
+
+
+def fenced(payload: Mapping[str, Any]) -> tuple[Order, bytes]:
+    """And the fences' token."""
+    _only(payload, _ORDER | {"token"})
+    token = _text(payload, "token", _TOKEN, f"{2 * TOKEN_BYTES} hexadecimal digits")
+    return order({name: value for name, value in payload.items() if name != "token"}), bytes.fromhex(token)
 
 
 def released(payload: Mapping[str, Any]) -> tuple[bytes, ...]:
@@ -51,7 +61,7 @@ def after(payload: Mapping[str, Any]) -> bytes:
     return _mac(text) if text else b""
 
 
-def _only(payload: Mapping[str, Any], known: set[str]) -> None:
+def _only(payload: Mapping[str, Any], known: Set[str]) -> None:
     if payload.keys() - known:
         raise RefusedError("a field that is not known", f"known are {', '.join(sorted(known))}")
 

@@ -15,6 +15,7 @@ from controller_bridge.core.links import Links
 from controller_bridge.core.lldp import Origin
 from controller_bridge.core.marks import COOKIE
 from controller_bridge.core.member import Member, Send
+from controller_bridge.core.old_ways import old_ways
 from controller_bridge.core.places import Places
 from controller_bridge.core.room import Key, Room, Wanted, fit
 from controller_bridge.openflow.flow import Change, Command, Flow
@@ -270,6 +271,17 @@ class Core:
         stations = {mac: self.hosts.stations[mac] for mac in macs if mac in self.hosts.stations}
         tables = {name: one.table for name, one in self.members.items()}
         return desired.differences(tables, self._wanted(stations))
+
+    def old_ways(self, mac: bytes) -> list[Place]:
+        """Ports by which what is for a station that has moved still gets to where it was; none if nobody knows where that is."""
+        station, old = self.hosts.stations.get(mac), self.hosts.left.get(mac)
+        if station is None or old is None or not {station.place.switch, old.switch} <= self.members.keys():
+            return []
+        tables = {
+            name: [self.members[name].table[key] for key in entries if key in self.members[name].table]
+            for name, entries in self._wanted({mac: station}).items()
+        }
+        return old_ways(tables, self.topology(), mac, old, station.place)
 
     def astray(self, macs: Collection[bytes]) -> list[str]:
         """Switches that send what is for these stations another way than they should."""

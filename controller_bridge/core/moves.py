@@ -81,6 +81,14 @@ class Moves:
         self._known_ends(caller, order)
         return self._end(caller, order, order.source)
 
+    def fence(self, caller: str | None, order: Order) -> None:
+        """What they have left may be fenced off. They have to be at the destination."""
+        self._known_ends(caller, order)
+        if not self._all_at(order, order.destination):
+            raise RefusedError(
+                f"not all of {order.id}'s stations are at {order.destination}", "cut_over comes before fence"
+            )
+
     def release(self, caller: str | None, macs: Iterable[bytes]) -> list[bytes]:
         """They may be learned elsewhere again; those that were bound."""
         found = [mac for mac in macs if (one := self.hosts.stations.get(mac)) is not None and one.bound]

@@ -59,6 +59,18 @@ class Releases(Protocol):
         """They are nowhere any more, or where they are next heard. Errors as above."""
 
 
+@runtime_checkable
+class Fences(Protocol):
+    """A rerouter of a fabric that can be told to send a frame itself: the old path is known to be empty, and not taken for it."""
+
+    async def fence(self, move: Move, token: bytes) -> int:
+        """After ``cut_over``, on every old way to ``move.macs`` of which it is known that it still leads to the source: a
+        :func:`~controller_bridge.fence.fence` with ``token``, from the switch where the ways part, behind all that it has sent there.
+
+        How many there are: when this returns they have been sent. None (0) is no error. Errors as above.
+        """
+
+
 Opener = Callable[[Mapping[str, Any]], Rerouter]
 
 

@@ -8,7 +8,7 @@ Everything follows from what the switches' tables say now, so a step may be repe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from typing import Any
 from controller_bridge import fabric, trees
 from controller_bridge.connected import Connected
 from controller_bridge.fabric import Fabric
-from controller_bridge.openflow.flow import Flow
+from controller_bridge.fence import fence
+from controller_bridge.openflow import action
+from controller_bridge.openflow.flow import Command, Flow
 from controller_bridge.openflow.match import Field
+from controller_bridge.paths import Changes
 from controller_bridge.reroute import Reroute
 from controller_bridge.rerouters.base import Move
 from controller_bridge.topology import Place
@@ -63,6 +66,19 @@ class OpenVSwitchRerouter:
         self._plans[move.id] = reroute
         await reroute.cut_over()
         self._cut_at_s[move.id] = asyncio.get_running_loop().time()
+
+    async def fence(self, move: Move, token: bytes) -> int:
+        """From every switch whose entry was changed, if it goes by the MAC address alone: a fence has no others."""
+        reroute = self._plans.get(move.id)
+        if reroute is None or self._connected is None:
+            return 0
+        switches = reroute.switches
+        fences = [(switches[name], one) for name, one in _left(reroute.plan.undo_cuts, _macs(move))]
+        for switch, flow in fences:
+            mac = flow.match.get(Field.ETH_DST) or b""
+            switch.send_packet(map(action.output, action.outputs(flow.instructions)), fence(mac, token))
+        await asyncio.gather(*(switch.barrier() for switch in {switch for switch, _flow in fences}))
+        return len(fences)
 
     async def finish(self, move: Move) -> None:
         """The tables are read back, and the guards go. RefusedError if they do not lead to the new host."""
@@ -148,9 +164,24 @@ class OpenVSwitchRerouter:
         return self._connected
 
 
+def _macs(move: Move) -> set[bytes]:
+    return {bytes.fromhex(mac.replace(":", "")) for mac in move.macs}
+
+
 def _destinations(move: Move) -> set[bytes]:
-    macs = {bytes.fromhex(mac.replace(":", "")) for mac in move.macs}
-    return macs | {ip_address(one).packed for one in move.addresses}
+    return _macs(move) | {ip_address(one).packed for one in move.addresses}
+
+
+def _left(undo: Iterable[Changes], macs: Set[bytes]) -> Iterator[tuple[str, Flow]]:
+    """By switch: entries that were, for no packets but all to one of ``macs``."""
+    for level in undo:
+        for switch, changes in level.items():
+            for command, one, _mask in changes:
+                fields = one.match.fields()
+                if command is not Command.DELETE_STRICT and fields.keys() == {Field.ETH_DST}:
+                    value, mask = fields[Field.ETH_DST]
+                    if mask is None and value in macs:
+                        yield switch, one
 
 
 def _leads_to(one: Flow, wanted: set[bytes]) -> bool:

@@ -37,6 +37,13 @@ class VmnetRerouter:
     async def roll_back(self, move: Move) -> None:
         await self._step("roll_back", move)
 
+    async def fence(self, move: Move, token: bytes) -> int:
+        """From every switch that led elsewhere before, as far as the controller still knows where."""
+        sent = (await self._ask("fence", {**_order(move), "token": token.hex()})).get("sent")
+        if type(sent) is not int:
+            raise UnavailableError("the controller does not say how many fences it has sent")
+        return sent
+
     async def release(self, macs: Sequence[str]) -> None:
         await self._ask("release", {"macs": list(macs)})
 
@@ -44,14 +51,7 @@ class VmnetRerouter:
         await self._client.close()
 
     async def _step(self, op: str, move: Move) -> None:
-        asked = {
-            "id": move.id,
-            "source": move.source,
-            "destination": move.destination,
-            "macs": list(move.macs),
-            "addresses": list(move.addresses),
-        }
-        done = await self._ask(op, asked)
+        done = await self._ask(op, _order(move))
         if missing := done.get("missing"):
             _log.warning("%s of %s: these switches are told later: %s", op, move.vm, missing)
 
@@ -62,6 +62,16 @@ class VmnetRerouter:
             raise
         except VmnetError as error:
             raise UnavailableError(f"the controller cannot do it: {error.message}", error.hint) from None
+
+
+def _order(move: Move) -> dict[str, Any]:
+    return {
+        "id": move.id,
+        "source": move.source,
+        "destination": move.destination,
+        "macs": list(move.macs),
+        "addresses": list(move.addresses),
+    }
 
 
 def open_vmnet(settings: Mapping[str, Any]) -> VmnetRerouter:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
+from controller_bridge import fence
 from dom0.dataplane.bpf_asm import DW, R0, R1, R2, R3, R4, R5, R6, R7, R8, B, H, Program, W
 
 MARK: Final = 0x766D6E74
@@ -208,14 +209,16 @@ def lane(code: Program, let_pass: Callable[[Program], None] = _let_pass) -> None
 def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
     """The program on the tunnel's ingress at the destination: mark the frame and hand it to the guest's tap.
 
-    Two kinds are dropped. A frame with the guest's own source address has gone round through the fabric and the old host: it is an
-    announcement come back (the end marker), and a guest that heard itself would take it for a duplicate of its address. And, once
-    ``DROP_GROUP`` is set, broadcast and multicast: those now arrive directly too.
+    Three kinds are dropped. A fence, which has shown at the source what it had to show. A frame with the guest's own source address
+    has gone round through the fabric and the old host: it is an announcement come back (the end marker), and a guest that heard
+    itself would take it for a duplicate of its address. And, once ``DROP_GROUP`` is set, broadcast and multicast, which now arrive
+    directly too.
     """
     code = Program()
     code.mov_reg(R6, R1)
     code.map_value(R7, map_fd)
     _header_in_r2(code)
+    _compare_address(code, _SOURCE_AT, fence.SOURCE, "drop")
     _compare_address(code, _SOURCE_AT, guest_mac, "reflected")
     _drop_group_if_told(code)
     code.mov(R3, MARK)
@@ -254,12 +257,13 @@ def _compare_address(code: Program, at: int, mac: bytes, equal: str) -> None:
     """Jump to ``equal`` if the Ethernet address at byte ``at`` of the frame in R2 is ``mac``."""
     if len(mac) != 6:
         raise ValueError(f"a MAC address has 6 bytes, not {len(mac)}")
+    other = f"not {mac.hex()}"
     for offset in (0, 2):
         code.load(H, R5, R2, at + offset)
-        code.jump_if("ne", R5, struct.unpack_from("<H", mac, offset)[0], "foreign")
+        code.jump_if("ne", R5, struct.unpack_from("<H", mac, offset)[0], other)
     code.load(H, R5, R2, at + 4)
     code.jump_if("eq", R5, struct.unpack_from("<H", mac, 4)[0], equal)
-    code.label("foreign")
+    code.label(other)
 
 
 def wire_code(port_ifindex: int, ingress: bool) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from controller_bridge import fence
 from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel
 from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.frames import RecordedFrame
@@ -190,8 +191,8 @@ class SourcePort:
         self.gate.attach_exit(self.tunnel, netdev.index_of(self.tap), self.settings.mac)
 
     def _is_ours(self, frame: bytes) -> bool:
-        """An end marker: as if from the guest itself."""
-        return frame[VNET_HEADER_BYTES + 6 : VNET_HEADER_BYTES + 12] == self.settings.mac
+        """An end marker, as if from the guest itself; or a fence."""
+        return frame[VNET_HEADER_BYTES + 6 : VNET_HEADER_BYTES + 12] in (self.settings.mac, fence.SOURCE)
 
     def given_back(self) -> int:
         """Frames that the other host has sent back."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dataplane_kit import Host, bridge, die_with_parent, ip, until, veth
@@ -64,6 +67,17 @@ class Ovs:
         for name in ("db.sock", "ovs-vswitchd.ctl", f"{self.name}.mgmt"):
             (self.folder / name).unlink(missing_ok=True)
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It does not get a processor: what comes meanwhile waits in its sockets."""
+        for one in self._daemons:
+            one.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for one in self._daemons:
+                one.send_signal(signal.SIGCONT)
+
     def vsctl(self, *words: str) -> str:
         return self._tool("ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=10", *words)
 
@@ -92,6 +106,18 @@ class Ovs:
         found = json.loads(self.vsctl("--format=json", "--columns=ofport", "list", "interface", device))
         assert found["data"] == [[number]], found
         return number
+
+    def sent(self, device: str) -> int:
+        """Packets out of a device of its namespace so far."""
+        for line in Path(f"/proc/{self._daemons[0].pid}/net/dev").read_text().splitlines():
+            name, _, counted = line.partition(":")
+            if name.strip() == device:
+                return int(counted.split()[9])
+        raise AssertionError(f"{self.name} has no {device}")
+
+    def send(self, port: int, frame: bytes) -> None:
+        """Out of one of its ports."""
+        self.ofctl("packet-out", f"in_port=CONTROLLER packet={frame.hex()} actions=output:{port}")
 
     def dump(self) -> list[str]:
         """Its flows without counters, as ovs-ofctl shows them, sorted."""

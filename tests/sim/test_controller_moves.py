@@ -126,6 +126,28 @@ def test_what_is_late_on_the_old_way_finds_the_old_place() -> None:
     model.leads_to(B)
 
 
+def test_by_old_ways_a_fence_gets_behind_what_is_late() -> None:
+    """From every switch that has another way now; none as long as it is not certain that one leads there."""
+    model = Led()
+    model.moves.prepare("a", ORDER)
+    model.lead()
+    refused(model, "fence", "a", ORDER, "not all of m1's stations are at b; cut_over comes before fence")
+    model.moves.cut_over("a", ORDER)
+    model.lead()
+    refused(model, "fence", "c", ORDER, "c may not move what goes from a to b")
+    model.moves.fence("b", ORDER)
+    ways = model.core.old_ways(VM)
+    assert {one.switch for one in ways} == {"s1", "s2", "s3", "s4"} and A in ways
+    table = model.core.members["s2"].table
+    model.core.members["s2"].table = {
+        key: one for key, one in table.items() if one.match.get(Field.IN_PORT) is None
+    }
+    assert model.core.old_ways(VM) == [A], "without guards they would come back"
+    model.core.switch_down("s2")
+    assert model.core.old_ways(VM) == []
+    assert model.core.old_ways(mac(9)) == []
+
+
 def refused(model: Led, step: str, caller: str, order: Order, says: str) -> None:
     before = dict(model.core.hosts.stations)
     with pytest.raises(RefusedError, match=says):

@@ -80,3 +80,13 @@ def test_whatever_is_said_is_understood_or_refused(payload: dict[str, Any], read
         reader({**GOOD, **payload} if reader is words.order else payload)
     except RefusedError as error:
         assert "\n" not in str(error)
+
+
+def test_a_fence_is_an_order_and_a_token() -> None:
+    token = "0123456789abcdef" * 2
+    assert words.fenced({**GOOD, "token": token}) == (words.order(GOOD), bytes.fromhex(token))
+    for wrong in ("", token[:-1], token + "0", token.upper(), 3, None):
+        with pytest.raises(RefusedError, match="'token' is not 32 hexadecimal digits"):
+            words.fenced({**GOOD, "token": wrong})
+    with pytest.raises(RefusedError, match="'token' is not"):
+        words.fenced(GOOD)
