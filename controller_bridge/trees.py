@@ -22,6 +22,9 @@ from controller_bridge.paths import Plan
 from controller_bridge.topology import Place, Topology
 from vmnet.errors import NotFoundError, RefusedError
 
+Ways = Mapping[str, int]
+"""To a destination: by switch, the port that leads on."""
+
 
 def towards(topology: Topology, end: Place) -> dict[str, tuple[int, int]]:
     """Of each switch that can reach ``end``: how many links it is away, and the port of the shortest way there."""
@@ -35,6 +38,11 @@ def towards(topology: Topology, end: Place) -> dict[str, tuple[int, int]]:
     return found
 
 
+def ways(tree: Mapping[str, tuple[int, int]]) -> Ways:
+    """Of what :func:`towards` has found."""
+    return {switch: port for switch, (_distance, port) in tree.items()}
+
+
 def plan(entries: Mapping[str, Sequence[Flow]], topology: Topology, end: Place) -> Plan:
     """``entries``: by switch, those of the destination, as they are. Each leads to ``end`` afterwards; what does so already stays.
 
@@ -44,18 +52,16 @@ def plan(entries: Mapping[str, Sequence[Flow]], topology: Topology, end: Place) 
     made = Plan()
     there = {switch: guards(some) for switch, some in entries.items()}
     entries = {switch: [one for one in some if one not in there[switch]] for switch, some in entries.items()}
-    needed: dict[str, list[Flow]] = {}
     for switch in sorted(_concerned(entries, topology, tree, end), key=lambda name: tree[name][0]):
         distance, port = tree[switch]
         changes, undo = _changes(switch, entries, port)
-        needed[switch] = list(_guards(switch, entries, topology, tree))
         while len(made.cuts) <= distance:
             made.cuts.append({})
             made.undo_cuts.append({})
         if changes:
             made.cuts[distance][switch] = changes
             made.undo_cuts[distance][switch] = undo
-    _guard(made, there, needed)
+    _guard(made, there, _guards(entries, topology, tree))
     made.cuts = [one for one in made.cuts if one]
     made.undo_cuts = [one for one in reversed(made.undo_cuts) if one]
     return made
@@ -72,26 +78,32 @@ def guards(entries: Sequence[Flow]) -> list[Flow]:
     return found
 
 
-def _guards(
-    switch: str,
-    entries: Mapping[str, Sequence[Flow]],
-    topology: Topology,
-    tree: Mapping[str, tuple[int, int]],
-) -> Iterator[Flow]:
-    """For entries of ``switch`` that change: by which port what comes is on the old way, and by which on the new one."""
-    port = tree[switch][1]
-    links = [(one.port, other) for one, other in topology.beyond.items() if one.switch == switch]
-    for one in entries.get(switch, ()):
-        outputs = action.outputs(one.instructions)
-        if len(outputs) != 1 or outputs[0] == port:
+def parted(topology: Topology, one: Ways, other: Ways) -> Iterator[tuple[Place, int]]:
+    """Where two ways part, ports by which comes what is on the one alone, or on the other: and the port by which it stays on that."""
+    for here, neighbour in topology.beyond.items():
+        on, on_other = one.get(here.switch), other.get(here.switch)
+        if on is None or on_other is None or on == on_other:
             continue
-        new = action.redirected(one.instructions, outputs[0], port)
-        for here, neighbour in links:
-            there = by_place(entries.get(neighbour.switch, ())).get(one.place)
-            was = there is not None and action.outputs(there.instructions) == [neighbour.port]
-            will = tree.get(neighbour.switch, (0, 0))[1] == neighbour.port
-            if was != will:
-                yield _guarding(one, here)._replace(instructions=one.instructions if was else new)
+        by_one, by_other = (some.get(neighbour.switch) == neighbour.port for some in (one, other))
+        if by_one != by_other:
+            yield here, on if by_one else on_other
+
+
+def _guards(
+    entries: Mapping[str, Sequence[Flow]], topology: Topology, tree: Mapping[str, tuple[int, int]]
+) -> dict[str, list[Flow]]:
+    """By switch: for entries that change."""
+    found: dict[str, list[Flow]] = {switch: [] for switch in entries}
+    tables = {switch: by_place(some) for switch, some in entries.items()}
+    for key in dict.fromkeys(one.place for some in entries.values() for one in some):
+        there = {switch: table[key] for switch, table in tables.items() if key in table}
+        outputs = {switch: action.outputs(one.instructions) for switch, one in there.items()}
+        before = {switch: some[0] for switch, some in outputs.items() if len(some) == 1}
+        for here, port in parted(topology, ways(tree), before):
+            one = there[here.switch]
+            does = action.redirected(one.instructions, before[here.switch], port)
+            found[here.switch].append(_guarding(one, here.port)._replace(instructions=does))
+    return found
 
 
 def _guarding(one: Flow, port: int) -> Flow:

@@ -96,15 +96,10 @@ def _guards(
 
     They are the same before and after the station has moved, and so are there when it does.
     """
-    for here, neighbour in topology.beyond.items():
-        way, other_way = now.get(here.switch), other.get(here.switch)
-        if way is None or other_way is None or way[1] == other_way[1]:
-            continue
-        by_now, by_other = (tree.get(neighbour.switch, (0, 0))[1] == neighbour.port for tree in (now, other))
-        if by_now != by_other:
-            does = action.apply([action.output((way if by_now else other_way)[1])])
-            match = Match.of(in_port=here.port, eth_dst=mac)
-            yield here.switch, Flow(30001, match, does, cookie(Kind.STATION, station.mark))
+    for here, port in trees.parted(topology, trees.ways(now), trees.ways(other)):
+        match = Match.of(in_port=here.port, eth_dst=mac)
+        does = action.apply([action.output(port)])
+        yield here.switch, Flow(30001, match, does, cookie(Kind.STATION, station.mark))
 
 
 def _entries(mac: bytes, station: Station, port: int, gateways: Gateways | None) -> Iterable[Flow]:

@@ -14,12 +14,8 @@ def old_ways(
     tables: Mapping[str, Sequence[Flow]], topology: Topology, mac: bytes, old: Place, now: Place
 ) -> list[Place]:
     """Of each switch that leads elsewhere now, the port that it led to: if from there tables still lead to ``old``, as guards do."""
-    before, after = trees.towards(topology, old), trees.towards(topology, now)
-    forks = [
-        Place(switch, port)
-        for switch, (_distance, port) in sorted(before.items())
-        if switch in after and after[switch][1] != port
-    ]
+    before, after = (trees.ways(trees.towards(topology, end)) for end in (old, now))
+    forks = [Place(*way) for way in sorted(before.items()) if after.get(way[0], way[1]) != way[1]]
     return [one for one in forks if one == old or _leads(tables, topology, mac, one, old)]
 
 
