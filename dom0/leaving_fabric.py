@@ -14,6 +14,7 @@ from typing import Final, Protocol, TypeVar
 
 from controller_bridge.rerouters.base import Fences, Move, Rerouter
 from dom0 import bridges, fabric
+from dom0.claim import mac_bytes
 from dom0.dataplane import backlog
 from dom0.dataplane.announce import end_marker
 from dom0.dataplane.source_port import SourcePort
@@ -205,7 +206,7 @@ class LeavingFabric:
         self._migration.tell("old-path-empty")
         while self._migration.state in _ON_THE_WAY:
             for mac, way in self._ways:
-                way.mark(end_marker(bytes.fromhex(mac.replace(":", "")), bytes.fromhex(self.marker)))
+                way.mark(end_marker(mac_bytes(mac), bytes.fromhex(self.marker)))
             await asyncio.sleep(_MARK_AGAIN_S)
 
     # -- after --------------------------------------------------------------------------------------------------------

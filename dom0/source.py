@@ -269,7 +269,7 @@ class SourceMigration(Migration):
                 moving,
                 self._ask,
                 self._all_released,
-                self.wiring.bridges or {},
+                self.wiring.bridges,
             )
             if ports or moving
             else None

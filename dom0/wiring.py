@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dom0.claim import Wire
 from dom0.dataplane import names, netdev, ring
@@ -30,20 +30,18 @@ class Wiring:
     wires: tuple[Wire, ...] = ()
     local: str = ""
     remote: str = ""
-    taps: Mapping[str, str] | None = None
-    bridges: Mapping[str, str] | None = None
+    taps: Mapping[str, str] = field(default_factory=dict)
+    bridges: Mapping[str, str] = field(default_factory=dict)
 
     def tap(self, wire: Wire) -> str:
-        assert self.taps is not None
         return self.taps[wire.mac]
 
     def stretched(self) -> dict[str, str]:
         """Tunnel device -> the bridge here that goes on forwarding into it."""
-        bridges = self.bridges or {}
         return {
-            names.tunnel_name(wire.lan_vni): bridges[wire.mac]
+            names.tunnel_name(wire.lan_vni): self.bridges[wire.mac]
             for wire in self.wires
-            if wire.stretched and bridges.get(wire.mac)
+            if wire.stretched and wire.mac in self.bridges
         }
 
     def actions(self, recorder_bytes: int) -> list[Action]:
