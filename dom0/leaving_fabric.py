@@ -179,12 +179,14 @@ class LeavingFabric:
         await self._timed("cut-over", self._rerouter.cut_over(self._move))
         self.rerouted = True
 
-    async def _empty(self) -> None:
-        """Until nothing comes by the old way: what switches have cached may lead there for some milliseconds more."""
-        await _within(self._released(), "what had waited here was not sent on")
+    def _old_path(self) -> OldPath:
         tunnels = [port.tunnel for _mac, port in self._ports]
         ask = self._fence if isinstance(self._rerouter, Fences) and tunnels else None
-        old_path = OldPath(self._count, tunnels, ask)
+        return OldPath(self._count, tunnels, ask)
+
+    async def _empty(self, old_path: OldPath) -> None:
+        """Until nothing comes by the old way: what switches have cached may lead there for some milliseconds more."""
+        await _within(self._released(), "what had waited here was not sent on")
         if not await old_path.until_empty():
             self._migration.notes.append(
                 f"the old path to {self._move.source} was not seen empty {LIMIT_S:g} s after the fabric's cut-over"
@@ -201,13 +203,19 @@ class LeavingFabric:
 
     async def _mark(self) -> None:
         """Again and again: a tunnel may lose a packet."""
-        await self._empty()
-        await asyncio.to_thread(backlog.wait_until_passed, self._count)  # nothing is overtaken in this kernel
-        self._migration.tell("old-path-empty")
-        while self._migration.state in _ON_THE_WAY:
-            for mac, way in self._ways:
-                way.mark(end_marker(mac_bytes(mac), bytes.fromhex(self.marker)))
-            await asyncio.sleep(_MARK_AGAIN_S)
+        old_path = self._old_path()
+        try:
+            await self._empty(old_path)
+            await asyncio.to_thread(
+                backlog.wait_until_passed, self._count
+            )  # nothing is overtaken in this kernel
+            self._migration.tell("old-path-empty")
+            while self._migration.state in _ON_THE_WAY:
+                for mac, way in self._ways:
+                    way.mark(end_marker(mac_bytes(mac), bytes.fromhex(self.marker)))
+                await asyncio.sleep(_MARK_AGAIN_S)
+        finally:
+            await old_path.close()
 
     # -- after --------------------------------------------------------------------------------------------------------
 

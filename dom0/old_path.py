@@ -45,10 +45,12 @@ class OldPath:
                     pass
         except TimeoutError:
             return False
-        finally:
-            if self._fences is not None:
-                self._fences.close()
         return True
+
+    async def close(self) -> None:
+        """To be called in any case, but when nothing is urgent: the kernel takes some 10 ms."""
+        if self._fences is not None:
+            await self._fences.close()
 
     def _watched(self) -> Fences | None:
         if self._ask is None:

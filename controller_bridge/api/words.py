@@ -10,7 +10,7 @@ from collections.abc import Mapping, Set
 from ipaddress import ip_address
 from typing import Any, Final
 
-from controller_bridge.core.answers import GATEWAY_MAC
+from controller_bridge.core.answers import OURS
 from controller_bridge.core.hosts import Address
 from controller_bridge.core.moves import Order
 from controller_bridge.fence import TOKEN_BYTES
@@ -93,7 +93,7 @@ def _mac(text: object) -> bytes:
     mac = bytes.fromhex(text.replace(":", ""))
     if mac[0] & 1 or not any(mac):
         raise RefusedError(f"{text} is no station's MAC address")
-    if mac == GATEWAY_MAC:
+    if mac in OURS:
         raise RefusedError(f"{text} is the fabric's own")
     return mac
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from controller_bridge import trees
 from controller_bridge.core import adoption, desired, lldp, marks, neighbours
-from controller_bridge.core.answers import GATEWAY_MAC, Answers
+from controller_bridge.core.answers import GATEWAY_MAC, OURS, Answers
 from controller_bridge.core.desired import Gateways
 from controller_bridge.core.hosts import Address, Hosts, Station
 from controller_bridge.core.links import Links
@@ -158,7 +158,7 @@ class Core:
             return []
         if place in self.links.ends():
             return self.answers.passing(frame)
-        if frame[6:12] == GATEWAY_MAC:
+        if frame[6:12] in OURS:
             self.counts.refused += 1
             return []
         said = neighbours.read(frame)

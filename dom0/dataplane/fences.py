@@ -8,27 +8,24 @@ from collections.abc import Iterable
 
 from controller_bridge import fence
 from dom0.dataplane.listener import Listener, source_filter
+from dom0.dataplane.parts import Parts
 
 
 class Fences:
-    """Behind what goes out of ``devices``. Made and closed where an event loop runs; OSError if a device is not there."""
+    """Behind what goes out of ``devices``. Made where an event loop runs; OSError if a device is not there."""
 
     def __init__(self, devices: Iterable[str]) -> None:
         self.seen = 0
         """How many have come, whatever their tokens."""
         self._by_token: Counter[bytes] = Counter()
         self._news = asyncio.Event()
-        self._listeners: list[Listener] = []
-        try:
-            for device in devices:
-                self._hear(Listener(device, source_filter(fence.SOURCE)))
-        except OSError:
-            self.close()
-            raise
-
-    def _hear(self, listener: Listener) -> None:
-        self._listeners.append(listener)
-        asyncio.get_running_loop().add_reader(listener.fd, self.turn)
+        self._parts = Parts()
+        with self._parts.closed_on_failure():
+            self._listeners = [
+                self._parts.add(Listener(device, source_filter(fence.SOURCE))) for device in devices
+            ]
+        for one in self._listeners:
+            asyncio.get_running_loop().add_reader(one.fd, self.turn)
 
     def turn(self) -> None:
         """Take over what has come."""
@@ -51,8 +48,7 @@ class Fences:
             return False
         return True
 
-    def close(self) -> None:
-        loop = asyncio.get_running_loop()
-        for listener in self._listeners:
-            loop.remove_reader(listener.fd)
-            listener.close()
+    async def close(self) -> None:
+        for one in self._listeners:
+            asyncio.get_running_loop().remove_reader(one.fd)
+        await asyncio.to_thread(self._parts.close)

@@ -120,10 +120,15 @@ class Fabricated:
         self.asked += 1
         return does(self, token)
 
-    def until_empty(self, fences: bool = True) -> bool:
-        return asyncio.run(
-            OldPath(lambda: self.counted, ["tunnel"], self.ask if fences else None).until_empty()
-        )
+    def until_empty(self, fences: bool = True, tunnel: str = "tunnel") -> bool:
+        async def body() -> bool:
+            path = OldPath(lambda: self.counted, [tunnel], self.ask if fences else None)
+            try:
+                return await path.until_empty()
+            finally:
+                await path.close()
+
+        return asyncio.run(body())
 
 
 def sends(fabric: Fabricated, token: bytes) -> int:
@@ -191,5 +196,5 @@ def test_without_fences_silence_has_to_do() -> None:
     with Host():
         fabric = Fabricated()
         assert fabric.until_empty(fences=False)
-        assert asyncio.run(OldPath(lambda: 0, ["nowhere"], fabric.ask).until_empty())
+        assert fabric.until_empty(tunnel="nowhere")
         assert fabric.asked == 0

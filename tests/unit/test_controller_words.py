@@ -44,6 +44,7 @@ def test_an_order_is_read() -> None:
         ("macs", ["ff:ff:ff:ff:ff:ff"], "is no station's MAC address"),
         ("macs", ["00:00:00:00:00:00"], "is no station's MAC address"),
         ("macs", ["02:76:6d:67:77:01"], "is the fabric's own"),
+        ("macs", ["02:76:6d:67:77:02"], "is the fabric's own"),
         ("macs", [None], "a MAC address is to be written"),
         ("addresses", ["10.0.0"], "no IP address"),
         ("addresses", [1], "no IP address"),
