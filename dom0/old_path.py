@@ -45,10 +45,13 @@ class OldPath:
                     pass
         except TimeoutError:
             return False
+        finally:
+            if self._fences is not None:
+                self._fences.stop()
         return True
 
     async def close(self) -> None:
-        """To be called in any case, but when nothing is urgent: the kernel takes some 10 ms."""
+        """To be called in any case, but when nothing is urgent."""
         if self._fences is not None:
             await self._fences.close()
 
@@ -84,12 +87,13 @@ class OldPath:
         if self._fences is None or self._ask is None:
             return True
         token = secrets.token_bytes(TOKEN_BYTES)
+        self._fences.expect(token)
         try:
             sent = await self._ask(token)
         except (VmnetError, OSError) as error:
             _log.info("no fences: %s", error)
             return True
-        if not await self._fences.come(token, sent, _FENCE_S):
+        if not await self._fences.come(sent, _FENCE_S):
             _log.info("not all of %d fences have come within %g s", sent, _FENCE_S)
             return False
         return self._came() == count

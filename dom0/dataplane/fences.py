@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable
 
 from controller_bridge import fence
@@ -17,7 +16,7 @@ class Fences:
     def __init__(self, devices: Iterable[str]) -> None:
         self.seen = 0
         """How many have come, whatever their tokens."""
-        self._by_token: Counter[bytes] = Counter()
+        self._token, self._come = b"", 0
         self._news = asyncio.Event()
         self._parts = Parts()
         with self._parts.closed_on_failure():
@@ -32,23 +31,31 @@ class Fences:
         for listener in self._listeners:
             for frame in listener.drain():
                 token = fence.token_of(frame)
-                if token is not None:
-                    self.seen += 1
-                    self._by_token[token] += 1
+                self.seen += token is not None
+                self._come += token == self._token
         self._news.set()
 
-    async def come(self, token: bytes, count: int, limit_s: float) -> bool:
-        """Until ``count`` with ``token`` have; False if they have not in that time."""
+    def expect(self, token: bytes) -> None:
+        """Before they are asked for."""
+        self._token, self._come = token, 0
+
+    async def come(self, count: int, limit_s: float) -> bool:
+        """Until ``count`` of those that are expected have; False if they have not in that time."""
         try:
             async with asyncio.timeout(limit_s):
-                while self._by_token[token] < count:
+                while self._come < count:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
             return False
         return True
 
-    async def close(self) -> None:
+    def stop(self) -> None:
+        """No more is heard."""
         for one in self._listeners:
             asyncio.get_running_loop().remove_reader(one.fd)
+
+    async def close(self) -> None:
+        """The kernel takes some 10 ms."""
+        self.stop()
         await asyncio.to_thread(self._parts.close)

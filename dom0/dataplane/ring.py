@@ -27,11 +27,13 @@ def room(recorder_bytes: int, mtu: int) -> int:
     return min(_MOST_PACKETS, recorder_bytes * 3 // 4 // (mtu + _COPY_SPARE_BYTES))
 
 
-def lengthen(gate: Gate, park: Park, to_tap: Sender, packets: int) -> None:
-    """``packets``: at least so long. OSError if the tap has gone."""
-    if netdev.get_queue_length(gate.tap) < packets:
-        with _closed(gate, park, to_tap):
-            netdev.set_queue_length(gate.tap, packets)
+def lengthen(gate: Gate, park: Park, to_tap: Sender, packets: int) -> int:
+    """``packets``: at least so long. How many frames were lost meanwhile, if the host is in trouble. OSError if the tap has gone."""
+    if netdev.get_queue_length(gate.tap) >= packets:
+        return 0
+    with _closed(gate, park, to_tap) as lost:
+        netdev.set_queue_length(gate.tap, packets)
+    return sum(lost)
 
 
 def shorten(gate: Gate, park: Park, to_tap: Sender, packets: int, waiting: Callable[[], int]) -> bool:
@@ -54,16 +56,20 @@ def shorten(gate: Gate, park: Park, to_tap: Sender, packets: int, waiting: Calla
 
 
 @contextmanager
-def _closed(gate: Gate, park: Park, to_tap: Sender) -> Iterator[None]:
-    """What the gate has let through is in the ring, and nothing gets in; what comes meanwhile does afterwards, whatever the exit."""
+def _closed(gate: Gate, park: Park, to_tap: Sender) -> Iterator[list[int]]:
+    """What the gate has let through is in the ring, and nothing gets in; what comes meanwhile does afterwards, whatever the exit.
+
+    Afterwards the list has how many of those frames could not be.
+    """
+    lost: list[int] = []
     mode, leads_to = gate.mode, gate.get(Word.EXIT_IFINDEX)
     gate.mode = Mode.HOLD
     grace.wait_for_frames_under_way()
     gate.set(Word.EXIT_IFINDEX, 0)
     try:
-        yield
+        yield lost
     finally:
         gate.mode = Mode.CLOSE
-        pump.empty(gate, park, to_tap)
+        lost.append(pump.empty(gate, park, to_tap).missing)
         gate.mode = mode
         gate.set(Word.EXIT_IFINDEX, leads_to)

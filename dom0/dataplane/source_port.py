@@ -35,7 +35,7 @@ _END_OF_COPY = bytes.fromhex("020000000001020000000002") + b"\x88\xb5"
 
 @dataclass(frozen=True)
 class Released:
-    """What followed the guest: ``stranded`` frames from the copy, ``parked`` from the park, ``missing`` lost in the park."""
+    """What followed the guest: ``stranded`` frames from the copy, ``parked`` from the park, ``missing`` lost in the park, ever."""
 
     stranded: int
     possible_duplicates: int
@@ -54,7 +54,7 @@ class SourcePort:
             self._make(settings)
         self._resizing = threading.Lock()
         self._offset: int | None = None
-        self._stranded_sent = 0
+        self._stranded_sent = self._missing = 0
         self._brought: int | None = None
         self._tunnelled_before = 0
         self.copy_complete = True
@@ -89,7 +89,7 @@ class SourcePort:
         packets = ring.room(self.settings.recorder_bytes, netdev.get_mtu(self.tap))
         with self._resizing, closing(Sender(self.tap, MARK)) as to_tap:
             if self.gate.mode is Mode.PASS:  # the guest has not stopped yet
-                ring.lengthen(self.gate, self._park, to_tap, packets)
+                self._missing += ring.lengthen(self.gate, self._park, to_tap, packets)
 
     def turn(self, sampling: bool) -> None:
         """Call every few milliseconds: takes over what was copied and, while the guest runs, samples the counters."""
@@ -130,7 +130,9 @@ class SourcePort:
         self.gate.mode = Mode.CLOSE
         pumped = pump.empty(self.gate, self._park, self._to_tunnel)
         self.gate.mode = Mode.DIVERT
-        return Released(len(left.frames), left.possible_duplicates, pumped.sent, pumped.missing)
+        return Released(
+            len(left.frames), left.possible_duplicates, pumped.sent, pumped.missing + self._missing
+        )
 
     def _find_stranded(self, stop_ns: int | None) -> stranded.Stranded:
         if stop_ns is not None:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 import pytest
 from dataplane_kit import isolated
-from test_rerouter_vmnet import (
+from led_scene import (
     CLIENT,
     ETHERTYPE,
     GATEWAY,
