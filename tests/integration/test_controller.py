@@ -19,6 +19,7 @@ from statistics import median
 
 import pytest
 from dataplane_kit import Traffic, die_with_parent, ip, isolated, until
+from led_scene import linked
 from ovs_kit import Fabric, Ovs, folder
 
 from controller_bridge import trace
@@ -102,17 +103,6 @@ class Scene:
     def at(self, end: str) -> Place:
         switch = "s1" if end == "client" else "s4"
         return Place(switch, self.fabric.ports[switch, end])
-
-
-async def linked(controller: Controller, links: int = 4) -> None:
-    async with asyncio.timeout(15):
-        while (
-            len(controller.core.links.up()) < links
-            or len(controller.core.members) < 4
-            or controller.core.dirty
-        ):
-            await asyncio.sleep(0.05)
-        await controller.quiet.wait()
 
 
 def over_the_fabric(body: Callable[[Scene], Awaitable[None]]) -> None:
