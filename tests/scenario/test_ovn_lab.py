@@ -86,6 +86,15 @@ def migrate(source: Host, target: str, address: str) -> subprocess.CompletedProc
     return source.run([sys.executable, *words], check=False, timeout=90)
 
 
+def test_the_first_packet_into_a_tunnel_has_somewhere_to_go(lab: Lab) -> None:
+    chassis = [lab.node(name) for name in ("a", "b", "gateway")]
+    for node in chassis:
+        known = node.run([
+            "ovs-appctl", "--target=/run/openvswitch/ovs-vswitchd.ctl", "tnl/neigh/show"
+        ]).stdout.split()  # fmt: skip
+        assert {one.spec.underlay for one in chassis if one is not node} <= set(known)
+
+
 def test_the_client_reaches_the_vm_wherever_it_is(lab: Lab) -> None:
     assert status.report(lab)["state"] == "up"
     pids = {name: node["pids"] for name, node in status.report(lab)["nodes"].items()}

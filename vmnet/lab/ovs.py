@@ -136,6 +136,12 @@ def connected(node: Node, target: str) -> bool:
     return bool(node.run([*_VSCTL, "--bare", "find", "controller", *wanted]).stdout.strip())
 
 
+def know_neighbour(node: Node, bridge: Bridge, address: str, mac: str) -> None:
+    """Who has an IP address that tunnels by way of that bridge end at. Raises LabError when Open vSwitch does not answer."""
+    to = ["--timeout=10", f"--target={_RUN}/ovs-vswitchd.ctl"]
+    node.run(["ovs-appctl", *to, "tnl/neigh/set", bridge.name, address, mac])
+
+
 def _make_room(node: Node) -> None:
     switch = node.service("vswitchd")
     if switch is not None:
