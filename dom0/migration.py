@@ -164,15 +164,20 @@ class Migration:
             hurry.begin(self, os.getpid())
         elif self.state not in _LAST or not self._working:
             hurry.end(self, os.getpid())
-        if self.state in _STILL and self._guest is None:
-            self._guest = guest_process(self.record.name)
-            if self._guest is not None:
-                hurry.begin(self, self._guest)
+        if self.state in _STILL:
+            self.put_guest_first()
         elif self.state not in _STILL and self._guest is not None:
             hurry.end(self, self._guest)
             if self.state is State.RESUMED and self.role is Role.DESTINATION:
                 self.context.favour.begin(self, self._guest)
             self._guest = None
+
+    def put_guest_first(self) -> None:
+        """Its QEMU gets our priority, until the end of the step or while the guest stands still."""
+        if self._guest is None:
+            self._guest = guest_process(self.record.name)
+            if self._guest is not None:
+                self.context.hurry.begin(self, self._guest)
 
     async def _perform(self, steps: Sequence[Step]) -> None:
         """Going forward, a step that fails ends the row and the migration; going back, every step is tried."""

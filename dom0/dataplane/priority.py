@@ -1,6 +1,7 @@
 """A moving guest and this daemon come first on their processors, for as long as each must not wait.
 
-While the guest stands still: real-time priority for this daemon and the guest's QEMU; when they wait, so does the guest. Where traffic
+While the guest stands still, and before if it has to take what waits for it: real-time priority for this daemon and the guest's
+QEMU; when they wait, so does the guest. Where traffic
 fills all processors an ordinary thread may wait for its turn for hundreds of milliseconds, longer than neighbours wait for a router's
 BFD (measured: end of the old path after 130 to 1000 ms; with this, after 2). A nice value is not enough: it makes a turn longer, not
 earlier.
@@ -25,9 +26,10 @@ LIMIT_S = 1.0
 """Nobody keeps anything for longer, whatever becomes of the switchover."""
 CHANGING = threading.Lock()
 """Held by whoever changes a thread's policy, or changes it for a moment and puts it back."""
-_LEVEL = 7
+_LEVEL, _GUEST_LEVEL = 7, 6
+"""This daemon before a guest: among equals, who runs may run on for 100 ms."""
 _FAVOUR = -19
-"""Either tells ours from others' threads."""
+"""These tell ours from others' threads."""
 _PID_FILES = Path("/run/libvirt/qemu")
 """Where libvirt's QEMU driver writes ``NAME.pid`` (virPidFileBuildPath)."""
 _log = logging.getLogger("dom0.priority")
@@ -44,8 +46,16 @@ def guest_process(name: str) -> int | None:
 
 def real_time(process: int, on: bool) -> None:
     """All threads of a process, and those they start, come before everything that is not real-time; or as usual again."""
+    level = _LEVEL if process == os.getpid() else _GUEST_LEVEL
+
+    def change(thread: int) -> None:
+        if on:
+            _to_real_time(thread, level)
+        else:
+            _to_ordinary(thread, level)
+
     with CHANGING:
-        _each_thread(process, _to_real_time if on else _to_ordinary)
+        _each_thread(process, change)
 
 
 def favour(process: int, on: bool) -> None:
@@ -78,13 +88,13 @@ def _each_thread(process: int, change: Callable[[int], None]) -> None:
         _log.warning("no priority for switchovers (CAP_SYS_NICE): %s", error)
 
 
-def _to_real_time(thread: int) -> None:
+def _to_real_time(thread: int, level: int) -> None:
     if os.sched_getscheduler(thread) == os.SCHED_OTHER:
-        os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(_LEVEL))
+        os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(level))
 
 
-def _to_ordinary(thread: int) -> None:
-    if os.sched_getscheduler(thread) == os.SCHED_RR and os.sched_getparam(thread).sched_priority == _LEVEL:
+def _to_ordinary(thread: int, level: int) -> None:
+    if os.sched_getscheduler(thread) == os.SCHED_RR and os.sched_getparam(thread).sched_priority == level:
         os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
