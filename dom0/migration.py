@@ -166,7 +166,7 @@ class Migration:
             hurry.end(self, os.getpid())
         if self.state in _STILL:
             self.put_guest_first()
-        elif self.state not in _STILL and self._guest is not None:
+        elif self._guest is not None:
             hurry.end(self, self._guest)
             if self.state is State.RESUMED and self.role is Role.DESTINATION:
                 self.context.favour.begin(self, self._guest)

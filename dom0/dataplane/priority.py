@@ -1,10 +1,9 @@
 """A moving guest and this daemon come first on their processors, for as long as each must not wait.
 
 While the guest stands still, and before if it has to take what waits for it: real-time priority for this daemon and the guest's
-QEMU; when they wait, so does the guest. Where traffic
-fills all processors an ordinary thread may wait for its turn for hundreds of milliseconds, longer than neighbours wait for a router's
-BFD (measured: end of the old path after 130 to 1000 ms; with this, after 2). A nice value is not enough: it makes a turn longer, not
-earlier.
+QEMU; when they wait, so does the guest. Where traffic fills all processors an ordinary thread may wait for its turn for hundreds of
+milliseconds, longer than neighbours wait for a router's BFD (measured: end of the old path after 130 to 1000 ms; with this, after 2).
+A nice value is not enough: it makes a turn longer, not earlier.
 
 The second after: a larger share for the guest, which has to catch up, with cold caches (measured: 230 ms instead of 300 until a
 router's control plane answers again, without KVM).
