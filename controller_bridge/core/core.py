@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from controller_bridge import trees
+from controller_bridge import last_words, trees
 from controller_bridge.core import adoption, desired, lldp, marks, neighbours
 from controller_bridge.core.answers import GATEWAY_MAC, OURS, Answers
 from controller_bridge.core.desired import Gateways
@@ -18,6 +18,7 @@ from controller_bridge.core.member import Member, Send
 from controller_bridge.core.old_ways import old_ways
 from controller_bridge.core.places import Places
 from controller_bridge.core.room import Key, Room, Wanted, fit
+from controller_bridge.core.sweeps import Sweep
 from controller_bridge.openflow.flow import Change, Command, Flow
 from controller_bridge.openflow.multipart import Port
 from controller_bridge.paths import Changes
@@ -58,6 +59,8 @@ class Core:
     _adopted: set[str] = field(default_factory=set)
     _topology: tuple[object, Topology] | None = None
     _left_s: dict[bytes, float] = field(default_factory=dict)
+    _sweeps: dict[bytes, Sweep] = field(default_factory=dict)
+    """By the MAC address of whose packets they follow."""
     _hello_s: float = float("-inf")
     _budgets: dict[Place, tuple[float, float]] = field(default_factory=dict)
 
@@ -135,14 +138,15 @@ class Core:
         """Nothing is under way to these stations' old places any more."""
         for mac in macs:
             self._left_s.pop(mac, None)
-            self.dirty = self.hosts.left.pop(mac, None) is not None or self.dirty
+            self._sweeps.pop(mac, None)
+            self.dirty = self.hosts.arrived(mac) or self.dirty
 
     def _hello(self, name: str, now_s: float) -> list[Send]:
-        member = self.members[name]
-        return [
-            Send(Place(name, port), lldp.frame(Origin(member.datapath, port), self.key, now_s))
-            for port in member.live()
-        ]
+        return [self._hello_at(Place(name, port), now_s) for port in self.members[name].live()]
+
+    def _hello_at(self, place: Place, now_s: float) -> Send:
+        origin = Origin(self.members[place.switch].datapath, place.port)
+        return Send(place, lldp.frame(origin, self.key, now_s))
 
     # -- packets --------------------------------------------------------------------------------------------------------
 
@@ -151,8 +155,7 @@ class Core:
         if len(frame) < 14 or place.switch not in self.members:
             return []
         if frame[12:14] == _LLDP:
-            self._lldp(place, frame, now_s)
-            return []
+            return self._lldp(place, frame, now_s)
         if not self._affordable(place, now_s):
             self.counts.limited += 1
             return []
@@ -171,6 +174,8 @@ class Core:
         if heard.refused:
             self.counts.refused += 1
             return []
+        if last_words.are(frame) and self.hosts.has_left(frame[6:12], place):
+            return self._sweep(place, frame, now_s)
         asked = self._contradiction(heard.ask, frame[6:12]) if heard.ask is not None else []
         answered = (
             self.answers.neighbour(place, frame, said)
@@ -186,17 +191,37 @@ class Core:
             return []
         return self.answers.ask(place, mac)
 
-    def _lldp(self, place: Place, frame: bytes, now_s: float) -> None:
-        origin = lldp.read(frame, self.key, now_s)
+    def _lldp(self, place: Place, frame: bytes, now_s: float) -> list[Send]:
+        hello = lldp.read(frame, self.key, now_s)
         sender = next(
-            (name for name, one in self.members.items() if origin and one.datapath == origin.datapath), None
+            (name for name, one in self.members.items() if hello and one.datapath == hello.origin.datapath),
+            None,
         )
-        if origin is None or sender is None or self.places.outside(place):
+        if hello is None or sender is None or self.places.outside(place):
             self.counts.forged_lldp += 1
-            return
-        if self.links.heard(Place(sender, origin.port), place, now_s):
+            return []
+        if self.links.heard(Place(sender, hello.origin.port), place, now_s):
             self.hosts.became_link(self.links.ends())
             self.dirty = True
+        return self._swept(sender, hello.sent_ms, place, now_s)
+
+    def _sweep(self, place: Place, frame: bytes, now_s: float) -> list[Send]:
+        """A station that has moved has sent its last at its old place: everybody hears of it when all before it has got through."""
+        sweep = self._sweeps[frame[6:12]] = Sweep(place, frame, lldp.clock_ms(now_s))
+        return self._on(sweep, sweep.begin(self.topology()), now_s)
+
+    def _swept(self, sender: str, sent_ms: int, place: Place, now_s: float) -> list[Send]:
+        sends = []
+        for one in list(self._sweeps.values()):
+            sends += self._on(one, one.heard(sender, sent_ms, place, lldp.clock_ms(now_s)), now_s)
+        return sends
+
+    def _on(self, sweep: Sweep, ports: Iterable[Place], now_s: float) -> list[Send]:
+        sends = [self._hello_at(port, now_s) for port in ports if port.switch in self.members]
+        if sweep.done:
+            self._sweeps.pop(sweep.frame[6:12], None)
+            sends += self.answers.other(sweep.place, sweep.frame)
+        return sends
 
     def _affordable(self, place: Place, now_s: float) -> bool:
         left, since_s = self._budgets.get(place, (self.port_rate, now_s))

@@ -69,6 +69,8 @@ class Hosts:
     left: dict[bytes, Place] = field(default_factory=dict)
     claims: dict[bytes, Claim] = field(default_factory=dict)
     _owners: dict[Address, bytes] = field(default_factory=dict)
+    _before: dict[bytes, Place] = field(default_factory=dict)
+    """Where one that is bound was before."""
 
     def heard(self, mac: bytes, address: Address | None, place: Place, now_s: float) -> Heard:
         """``mac`` sent something at ``place``, and said that it has ``address`` (None if it said nothing of addresses)."""
@@ -82,6 +84,8 @@ class Hosts:
             return (
                 _NOTHING if address is None or address in known.addresses else self._more(mac, known, address)
             )
+        if self.has_left(mac, place):
+            return _NOTHING  # it sent that before it went
         if known.bound:
             return Heard(refused=f"{mac.hex(':')} is bound to another place")
         claim = self.claims.get(mac)
@@ -89,6 +93,15 @@ class Hosts:
             self.claims[mac] = Claim(place, now_s)
             return Heard(ask=known.place)
         return Heard()
+
+    def has_left(self, mac: bytes, place: Place) -> bool:
+        """It was there until just now: what it sent there may still come."""
+        return place == self._before.get(mac) == self.left.get(mac)
+
+    def arrived(self, mac: bytes) -> bool:
+        """Nothing of or for it is at its other place any more; whether it had one."""
+        self._before.pop(mac, None)
+        return self.left.pop(mac, None) is not None
 
     def _first(self, mac: bytes, address: Address | None, place: Place) -> Heard:
         here = sum(one.place == place for one in self.stations.values())
@@ -161,6 +174,8 @@ class Hosts:
             self.left[mac] = other
         elif known.place not in (place, NOWHERE):
             self.left[mac] = known.place
+        if known.place not in (place, NOWHERE):
+            self._before[mac] = known.place
         same = known.place == place and known.bound and known.mark.partner == partner
         mark = known.mark if same else Mark(True, marks.following(known.mark.generation), partner)
         self.put(mac, Station(place, known.addresses | usable, mark, move))

@@ -30,6 +30,13 @@ class Origin(NamedTuple):
     port: int
 
 
+class Hello(NamedTuple):
+    """One of ours. ``sent_ms`` by our own clock."""
+
+    origin: Origin
+    sent_ms: int
+
+
 def _tlv(kind: int, body: bytes) -> bytes:
     return struct.pack("!H", kind << 9 | len(body)) + body
 
@@ -38,9 +45,14 @@ def _sign(key: bytes, head: bytes) -> bytes:
     return hmac.new(key, head, hashlib.sha256).digest()
 
 
+def clock_ms(now_s: float) -> int:
+    """What a hello says of the time."""
+    return int(now_s * 1e3)
+
+
 def frame(origin: Origin, key: bytes, now_s: float) -> bytes:
     """To be sent out of that port. ``now_s`` of our own clock, whatever it counts from."""
-    head = struct.pack("!QIQ", origin.datapath, origin.port, int(now_s * 1e3))
+    head = struct.pack("!QIQ", origin.datapath, origin.port, clock_ms(now_s))
     tlvs = (
         _tlv(1, b"\x07" + f"dpid:{origin.datapath:016x}".encode()),
         _tlv(2, b"\x07" + str(origin.port).encode()),
@@ -51,8 +63,8 @@ def frame(origin: Origin, key: bytes, now_s: float) -> bytes:
     return GROUP + _SOURCE + struct.pack("!H", ETHER_TYPE) + b"".join(tlvs)
 
 
-def read(data: bytes, key: bytes, now_s: float) -> Origin | None:
-    """Where it was sent from; None if it is not one of ours, or too old."""
+def read(data: bytes, key: bytes, now_s: float) -> Hello | None:
+    """Where it was sent from, and when; None if it is not one of ours, or too old."""
     if data[12:14] != struct.pack("!H", ETHER_TYPE):
         return None
     at = 14
@@ -68,7 +80,8 @@ def read(data: bytes, key: bytes, now_s: float) -> Origin | None:
     return None
 
 
-def _checked(ours: bytes, key: bytes, now_s: float) -> Origin | None:
+def _checked(ours: bytes, key: bytes, now_s: float) -> Hello | None:
     datapath, port, sent_ms, signature = _OURS.unpack(ours)
     genuine = hmac.compare_digest(signature, _sign(key, ours[:20]))
-    return Origin(datapath, port) if genuine and 0 <= now_s - sent_ms / 1e3 <= GOOD_S else None
+    good = genuine and 0 <= now_s - sent_ms / 1e3 <= GOOD_S
+    return Hello(Origin(datapath, port), sent_ms) if good else None

@@ -10,7 +10,7 @@ from fabric_model import GATEWAYS, KEY, Model, mac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller_bridge import trace
+from controller_bridge import last_words, trace
 from controller_bridge.core import desired, marks, neighbours
 from controller_bridge.core.answers import GATEWAY_MAC
 from controller_bridge.core.core import Core
@@ -18,6 +18,7 @@ from controller_bridge.core.hosts import MOST_BOUND_AT_A_PORT, NOWHERE
 from controller_bridge.core.moves import Moves, Order
 from controller_bridge.core.places import Places
 from controller_bridge.fabric import End
+from controller_bridge.last_words import Words
 from controller_bridge.openflow.match import Field
 from controller_bridge.topology import Place
 from vmnet.errors import RefusedError, UnavailableError
@@ -330,6 +331,30 @@ def test_the_vms_own_frames_at_its_new_host_are_refused_until_it_is_bound_there_
     model.arrive(B, neighbours.question(ip_address("10.1.0.1"), VM, ip_address("10.1.0.3")))
     assert model.core.counts.refused == count + 1
     assert neighbours.read(vm.got[-1]) is not None
+
+
+def test_what_the_vm_has_said_at_its_old_host_is_still_passed_on_and_its_last_when_all_else_is_through() -> (
+    None
+):
+    model = Led()
+    model.moves.prepare("a", ORDER)
+    model.lead()
+    model.moves.cut_over("a", ORDER)
+    model.lead()
+    vm, other = model.stations[2], model.stations[0]
+    refused = model.core.counts.refused
+    late = b"\xff" * 6 + VM + b"\x88\xb6" + bytes(46)
+    model.arrive(A, late)
+    assert other.got[-1] == late
+    last = last_words.frame(VM, b"m" * 16, Words.LAST)
+    model.arrive(A, last)
+    assert other.got[-1] == last
+    assert vm.place == A and model.core.counts.refused == refused
+    assert model.core.hosts.stations[VM].place == B, "it makes no difference to where it is"
+    model.moves.finish("a", ORDER)
+    model.run(3)
+    model.arrive(A, late)
+    assert model.core.counts.refused > refused, "not for ever"
 
 
 @given(st.integers(0, 1 << 32))
