@@ -17,6 +17,7 @@ from dom0.dataplane.announce import announcements, is_end_marker
 from dom0.dataplane.destination_port import DestinationPort, Opened
 from dom0.dataplane.listener import Listener
 from dom0.migration import Migration, settled
+from dom0.own_order import OwnOrder
 from dom0.router.arriving import RouterArriving
 from dom0.stand_ins import StandIns
 from vmnet.actions import Action, Kind
@@ -62,6 +63,10 @@ class DestinationMigration(Migration):
         """The source has what had come here directly."""
         self.arriving: RouterArriving | None = None
         """If the VM is a router whose data plane comes with it."""
+        self._own: OwnOrder | None = None
+        """If what the guest sends here waits for what it sent at the source."""
+        self._letting_out: asyncio.Task[None] | None = None
+        self._resumed = asyncio.Event()
         self._runs = False
         self.binding: Binding | None = None
         self._announced: dict[str, list[bytes]] = {}
@@ -176,11 +181,50 @@ class DestinationMigration(Migration):
         if self.agreed.result().mode == "managed":
             self.let_go.set()
         await asyncio.gather(*(asyncio.to_thread(port.make_room) for port in self.ports))
+        await self._curb()
         if self.arriving is not None:
             await asyncio.wait_for(self.arriving.cloned.wait(), _CLONE_S)
         self.let_go.set()
         if self._marker:
             self._let_stand_in()
+
+    async def _curb(self) -> None:
+        """It is for order alone: without it the migration goes on."""
+        if not self._marker:
+            return
+        ports = [
+            port
+            for port in self.ports
+            if not port.stretched and not port.routed and netdev.is_linux_bridge_port(port.tap)
+        ]
+        if not ports:
+            return
+        try:
+            await asyncio.gather(*(asyncio.to_thread(port.curb) for port in ports))
+            self._own = OwnOrder(ports, self._marker)
+        except OSError as error:
+            self.log.warning("what the guest sends is not held: %s", error)
+
+    @property
+    def holds_own(self) -> bool:
+        """What the guest sends waits until the source has said that nothing of its is under way any more."""
+        return self._own is not None
+
+    async def _uncurb(self, runs: bool) -> None:
+        if self._letting_out is not None:
+            if not runs:
+                self._letting_out.cancel()
+            await asyncio.wait({self._letting_out})
+        if self._own is not None:
+            self._own.close()
+
+    async def _let_out(self, own: OwnOrder) -> None:
+        in_order = await own.let_go(self._resumed)
+        self.tell("let-out", ordered=in_order, rehearsed=own.rehearsed)
+        if not in_order:
+            self.notes.append(
+                "what the guest had sent at the source may have been overtaken by what it sends here"
+            )
 
     def _let_stand_in(self) -> None:
         bridges = {one.mac: one.bridge for one in self.info.interfaces}
@@ -200,6 +244,9 @@ class DestinationMigration(Migration):
         for port in self.ports:
             port.expect()
         self._build_announcements()
+        if self._own is not None:
+            self._own.hold()
+            self._letting_out = self.spawn(self._let_out(self._own))
         if self._marker:
             self.spawn(self._keep_told())
 
@@ -236,6 +283,7 @@ class DestinationMigration(Migration):
     async def _let_in(self) -> None:
         if self.arriving is not None:
             self.arriving.router.hush_later()
+        self._resumed.set()
         for port in self.ports:
             port.resumed()
 
@@ -370,6 +418,7 @@ class DestinationMigration(Migration):
             await self._until_given_back(self.given_back)
         if self._stand_ins is not None:
             await self._stand_ins.leave(late=done)
+        await self._uncurb(done)
         stretched = [port for port in self.ports if port.stretched and done]
         far = done and any(wire.stretched for wire in self.agreed.result().wires)
         for port in stretched:

@@ -26,7 +26,7 @@ async def to_destination(one: DestinationMigration, op: str, message: dict[str, 
         state = await one.settled(_EXPECTS, _SETTLE_S)
         if state is State.ROLLED_BACK:
             raise RefusedError(f"{one.context.host} is not ready: {one.error}")
-        return {}
+        return {"last": one.holds_own}
     if op == "fib":
         await one.fib(message)
         return {}

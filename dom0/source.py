@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 
+from controller_bridge.last_words import Words
 from dom0 import stretch
 from dom0.claim import Agreement, Wire
 from dom0.context import Context
@@ -78,6 +79,8 @@ class SourceMigration(Migration):
         """If that forwards. One without its routes yet is of no use elsewhere: it is made there from the start."""
         self.fabric: LeavingFabric | None = None
         """If it is told of moves, and the VM's LAN is at the destination."""
+        self._last_wanted = False
+        """The destination waits for what follows the guest's last packet."""
         self._links: LinksMove | None = None
         self._released = asyncio.Event()
         self._expected = asyncio.Event()
@@ -125,6 +128,7 @@ class SourceMigration(Migration):
                 self.watch.pass_began()
             if self.fabric is not None and can_roll_back(self.state) and not self.held:
                 self.fabric.prepare_again()  # its guest has shown more addresses meanwhile
+                self.fabric.rehearse()
             self.post(Event.PASS)
         elif happening in (Happening.GUEST_STOP, Happening.SUSPENDED):
             self._guest_stopped(event)
@@ -150,6 +154,7 @@ class SourceMigration(Migration):
             self.tell("stop", at=event.time_ns / 1e9)
         self._hold_now()  # every millisecond here is a frame more to recover
         self.stopped.set()
+        self._say_last()
         if self._links is not None:
             self._links.begin()
         self.post(Event.GUEST_STOPPED)
@@ -336,6 +341,8 @@ class SourceMigration(Migration):
         The request may be late (one packet of it lost costs TCP 200 ms); the destination then expects it when it runs there.
         """
         addresses = {wire.mac: [str(one) for one in port.addresses.found] for wire, port in self._pairs()}
+        if self.fabric is not None:
+            self.fabric.rehearse()
         asking = self.spawn(self._ask("expect", addresses=addresses))
         stopping = self.spawn(self.stopped.wait())
         try:
@@ -352,8 +359,18 @@ class SourceMigration(Migration):
             self.notes.append(f"the destination was not told in time: {error}")
         elif not asking.cancelled():
             self._expected.set()
+            self._last_wanted = asking.result().get("last") is True
+            self._say_last()
             if self.fabric is not None:
                 self.fabric.expected.set()
+
+    def _say_last(self) -> None:
+        """As soon as the guest has sent its last here, if the destination waits for it."""
+        if self.fabric is None or self.state not in (State.SWITCHOVER, State.STOPPED):
+            return
+        if self._last_wanted and self.stopped.is_set():
+            self._last_wanted = False
+            self.fabric.say(Words.LAST)
 
     def _pairs(self) -> list[tuple[Wire, SourcePort]]:
         return list(zip(self.wiring.wires, self.ports, strict=False))

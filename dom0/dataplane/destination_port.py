@@ -12,6 +12,7 @@ from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
 from dom0.dataplane.listener import Listener, group_filter, source_filter
+from dom0.dataplane.outgoing import OutgoingGate, say_instead
 from dom0.dataplane.park import Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
@@ -44,6 +45,7 @@ class DestinationPort:
         self.tunnel = names.tunnel_name(settings.vni)
         self.tap = ""
         """Empty until :meth:`attach`."""
+        self._outgoing: OutgoingGate | None = None
         self._parts = Parts()
         with self._parts.closed_on_failure():
             self._make(settings)
@@ -80,6 +82,25 @@ class DestinationPort:
         netdev.set_queue_length(self.tap, self.settings.bounds.packets)
         self._gone_before = self._gone()
 
+    def curb(self) -> None:
+        """From now on what the guest sends can be made to wait; before it runs. OSError if the kernel refuses."""
+        self._outgoing = OutgoingGate(self.tap, self.settings)
+        say_instead(self._park.name, self.tap)
+
+    def hold_outgoing(self) -> None:
+        """What the guest sends waits, after :meth:`curb`."""
+        if self._outgoing is not None:
+            self._outgoing.hold()
+
+    @property
+    def outgoing_full(self) -> bool:
+        """No more of it should wait."""
+        return self._outgoing is not None and self._outgoing.full
+
+    def let_go_outgoing(self) -> bool:
+        """It goes; False if that may not have been in order."""
+        return self._outgoing is None or self._outgoing.release()[1]
+
     def expect(self) -> None:
         """The guest is about to run here: from now on what arrives directly waits. Call before it resumes."""
         self._groups.drain()
@@ -110,11 +131,11 @@ class DestinationPort:
             self._groups.drain()
         )  # first: what is heard and dropped as well would come neither way
         self.gate.set(Word.DROP_GROUP, 1)
-        skipped = Once(by_tunnel)
+        skipped = Once(by_tunnel, self.settings.mac)
         self.gate.mode = Mode.CLOSE
         pumped = pump.empty(self.gate, self._park, self._to_tap, skipped)
         self.gate.mode = Mode.PASS
-        return Opened(pumped.sent, pumped.skipped, pumped.missing)
+        return Opened(pumped.sent, pumped.skipped - skipped.own, pumped.missing)
 
     @property
     def keeps(self) -> bool:
@@ -141,6 +162,8 @@ class DestinationPort:
 
     def close(self, keep_wire: bool = False) -> None:
         """Everything of ours goes, but for the tunnel that is a stretched guest's only wire (``keep_wire``)."""
+        if self._outgoing is not None:
+            self._outgoing.close()
         if self.tap:
             self._detach(keep_wire)
         self._parts.close()
@@ -177,12 +200,17 @@ class DestinationPort:
 
 
 class Once:
-    """True for each frame of ``seen``, once: it has come by the tunnel already."""
+    """True for each frame of ``seen``, once: it has come by the tunnel already. And for all from ``mac``, the guest's own."""
 
-    def __init__(self, seen: Counter[bytes]) -> None:
-        self._seen = seen
+    def __init__(self, seen: Counter[bytes], mac: bytes = b"") -> None:
+        self._seen, self._mac = seen, mac
+        self.own = 0
+        """Frames of the guest's own."""
 
     def __call__(self, frame: bytes) -> bool:
+        if frame[6:12] == self._mac:
+            self.own += 1
+            return True
         if not frame[0] & 1 or self._seen[frame] <= 0:
             return False
         self._seen[frame] -= 1

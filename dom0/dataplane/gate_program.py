@@ -30,6 +30,9 @@ from dom0.dataplane.bpf_asm import DW, R0, R1, R2, R3, R4, R5, R6, R7, R8, B, H,
 MARK: Final = 0x766D6E74
 """skb->mark of frames that have been through the tunnel or the park (ASCII ``vmnt``)."""
 
+SAID: Final = 0x766D6E73
+"""skb->mark of frames that come in at a guest's tap by our doing (ASCII ``vmns``); they leave without it."""
+
 _TC_UNSPEC, _TC_SHOT = -1, 2
 _REDIRECT = 23  # BPF_FUNC_redirect
 # struct __sk_buff (linux/bpf.h)
@@ -125,6 +128,34 @@ def gate_code(map_fd: int) -> bytes:
     code.load(DW, R5, R7, Word.MODE)
     code.jump_if("eq", R5, Mode.DIVERT, "divert")
     lane(code)
+    return code.assemble()
+
+
+def outgoing_code(map_fd: int) -> bytes:
+    """The program for a tap's ingress, that holds what the guest sends. What we say in its place passes, and is unmarked."""
+    code = Program()
+    begin(code, map_fd)
+    code.load(W, R2, R6, SKB_MARK)
+    code.jump_if("eq", R2, SAID, "said")
+    code.jump_if("eq", R2, MARK, "marked")
+    code.load(DW, R5, R7, Word.MODE)
+    lane(code)
+    code.label("said")
+    code.mov(R3, 0)
+    code.store(W, R6, SKB_MARK, R3)
+    finish(code, _TC_UNSPEC)
+    return code.assemble()
+
+
+def say_code(port_ifindex: int) -> bytes:
+    """Everything that arrives comes in at ``port_ifindex``, marked :data:`SAID`."""
+    code = Program()
+    code.mov(R3, SAID)
+    code.store(W, R1, SKB_MARK, R3)
+    code.mov(R1, port_ifindex)
+    code.mov(R2, 1)
+    code.call(_REDIRECT)
+    code.exit()
     return code.assemble()
 
 

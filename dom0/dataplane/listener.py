@@ -31,11 +31,27 @@ def group_filter() -> Filter:
     return ((0x30, 0, 0, 0), (0x45, 0, 1, 1), (0x06, 0, 0, 0x40000), (0x06, 0, 0, 0))
 
 
+def broadcast_filter(ether_type: int) -> Filter:
+    """Frames to everybody (the first four bytes decide) of that type."""
+    return (
+        (0x28, 0, 0, 12),
+        (0x15, 0, 3, ether_type),
+        (0x20, 0, 0, 0),
+        (0x15, 0, 1, 0xFFFFFFFF),
+        (0x06, 0, 0, 0x40000),
+        (0x06, 0, 0, 0),
+    )
+
+
 class Listener:
-    def __init__(self, device: str, program: Filter) -> None:
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    """``device`` None: on all that there are, and will be."""
+
+    def __init__(self, device: str | None, program: Filter) -> None:
+        protocol = socket.htons(_ETH_P_ALL) if device is None else 0
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
         packet_filter.attach(self._socket, program)
-        self._socket.bind((device, _ETH_P_ALL))
+        if device is not None:
+            self._socket.bind((device, _ETH_P_ALL))
 
     @property
     def fd(self) -> int:

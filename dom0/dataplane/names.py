@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-PREFIXES: Final = ("vmt", "vmp", "vmq")
+PREFIXES: Final = ("vmt", "vmp", "vmq", "vmo")
 
 
 def tunnel_name(vni: int) -> str:
@@ -17,6 +17,10 @@ def park_name(vni: int) -> str:
 
 def stand_in_name(vni: int) -> str:
     return f"vmq{vni:06x}"
+
+
+def outgoing_park_name(vni: int) -> str:
+    return f"vmo{vni:06x}"
 
 
 def is_ours(device: str) -> bool:

@@ -60,8 +60,13 @@ class Park:
 
     def inject(self, frame: bytes) -> None:
         """``frame`` (from its Ethernet header on) comes in on this device."""
-        os.write(self.fd, NO_OFFLOAD + frame)
+        self.send(NO_OFFLOAD + frame)
+
+    def send(self, frame: bytes) -> None:
+        """As :meth:`inject`; ``frame`` starts with its offload header."""
+        os.write(self.fd, frame)
 
     def close(self) -> None:
-        """The device goes with its last descriptor."""
-        os.close(self.fd)
+        """The device goes with its last descriptor. What is injected afterwards is an OSError."""
+        fd, self.fd = self.fd, -1
+        os.close(fd)

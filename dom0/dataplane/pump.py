@@ -6,17 +6,23 @@ import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from dom0.dataplane import backlog
 from dom0.dataplane.gate_memory import GateMemory
 from dom0.dataplane.gate_program import Mode, Word
 from dom0.dataplane.park import VNET_HEADER_BYTES, Park
-from dom0.dataplane.sender import Sender
 
 _IDLE_MS = 20
 _TRIES = 8
 _LIMIT_S = 0.1
 Skip = Callable[[bytes], bool]
+
+
+class Exit(Protocol):
+    """Where frames go on, each with its offload header."""
+
+    def send(self, frame: bytes) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Pumped:
 
 
 def empty_in_peace(
-    gate: GateMemory, park: Park, sender: Sender, then: Mode, skip: Skip | None = None
+    gate: GateMemory, park: Park, sender: Exit, then: Mode, skip: Skip | None = None
 ) -> tuple[Pumped, bool]:
     """As :func:`empty`, from mode HOLD to ``then``, at a moment when nothing of what was sent is still on its way.
 
@@ -56,7 +62,7 @@ def empty_in_peace(
 def empty(
     gate: GateMemory,
     park: Park,
-    sender: Sender,
+    sender: Exit,
     skip: Skip | None = None,
     parked: int | None = None,
     deadline: float | None = None,

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from controller_bridge import fence
-from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel
+from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel, wire
 from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.gate import Gate, GateCounts
@@ -75,6 +75,7 @@ class SourcePort:
         self.addresses = self._parts.add(AddressWatch(self.tap, settings.mac))
         self.counters = self._parts.add(netdev.TapCounters(self.tap))
         self._to_tunnel = self._parts.add(Sender(self.tunnel))
+        wire.attach(self._park.name, self.tap, ingress=True)
         self.gate = Gate(self.tap, self._park.ifindex, tunnel_index, bounds, Mode.PASS)
 
     def _record(self, *arguments: Any) -> Recorder:
@@ -117,6 +118,10 @@ class SourcePort:
         with self._resizing:
             self.gate.mode = Mode.HOLD
         self.counters.refresh()
+
+    def say(self, frame: bytes) -> None:
+        """``frame`` (from its Ethernet header on) goes where the guest's go, behind all that it sent. OSError: the tap has gone."""
+        self._park.inject(frame)
 
     def release(self, stop_ns: int | None) -> Released:
         """Send what the guest never took, then what waits, into the tunnel; then the gate diverts by itself.

@@ -112,6 +112,7 @@ class Port:
         host.ports.append(self)
 
     bridge_port = "no-such-port"
+    routed = False
 
     def followed_count(self) -> int:
         return 0
@@ -120,6 +121,9 @@ class Port:
         assert self.mode == "divert", "the end marker overtakes what is held"
         assert self._world.fabric is not None and self._world.fabric.place == "b"
         self._world.hosts["b"].ports[-1].marker.come(frame)
+
+    def say(self, frame: bytes) -> None:
+        """Nobody hears it."""
 
     keeps = False
 
