@@ -166,10 +166,15 @@ class LeavingFabric:
         """The destination may not listen yet, and a frame may be lost."""
         for _ in range(_REHEARSALS):
             if self._migration.state in _RUNS_HERE:
-                self.say(Words.REHEARSAL)
+                self._say(Words.REHEARSAL)
             await asyncio.sleep(_REHEARSE_AGAIN_S)
 
-    def say(self, words: Words) -> None:
+    def say_last(self) -> None:
+        """The guest has stopped. Nothing where it was not rehearsed: switches that learn would take it to be here again."""
+        if self._rehearsing is not None:
+            self._say(Words.LAST)
+
+    def _say(self, words: Words) -> None:
         """In the guest's name, behind all that it has sent."""
         for mac, port in self._ports:
             try:

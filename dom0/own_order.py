@@ -53,7 +53,7 @@ class OwnOrder:
         return self._heard >= self._rehearsals
 
     def hold(self) -> None:
-        """From now on what the guests sends waits."""
+        """From now on what the guest sends waits."""
         for port in self._ports:
             with contextlib.suppress(OSError):
                 bridges.pin(port.tap, port.settings.mac.hex(":"))

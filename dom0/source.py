@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from controller_bridge.last_words import Words
 from dom0 import stretch
 from dom0.claim import Agreement, Wire
 from dom0.context import Context
@@ -370,7 +369,7 @@ class SourceMigration(Migration):
             return
         if self._last_wanted and self.stopped.is_set():
             self._last_wanted = False
-            self.fabric.say(Words.LAST)
+            self.fabric.say_last()
 
     def _pairs(self) -> list[tuple[Wire, SourcePort]]:
         return list(zip(self.wiring.wires, self.ports, strict=False))
