@@ -10,11 +10,10 @@ import hashlib
 from enum import Enum
 from typing import Final
 
-ETHER_TYPE: Final = 0x88B5
-"""For local experiments (IEEE 802): stations drop it."""
+from controller_bridge.local_frame import TYPE, local_frame
+
 _BROADCAST: Final = b"\xff" * 6
 _TOKEN_BYTES: Final = 16
-_MINIMUM_FRAME_BYTES: Final = 60
 
 
 class Words(Enum):
@@ -25,9 +24,9 @@ class Words(Enum):
 def frame(mac: bytes, marker: bytes, words: Words) -> bytes:
     """From ``mac`` (6 bytes); ``marker`` is the migration's secret."""
     token = hashlib.sha256(marker + words.value + mac).digest()[:_TOKEN_BYTES]
-    return (_BROADCAST + mac + ETHER_TYPE.to_bytes(2, "big") + token).ljust(_MINIMUM_FRAME_BYTES, b"\0")
+    return local_frame(_BROADCAST, mac, token)
 
 
 def are(frame: bytes) -> bool:
     """Whether a frame is of this kind; whose, and whether it is true, only the migration's other host can tell."""
-    return frame[:6] == _BROADCAST and frame[12:14] == ETHER_TYPE.to_bytes(2, "big")
+    return frame[:6] == _BROADCAST and frame[12:14] == TYPE

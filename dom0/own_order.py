@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import Final
 
-from controller_bridge import last_words
+from controller_bridge import last_words, local_frame
 from controller_bridge.last_words import Words
 from dom0 import bridges
 from dom0.dataplane.destination_port import DestinationPort
@@ -36,7 +36,7 @@ class OwnOrder:
         self._last = self._all(marker, Words.LAST)
         self._heard: set[bytes] = set()
         self._news = asyncio.Event()
-        self._listener = Listener(None, broadcast_filter(last_words.ETHER_TYPE))
+        self._listener = Listener(None, broadcast_filter(local_frame.ETHER_TYPE))
         asyncio.get_running_loop().add_reader(self._listener.fd, self._turn)
 
     def _all(self, marker: bytes, words: Words) -> set[bytes]:

@@ -10,10 +10,11 @@ import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
+from controller_bridge.local_frame import TYPE, local_frame
+
 _BROADCAST = b"\xff" * 6
 _MINIMUM_FRAME_BYTES = 60
 _ARP, _RARP, _IPV6 = 0x0806, 0x8035, 0x86DD
-_LOCAL_EXPERIMENT = 0x88B5  # IEEE 802 Std, for local experiments
 _ICMPV6, _NEIGHBOUR_ADVERTISEMENT, _OVERRIDE = 58, 136, 0x20000000
 _ALL_NODES = IPv6Address("ff02::1")
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
@@ -31,16 +32,16 @@ def announcements(mac: bytes, addresses: Iterable[IPv4Address | IPv6Address]) ->
 
 def here_only(mac: bytes) -> bytes:
     """A frame from ``mac`` to ``mac``: a switch learns where it came in, and has nowhere to send it (nor, so, anybody to tell)."""
-    return _frame(mac, mac, _LOCAL_EXPERIMENT, b"")
+    return local_frame(mac, mac, b"")
 
 
 def end_marker(mac: bytes, mark: bytes) -> bytes:
     """A frame from ``mac`` to ``mac`` that says, by ``mark`` (at most 46 bytes), who has sent it."""
-    return _frame(mac, mac, _LOCAL_EXPERIMENT, mark)
+    return local_frame(mac, mac, mark)
 
 
 def is_end_marker(frame: bytes, mark: bytes) -> bool:
-    return frame[12 : 14 + len(mark)] == _LOCAL_EXPERIMENT.to_bytes(2, "big") + mark
+    return frame[12 : 14 + len(mark)] == TYPE + mark
 
 
 def rarp(mac: bytes) -> bytes:

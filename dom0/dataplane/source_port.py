@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from controller_bridge import fence
+from controller_bridge.local_frame import local_frame
 from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel, wire
 from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.frames import RecordedFrame
@@ -29,8 +30,8 @@ _FOLLOWED_RETIRE_MS = 60
 """The copy of what followed is read only if the guest stays after all; it should then reach back over the whole downtime."""
 _MOST_PARKED = 65_536
 """Frames wait at the source only until the tunnel is open: some ten ms at most, even of the smallest at 1 Gbit/s."""
-_END_OF_COPY = bytes.fromhex("020000000001020000000002") + b"\x88\xb5"
-"""To an address no guest has, of the ethertype IEEE 802 leaves for local experiments: whoever gets it drops it."""
+_NOBODY, _US = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
+"""Addresses that no guest has: of what marks the end of a copy."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ def _complete(recorder: Recorder, sender: Sender) -> Iterator[RecordedFrame] | N
 
     They come over in blocks, some ms late: a frame of ours, sent by ``sender`` into the recorded device, shows when all are there.
     """
-    mark = _END_OF_COPY + secrets.token_bytes(46)
+    mark = local_frame(_NOBODY, _US, secrets.token_bytes(46))
     sender.send(NO_OFFLOAD + mark)
     deadline = time.monotonic() + _COPY_WAIT_S
     while time.monotonic() < deadline:

@@ -8,7 +8,7 @@ import pytest
 from dataplane_kit import CLIENT, ETHERTYPE, GUEST, Guest, Traffic, isolated, numbers, tc, until
 from dataplane_pair import Pair
 
-from controller_bridge import last_words
+from controller_bridge import last_words, local_frame
 from controller_bridge.last_words import Words
 from dom0.dataplane.announce import rarp
 from dom0.dataplane.gate import Bounds
@@ -74,7 +74,7 @@ def test_what_we_say_in_its_place_does_not_wait() -> None:
 def test_the_last_words_come_behind_all_that_the_guest_has_sent_and_it_does_not_hear_them() -> None:
     pair = held()
     with pair.b.host:
-        listener = Listener(None, broadcast_filter(last_words.ETHER_TYPE))
+        listener = Listener(None, broadcast_filter(local_frame.ETHER_TYPE))
     client = Guest(pair.client)
     for number in range(1000):
         pair.a.tap.write(own(number)[0])
