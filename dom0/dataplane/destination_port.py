@@ -10,9 +10,9 @@ from dom0.dataplane import classifier, names, netdev, pump, ring, tunnel, wire
 from dom0.dataplane.announce import here_only
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate import Gate, GateCounts
-from dom0.dataplane.gate_program import MARK, Mode, Word
+from dom0.dataplane.gate_program import MARK, SAID, Mode, Word
 from dom0.dataplane.listener import Listener, group_filter, source_filter
-from dom0.dataplane.outgoing import OutgoingGate, say_instead
+from dom0.dataplane.outgoing import OutgoingGate
 from dom0.dataplane.park import Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
@@ -85,7 +85,7 @@ class DestinationPort:
     def curb(self) -> None:
         """From now on what the guest sends can be made to wait; before it runs. OSError if the kernel refuses."""
         self._outgoing = OutgoingGate(self.tap, self.settings)
-        say_instead(self._park.name, self.tap)
+        wire.attach(self._park.name, self.tap, ingress=True, mark=SAID)  # announcements do not wait
 
     def hold_outgoing(self) -> None:
         """What the guest sends waits, after :meth:`curb`."""

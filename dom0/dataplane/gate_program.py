@@ -141,21 +141,8 @@ def outgoing_code(map_fd: int) -> bytes:
     code.load(DW, R5, R7, Word.MODE)
     lane(code)
     code.label("said")
-    code.mov(R3, 0)
-    code.store(W, R6, SKB_MARK, R3)
+    _mark(code, 0)
     finish(code, _TC_UNSPEC)
-    return code.assemble()
-
-
-def say_code(port_ifindex: int) -> bytes:
-    """Everything that arrives comes in at ``port_ifindex``, marked :data:`SAID`."""
-    code = Program()
-    code.mov(R3, SAID)
-    code.store(W, R1, SKB_MARK, R3)
-    code.mov(R1, port_ifindex)
-    code.mov(R2, 1)
-    code.call(_REDIRECT)
-    code.exit()
     return code.assemble()
 
 
@@ -252,12 +239,8 @@ def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
     _compare_address(code, _SOURCE_AT, fence.SOURCE, "drop")
     _compare_address(code, _SOURCE_AT, guest_mac, "reflected")
     _drop_group_if_told(code)
-    code.mov(R3, MARK)
-    code.store(W, R6, SKB_MARK, R3)
-    code.mov(R1, tap_ifindex)
-    code.mov(R2, 0)
-    code.call(_REDIRECT)
-    code.exit()
+    _mark(code, MARK)
+    _hand_over(code, tap_ifindex, ingress=False)
     code.label("reflected")
     increment(code, Word.REFLECTED)
     code.label("drop")
@@ -297,11 +280,23 @@ def _compare_address(code: Program, at: int, mac: bytes, equal: str) -> None:
     code.label(other)
 
 
-def wire_code(port_ifindex: int, ingress: bool) -> bytes:
-    """Everything that arrives goes to ``port_ifindex``: out of it, or (``ingress``) as if it had come in there."""
+def wire_code(port_ifindex: int, ingress: bool, mark: int = 0) -> bytes:
+    """Everything that arrives goes to ``port_ifindex``: out of it, or (``ingress``) as if it had come in there. 0: no mark."""
     code = Program()
-    code.mov(R1, port_ifindex)
+    code.mov_reg(R6, R1)
+    if mark:
+        _mark(code, mark)
+    _hand_over(code, port_ifindex, ingress)
+    return code.assemble()
+
+
+def _mark(code: Program, mark: int) -> None:
+    code.mov(R3, mark)
+    code.store(W, R6, SKB_MARK, R3)
+
+
+def _hand_over(code: Program, ifindex: int, ingress: bool) -> None:
+    code.mov(R1, ifindex)
     code.mov(R2, 1 if ingress else 0)
     code.call(_REDIRECT)
     code.exit()
-    return code.assemble()

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from dom0.dataplane import classifier, names, netdev, pump
+from dom0.dataplane import classifier, names, netdev, pump, wire
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate_memory import GateMemory
-from dom0.dataplane.gate_program import Mode, Word, outgoing_code, say_code
+from dom0.dataplane.gate_program import SAID, Mode, Word, outgoing_code
 from dom0.dataplane.park import Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
@@ -36,7 +36,7 @@ class OutgoingGate:
                 Park(names.outgoing_park_name(settings.vni), room, netdev.get_mtu(tap))
             )
             self._memory.set(Word.PARK_IFINDEX, self._park.ifindex)
-            say_instead(self._park.name, tap)
+            wire.attach(self._park.name, tap, ingress=True, mark=SAID)
             classifier.load_and_attach(
                 tap, Direction.INGRESS, outgoing_code(self._memory.map_fd), "vmnet_outgoing"
             )
@@ -59,8 +59,3 @@ class OutgoingGate:
         classifier.detach(self._tap, Direction.INGRESS)
         self._parts.close()
         self._memory.close_memory()
-
-
-def say_instead(park: str, tap: str) -> None:
-    """What is written into ``park`` comes in at the tap, as if the guest had sent it, and passes its :class:`OutgoingGate`."""
-    classifier.load_and_attach(park, Direction.INGRESS, say_code(netdev.index_of(tap)), "vmnet_wire")

@@ -7,10 +7,10 @@ from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate_program import wire_code
 
 
-def attach(device: str, to: str, ingress: bool) -> None:
-    """What comes in at ``device`` goes out of ``to``, or (``ingress``) comes in there. Replaces a program of ours."""
+def attach(device: str, to: str, ingress: bool, mark: int = 0) -> None:
+    """What comes in at ``device`` goes out of ``to``, or (``ingress``) comes in there, with a mark. Replaces a program of ours."""
     classifier.load_and_attach(
-        device, Direction.INGRESS, wire_code(netdev.index_of(to), ingress), "vmnet_wire"
+        device, Direction.INGRESS, wire_code(netdev.index_of(to), ingress, mark), "vmnet_wire"
     )
 
 
