@@ -170,12 +170,10 @@ class Hosts:
         self.claims.pop(mac, None)
         free = {one for one in addresses if self.owner(one) in (None, mac)} - known.addresses
         usable = frozenset(sorted(free, key=str)[: max(0, MOST_ADDRESSES - len(known.addresses))])
+        if known.place not in (place, NOWHERE):
+            self._before[mac] = self.left[mac] = known.place
         if other is not None and other != place:
             self.left[mac] = other
-        elif known.place not in (place, NOWHERE):
-            self.left[mac] = known.place
-        if known.place not in (place, NOWHERE):
-            self._before[mac] = known.place
         same = known.place == place and known.bound and known.mark.partner == partner
         mark = known.mark if same else Mark(True, marks.following(known.mark.generation), partner)
         self.put(mac, Station(place, known.addresses | usable, mark, move))

@@ -46,15 +46,9 @@ def guest_process(name: str) -> int | None:
 def real_time(process: int, on: bool) -> None:
     """All threads of a process, and those they start, come before everything that is not real-time; or as usual again."""
     level = _LEVEL if process == os.getpid() else _GUEST_LEVEL
-
-    def change(thread: int) -> None:
-        if on:
-            _to_real_time(thread, level)
-        else:
-            _to_ordinary(thread, level)
-
+    change = _to_real_time if on else _to_ordinary
     with CHANGING:
-        _each_thread(process, change)
+        _each_thread(process, lambda thread: change(thread, level))
 
 
 def favour(process: int, on: bool) -> None:
