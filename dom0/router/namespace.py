@@ -18,6 +18,7 @@ _NEW_LINK, _DELETE_LINK = 16, 17
 _IFLA_ADDRESS, _IFLA_NAME, _IFLA_MTU, _IFLA_INFO, _IFLA_NAMESPACE_FD = 1, 3, 4, 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _NEW_ADDRESS, _IFA_ADDRESS, _IFA_LOCAL, _IFA_F_NODAD = 20, 1, 2, 0x02
+_NEVER_MS = str(2**31 - 1)
 _SETTINGS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv6/conf/all/forwarding": "1",
@@ -29,6 +30,10 @@ _SETTINGS = {
     "net/ipv6/conf/default/accept_dad": "0",
     "net/ipv6/conf/default/dad_transmits": "0",
     "net/ipv6/conf/default/router_solicitations": "0",
+    # the VM tells the LAN which groups it listens to (RFC 3810); the kernel would say so once more some time in the second after an
+    # address came, perhaps when this host may already speak and the other one still forwards: the bridges would believe it
+    "net/ipv6/conf/default/mldv1_unsolicited_report_interval": _NEVER_MS,
+    "net/ipv6/conf/default/mldv2_unsolicited_report_interval": _NEVER_MS,
     # routes and their next hops are the VM's to remove, not this namespace's when a link blinks
     "net/ipv4/conf/default/ignore_routes_with_linkdown": "0",
     "net/ipv6/conf/all/keep_addr_on_down": "1",

@@ -1,8 +1,10 @@
 """A router's data plane in the kernel: data is forwarded by the namespace, control reaches the VM's tap, Dom0 answers ARP and ND."""
 
+import contextlib
 import os
 import socket
 import threading
+import time
 
 import pytest
 from dataplane_kit import Host, isolated, until
@@ -160,6 +162,22 @@ def test_what_the_vm_sends_comes_out_of_its_port() -> None:
     lab.taps[LEFT].write(hello)
     until(lambda: lab.plane.ports[LEFT].get(Word.MUTED), 5, "silence")
     assert hello not in [bytes(one) for one in frames(wire)]
+
+
+@isolated()
+def test_the_namespace_says_nothing_unasked() -> None:
+    lab = Lab()
+    with lab.client:
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    time.sleep(0.2)  # what is said at once, of the addresses that have just come, is not meant
+    wire.bind(("eth0", 3))
+    wire.settimeout(1.5)  # a second is what the kernel waits before it says it again
+    end = time.monotonic() + 1.5
+    said = []
+    while time.monotonic() < end:
+        with contextlib.suppress(TimeoutError):
+            said.append(wire.recv(2048))
+    assert not [Ether(one).summary() for one in said if one[6:12] == LEFT]
 
 
 @isolated()
