@@ -18,6 +18,7 @@ from dom0.control_server import HookAnswer, HookCall
 from dom0.dataplane import classifier
 from dom0.destination import DestinationMigration
 from dom0.migration import Migration
+from dom0.router.router import Router
 from dom0.source import SourceMigration
 from dom0.wiring import ClaimRequest
 from vmnet import domain_xml
@@ -88,11 +89,17 @@ class Desk:
         if isinstance(migration, SourceMigration | DestinationMigration):
             migration.hypervisor_event(event)
         elif event.happening is Happening.STOPPED:
-            self.context.routers.vm_gone(event.uuid, event.detail)
-            if event.detail != "migrated":
-                self._keep(self._release(event.uuid))
+            self._keep(self._ended(event, self.context.routers.of(event.uuid)))
         elif event.happening in (Happening.STARTED, Happening.RESUMED):
             self._keep(self._router_may_run(event.uuid))
+
+    async def _ended(self, event: DomainEvent, router: Router | None) -> None:
+        """libvirt may say so after its migration has returned: what that is still taking apart hangs on ``router``'s ports."""
+        await self._closed(event.uuid)
+        if router is not None and self.context.routers.of(event.uuid) is router:
+            self.context.routers.vm_gone(event.uuid, event.detail)
+        if event.detail != "migrated":
+            await self._release(event.uuid)
 
     async def _release(self, vm: str) -> None:
         """It has ended here, and may be started anywhere."""
