@@ -1,7 +1,8 @@
 """The tunnel between two hosts: one VXLAN device (RFC 7348) a migrating interface.
 
 The outer source port is fixed: one flow, one queue, so what goes in first comes out first, and an end marker means something.
-Learning is off and the only destination is the peer.
+Learning is off and the only destination is the peer. Generic receive offload is off: it keeps frames in queues of its own
+(``gro_cells``, net/core/gro_cells.c), where nobody can see that something is still under way (:mod:`dom0.dataplane.backlog`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def create(name: str, vni: int, local: str, remote: str, mtu: int) -> int:
     )
     body = rtnetlink.link_message() + rtnetlink.text(_NAME, name) + info
     rtnetlink.request(_NEW_LINK, rtnetlink.CREATE | rtnetlink.EXCLUSIVE, body)
+    netdev.forgo_gro(name)
     netdev.bring_up(name, mtu)
     return netdev.index_of(name)
 

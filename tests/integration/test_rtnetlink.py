@@ -5,6 +5,7 @@ import os
 
 import pytest
 from dataplane_kit import Host
+from pyroute2.ethtool import Ethtool
 
 from dom0.dataplane import classifier, netdev, tunnel
 from dom0.dataplane.classifier import Direction
@@ -22,6 +23,12 @@ def test_a_tunnel_is_made_once_and_removed_twice(local: str, remote: str) -> Non
         tunnel.delete("vmt1")
         tunnel.delete("vmt1")
         assert not netdev.exists("vmt1")
+
+
+def test_what_a_tunnel_brings_is_in_no_queue_of_its_own() -> None:
+    with Host(), Ethtool() as ethtool:
+        tunnel.create("vmt1", 7, "192.0.2.1", "192.0.2.2", 1400)
+        assert not ethtool.get_features("vmt1").features["rx-gro"].enable
 
 
 def test_a_file_that_is_no_program_is_refused() -> None:
