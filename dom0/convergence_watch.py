@@ -13,16 +13,23 @@ from vmnet.hypervisor.domains import Domains
 
 
 class ConvergenceWatch:
-    """``tell(event, **fields)`` hears of the progress."""
+    """``tell(event, **fields)`` hears of the progress; ``near()`` is called when the next look may be the last."""
 
     def __init__(
-        self, domains: Domains, vm: str, driver: str, max_downtime_ms: int, tell: Callable[..., None]
+        self,
+        domains: Domains,
+        vm: str,
+        driver: str,
+        max_downtime_ms: int,
+        tell: Callable[..., None],
+        near: Callable[[], None],
     ) -> None:
         self._domains = domains
         self._vm = vm
         self._max_downtime_ms = max_downtime_ms
         self._own_downtime_ms = convergence.qemu_downtime_ms(driver)
         self._tell = tell
+        self._near = near
         self._new_pass = asyncio.Event()
         self._pass_began = time.monotonic()
         self._told_ms: int | None = None
@@ -57,11 +64,17 @@ class ConvergenceWatch:
             )
             if decision.switch:
                 return
+            if decision.near:
+                self._near()
             if job.memory_bps:
                 await self._let_qemu_stop_at(self._own_downtime_ms)
             self._new_pass.clear()
             with contextlib.suppress(TimeoutError):  # a new pass is worth a look at once
                 await asyncio.wait_for(self._new_pass.wait(), decision.poll_s)
+
+    async def hold_qemu_back(self) -> None:
+        """The guest is about to be stopped: QEMU is not to do so before it has taken what it has."""
+        await self._let_qemu_stop_at(convergence.QEMU_WAITS_MS)
 
     async def _let_qemu_stop_at(self, downtime_ms: int) -> None:
         if self._told_ms != downtime_ms:

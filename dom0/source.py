@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -32,8 +33,8 @@ from vmnet.store import Binding, MigrationRecord
 
 _SAMPLE_S = 0.01
 _EARLY_SAMPLE_S = 0.05  # before the first pass the guest does not stop
-_DRAIN_S: Final = 0.06
-"""Less than the margin by which we come before QEMU (:mod:`vmnet.convergence`), which would stop the guest with packets in its tap."""
+_DRAIN_S: Final = 0.15
+"""What comes meanwhile waits; QEMU, whose pass goes on, may be quicker."""
 _DRAIN_LOOK_S: Final = (0.0002, 0.0015)
 """From, to: who looks more often takes from the guest the processor that it lacks."""
 _PEER_S = 5.0
@@ -173,7 +174,8 @@ class SourceMigration(Migration):
             )
 
     def entered(self) -> None:
-        """A destination that waits for its claim's answer holds up its hypervisor, and so the abort: do not let it wait."""
+        self.context.hurry.end(self.watch, os.getpid())  # the state says what comes first
+        # a destination that waits for its claim's answer holds up its hypervisor, and so the abort: do not let it wait
         if self.state in (State.ABORTING, State.ROLLED_BACK) and not self.attached.done():
             reason = self.error.message if self.error is not None else "cancelled"
             self.attached.set_exception(RefusedError(f"{self.context.host} does not let the VM go: {reason}"))
@@ -222,7 +224,12 @@ class SourceMigration(Migration):
         self.spawn(self._sample())
         if self.managed:
             self.watch = ConvergenceWatch(
-                self.context.domains, self.record.vm, self.info.driver, self.max_downtime_ms, self.tell
+                self.context.domains,
+                self.record.vm,
+                self.info.driver,
+                self.max_downtime_ms,
+                self.tell,
+                self._nearly_converged,
             )
             self.spawn(self._converge(self.watch))
         else:
@@ -311,6 +318,11 @@ class SourceMigration(Migration):
             self.log.info("the progress can no longer be asked for: %s", error)
         else:
             self.post(Event.CONVERGED)
+            await watch.hold_qemu_back()
+
+    def _nearly_converged(self) -> None:
+        """A look that is late by a turn of somebody else's lets QEMU stop the guest before us."""
+        self.context.hurry.begin(self.watch, os.getpid())
 
     async def _until_prepared(self, fabric: LeavingFabric) -> None:
         """Before the switchover there is no harm in giving up."""

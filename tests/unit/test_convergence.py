@@ -1,5 +1,7 @@
 """Decisions worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from vmnet import convergence
@@ -52,6 +54,21 @@ def test_where_qemu_would_stop_by_itself_we_come_first() -> None:
     slow = job(10 * MIB, bps=60 * MIB, processed=95 * MIB)  # 167 ms left; if all sent is dirty again, 1.8 s
     assert convergence.decide(slow, 1.0, 300, 100).switch
     assert not convergence.decide(slow, 1.0, 300, 1).switch
+
+
+def test_the_first_pass_may_end_in_a_run_of_zeros() -> None:
+    # 120 MiB at the known 75 MiB/s would be 1.6 s; as pages of zeros they go by in some 30 ms
+    first, second = (replace(job(120 * MIB, bps=75 * MIB), passes=number) for number in (1, 2))
+    assert convergence.decide(first, 0.5, 300, 100).poll_s == pytest.approx(120 * MIB / 4e9)
+    assert convergence.decide(second, 0.5, 300, 100).poll_s == 0.25
+
+
+def test_only_a_look_that_may_be_the_last_must_not_be_late() -> None:
+    far, near = (replace(job(left * MIB), passes=2) for left in (100, 20))
+    assert not convergence.decide(far, 1.0, 300, 100).near
+    assert convergence.decide(near, 1.0, 300, 100).near
+    never = job(20 * MIB, dirty=80 * MIB, processed=900 * MIB)
+    assert not convergence.decide(never, 5.0, 300, 100).near
 
 
 def test_software_emulation_is_not_made_to_go_on() -> None:
