@@ -66,7 +66,7 @@ class ConvergenceWatch:
                 return
             if decision.near:
                 self._near()
-            if job.memory_bps:
+            if job.memory_bps and job.passes > 1:
                 await self._let_qemu_stop_at(self._own_downtime_ms)
             self._new_pass.clear()
             with contextlib.suppress(TimeoutError):  # a new pass is worth a look at once

@@ -15,6 +15,7 @@ from dom0.claim import Agreement, Wire
 from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
 from dom0.dataplane.port_settings import PortSettings
+from dom0.dataplane.priority import guest_process
 from dom0.dataplane.source_port import Released, SourcePort
 from dom0.leaving_fabric import LeavingFabric
 from dom0.links_move import LinksMove
@@ -185,6 +186,9 @@ class SourceMigration(Migration):
 
     async def _start_migration(self) -> None:
         peer = self.context.config.peers[self.record.destination]
+        # where hosts share processors, as in a lab, a QEMU that starts may take the guest's; and its tap has its usual room yet
+        if (guest := guest_process(self.record.name)) is not None:
+            self.context.favour.begin(self, guest)
         self._outgoing.begun_by(self.spawn(self._migrate(peer.libvirt_uri, peer.migrate_uri)))
 
     async def _migrate(self, uri: str, migrate_uri: str | None) -> None:

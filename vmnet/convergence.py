@@ -5,7 +5,8 @@ ourselves when what is left fits. Plain libvirt stops when 300 ms worth is left;
 nothing while the guest runs and shortens the downtime.
 
 Under TCG (software emulation) QEMU loses a guest's writes now and then when a page is copied again while the guest runs: guests were
-seen to crash after migrations of three passes and more, with plain libvirt as well. There it is not made to go on for so long.
+seen to crash after migrations of three passes and more, with plain libvirt as well. There it is not made to go on for so long: we stop
+the guest sooner, and QEMU does from the second pass on.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ class Decision:
 
 
 def qemu_downtime_ms(driver: str) -> int:
-    """What QEMU is told to converge to once it knows its bandwidth; ``driver``: the domain's type, "kvm", or "qemu" for TCG."""
+    """What QEMU is told to converge to after its first pass; ``driver``: the domain's type, "kvm", or "qemu" for TCG.
+
+    In the first pass we always come before it, by the same measure; if our look is late, it goes on into a second one.
+    """
     return 100 if driver == "qemu" else QEMU_WAITS_MS
 
 
