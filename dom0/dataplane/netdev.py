@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -14,7 +13,6 @@ from pathlib import Path
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _SIOCGIFTXQLEN, _SIOCSIFTXQLEN = 0x8942, 0x8943
-_SIOCETHTOOL, _SET_GRO = 0x8946, 0x2C
 _IFF_UP, _IFF_NOARP = 0x1, 0x80
 
 
@@ -70,12 +68,6 @@ def make_silent(name: str) -> None:
     """No IPv6 of the host's own on this device: it would mix the host's frames among the guest's."""
     with contextlib.suppress(FileNotFoundError):
         Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
-
-
-def forgo_gro(name: str) -> None:
-    """Frames that arrive on this device are not put together into larger ones (linux/ethtool.h, ETHTOOL_SGRO)."""
-    value = ctypes.create_string_buffer(struct.pack("II", _SET_GRO, 0))
-    _ioctl(name, _SIOCETHTOOL, struct.pack("P", ctypes.addressof(value)))
 
 
 def bring_up(name: str, mtu: int | None = None) -> None:

@@ -11,6 +11,8 @@ import struct
 from ipaddress import ip_address
 
 from dom0.dataplane import netdev, rtnetlink
+from vmnet import ethtool
+from vmnet.ethtool import Offload
 
 _NEW_LINK, _DELETE_LINK = 16, 17
 _NAME, _LINK_INFO, _INFO_KIND, _INFO_DATA = 3, 18, 1, 2
@@ -32,7 +34,7 @@ def create(name: str, vni: int, local: str, remote: str, mtu: int) -> int:
     )
     body = rtnetlink.link_message() + rtnetlink.text(_NAME, name) + info
     rtnetlink.request(_NEW_LINK, rtnetlink.CREATE | rtnetlink.EXCLUSIVE, body)
-    netdev.forgo_gro(name)
+    ethtool.turn_off(name, Offload.GRO)
     netdev.bring_up(name, mtu)
     return netdev.index_of(name)
 
