@@ -24,7 +24,7 @@ _BLIND_DECIDES_S: Final = 0.045
 _BLIND_TAIL_S: Final = 0.04
 _UNKNOWN_ALLOWANCE: Final = 3.0
 QEMU_WAITS_MS: Final = 1
-"""What QEMU is told to converge to while it is still blind, so that it does not come before us just when it begins to see."""
+"""What QEMU is told to converge to in its first pass, and from when we have decided: so it does not come before us."""
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.006, 0.25
 _NEAR_S: Final = 0.03
 _ZEROS_BPS: Final = 4e9

@@ -283,8 +283,8 @@ def _compare_address(code: Program, at: int, mac: bytes, equal: str) -> None:
 def wire_code(port_ifindex: int, ingress: bool, mark: int = 0) -> bytes:
     """Everything that arrives goes to ``port_ifindex``: out of it, or (``ingress``) as if it had come in there. 0: no mark."""
     code = Program()
-    code.mov_reg(R6, R1)
     if mark:
+        code.mov_reg(R6, R1)
         _mark(code, mark)
     _hand_over(code, port_ifindex, ingress)
     return code.assemble()

@@ -3,10 +3,12 @@
 While the guest stands still, and before if it has to take what waits for it: real-time priority for this daemon and the guest's
 QEMU; when they wait, so does the guest. Where traffic fills all processors an ordinary thread may wait for its turn for hundreds of
 milliseconds, longer than neighbours wait for a router's BFD (measured: end of the old path after 130 to 1000 ms; with this, after 2).
-A nice value is not enough: it makes a turn longer, not earlier.
+A nice value is not enough: it makes a turn longer, not earlier. The daemon has it already when its next look at the progress may be
+the last: a late one lets QEMU stop the guest before us.
 
 The second after: a larger share for the guest, which has to catch up, with cold caches (measured: 230 ms instead of 300 until a
-router's control plane answers again, without KVM).
+router's control plane answers again, without KVM). And in the first second, when the destination's QEMU starts: the hosts of a lab
+share their processors.
 
 Only ordinary threads are changed, and only those changed are changed back: what the operator has given his guests stays.
 """
