@@ -148,10 +148,10 @@ class Controller:
             return
         if said.type == Type.PACKET_IN:
             found = packet.packet_in(said)
-            claims = len(self.core.hosts.claims)
+            waiting = self.core.waiting
             self._perform(self.core.packet(Place(name[0], found.in_port), found.data, self._clock()))
-            if len(self.core.hosts.claims) > claims:  # due before the time that was thought
-                self._look()
+            if self.core.waiting > waiting:  # due before the time that was thought
+                self._tick()
         elif said.type == Type.PORT_STATUS:
             if len(said.body) < 8:
                 raise PeerError("a port's status is cut off")

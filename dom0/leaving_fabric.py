@@ -38,8 +38,11 @@ _MARK_AGAIN_S: Final = 0.05
 _AGAIN_S: Final = 0.2
 _REHEARSALS: Final = 5
 _REHEARSE_AGAIN_S: Final = 0.1
+_LAST_WORDS: Final = 5
+_SAY_AGAIN_S: Final = 0.04
 _ON_THE_WAY: Final = frozenset({State.SWITCHOVER, State.STOPPED, State.ABORTING, State.RESUMED, State.LEFT})
 """The guest goes, or may still have gone."""
+_GOES: Final = _ON_THE_WAY - {State.ABORTING}
 _RUNS_HERE: Final = frozenset({State.STARTING, State.PRECOPY, State.SWITCHOVER})
 
 
@@ -173,6 +176,14 @@ class LeavingFabric:
         """The guest has stopped. Nothing where it was not rehearsed: switches that learn would take it to be here again."""
         if self._rehearsing is not None:
             self._say(Words.LAST)
+            self._migration.spawn(self._say_last_again())
+
+    async def _say_last_again(self) -> None:
+        """A frame may be lost."""
+        for _ in range(1, _LAST_WORDS):
+            await asyncio.sleep(_SAY_AGAIN_S)
+            if self._migration.state in _GOES:
+                self._say(Words.LAST)
 
     def _say(self, words: Words) -> None:
         """In the guest's name, behind all that it has sent."""

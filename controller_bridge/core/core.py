@@ -18,7 +18,7 @@ from controller_bridge.core.member import Member, Send
 from controller_bridge.core.old_ways import old_ways
 from controller_bridge.core.places import Places
 from controller_bridge.core.room import Key, Room, Wanted, fit
-from controller_bridge.core.sweeps import Sweep
+from controller_bridge.core.sweeps import Sweeps
 from controller_bridge.openflow.flow import Change, Command, Flow
 from controller_bridge.openflow.multipart import Port
 from controller_bridge.paths import Changes
@@ -59,8 +59,7 @@ class Core:
     _adopted: set[str] = field(default_factory=set)
     _topology: tuple[object, Topology] | None = None
     _left_s: dict[bytes, float] = field(default_factory=dict)
-    _sweeps: dict[bytes, Sweep] = field(default_factory=dict)
-    """By the MAC address of whose packets they follow."""
+    _sweeps: Sweeps = field(default_factory=Sweeps)
     _hello_s: float = float("-inf")
     _budgets: dict[Place, tuple[float, float]] = field(default_factory=dict)
 
@@ -116,8 +115,9 @@ class Core:
         self._arrived([mac for mac, since_s in self._left_s.items() if now_s - since_s >= LEFT_S])
         expired, moved = self.links.expire(now_s), self.hosts.due(now_s)
         self.dirty = expired or moved or self.dirty
+        again = self._hellos(self._sweeps.again(lldp.clock_ms(now_s)), now_s)
         if now_s - self._hello_s < HELLO_S:
-            return []
+            return again
         self._hello_s = now_s
         return [send for name in self.members for send in self._hello(name, now_s)]
 
@@ -125,9 +125,16 @@ class Core:
         due = self.hosts.next_due_s()
         times = [self._hello_s + HELLO_S, *([due] if due is not None else [])]
         times += [since_s + LEFT_S for since_s in self._left_s.values()]
+        if self._sweeps.next_ms is not None:
+            times.append(self._sweeps.next_ms / 1e3)
         if self.dirty and now_s < self.settled_at_s:
             times.append(self.settled_at_s)
         return max(now_s, min(times))
+
+    @property
+    def waiting(self) -> int:
+        """Things that something will be done about when :meth:`next_s` says so; more of them: perhaps sooner than it said."""
+        return len(self.hosts.claims) + len(self._sweeps)
 
     def _moves(self, mac: bytes) -> bool:
         """Its move has not ended."""
@@ -138,11 +145,10 @@ class Core:
         """Nothing is under way to these stations' old places any more."""
         for mac in macs:
             self._left_s.pop(mac, None)
-            self._sweeps.pop(mac, None)
             self.dirty = self.hosts.arrived(mac) or self.dirty
 
     def _hello(self, name: str, now_s: float) -> list[Send]:
-        return [self._hello_at(Place(name, port), now_s) for port in self.members[name].live()]
+        return self._hellos([Place(name, port) for port in self.members[name].live()], now_s)
 
     def _hello_at(self, place: Place, now_s: float) -> Send:
         origin = Origin(self.members[place.switch].datapath, place.port)
@@ -174,8 +180,10 @@ class Core:
         if heard.refused:
             self.counts.refused += 1
             return []
-        if last_words.are(frame) and self.hosts.has_left(frame[6:12], place):
+        if last_words.are(frame) and self._moves(frame[6:12]):
             return self._sweep(place, frame, now_s)
+        if self.hosts.has_left(frame[6:12], place) and last_words.are(frame):
+            return []  # its move has ended: nobody waits for it
         asked = self._contradiction(heard.ask, frame[6:12]) if heard.ask is not None else []
         answered = (
             self.answers.neighbour(place, frame, said)
@@ -206,22 +214,25 @@ class Core:
         return self._swept(sender, hello.sent_ms, place, now_s)
 
     def _sweep(self, place: Place, frame: bytes, now_s: float) -> list[Send]:
-        """A station that has moved has sent its last at its old place: everybody hears of it when all before it has got through."""
-        sweep = self._sweeps[frame[6:12]] = Sweep(place, frame, lldp.clock_ms(now_s))
-        return self._on(sweep, sweep.begin(self.topology()), now_s)
+        """A station that moves has sent its last at its old place: everybody hears of it when all before it has got through."""
+        ports = self._sweeps.begin(place, frame, self.topology(), lldp.clock_ms(now_s))
+        return [*self._hellos(ports, now_s), *self._said()]
 
     def _swept(self, sender: str, sent_ms: int, place: Place, now_s: float) -> list[Send]:
-        sends = []
-        for one in list(self._sweeps.values()):
-            sends += self._on(one, one.heard(sender, sent_ms, place, lldp.clock_ms(now_s)), now_s)
-        return sends
+        ports = self._sweeps.heard(sender, sent_ms, place, lldp.clock_ms(now_s))
+        return [*self._hellos(ports, now_s), *self._said()]
 
-    def _on(self, sweep: Sweep, ports: Iterable[Place], now_s: float) -> list[Send]:
-        sends = [self._hello_at(port, now_s) for port in ports if port.switch in self.members]
-        if sweep.done:
-            self._sweeps.pop(sweep.frame[6:12], None)
-            sends += self.answers.other(sweep.place, sweep.frame)
-        return sends
+    def _said(self) -> list[Send]:
+        """What is swept goes to everybody; when the move has ended, nobody waits for it, and somebody might learn of it."""
+        return [
+            send
+            for one in self._sweeps.take_done()
+            if self._moves(one.frame[6:12])
+            for send in self.answers.other(one.place, one.frame)
+        ]
+
+    def _hellos(self, ports: Iterable[Place], now_s: float) -> list[Send]:
+        return [self._hello_at(port, now_s) for port in ports if port.switch in self.members]
 
     def _affordable(self, place: Place, now_s: float) -> bool:
         left, since_s = self._budgets.get(place, (self.port_rate, now_s))

@@ -352,9 +352,29 @@ def test_what_the_vm_has_said_at_its_old_host_is_still_passed_on_and_its_last_wh
     assert vm.place == A and model.core.counts.refused == refused
     assert model.core.hosts.stations[VM].place == B, "it makes no difference to where it is"
     model.moves.finish("a", ORDER)
+    model.arrive(A, last)
+    assert other.got.count(last) == 1, "nobody waits for it any more, and a bridge might learn of it"
     model.run(3)
     model.arrive(A, late)
     assert model.core.counts.refused > refused, "not for ever"
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_last_is_swept_if_hellos_get_lost_and_before_the_cut_over_too(cut: bool) -> None:
+    """The controller may be told of the cut-over later than a host takes to stop its VM."""
+    model = Led()
+    model.moves.prepare("a", ORDER)
+    model.lead()
+    if cut:
+        model.moves.cut_over("a", ORDER)
+    rehearsal, last = (last_words.frame(VM, b"m" * 16, one) for one in Words)
+    other = model.stations[0]
+    hellos = model.core.packet(A, last, model.now_s)
+    assert hellos and {one.frame[12:14] for one in hellos} == {b"\x88\xcc"}, "these get lost"
+    model.core.packet(A, rehearsal, model.now_s)
+    assert last not in other.got
+    model.run(0.1)
+    assert other.got.count(last) == other.got.count(rehearsal) == 1, "neither took the other's place"
 
 
 @given(st.integers(0, 1 << 32))
