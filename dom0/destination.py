@@ -127,7 +127,7 @@ class DestinationMigration(Migration):
         making = [
             asyncio.to_thread(
                 DestinationPort,
-                self.port_settings(one, local, agreement.tunnel_address),
+                self.port_settings(one.mac, one.vni, local, agreement.tunnel_address),
                 one.far_guest,
                 one.link_vni > 0,
             )
@@ -141,7 +141,7 @@ class DestinationMigration(Migration):
         self.arriving = RouterArriving(await self.context.routers.prepare(self.info))
         await self.arriving.attach(
             [
-                (one, self.port_settings(replace(one, vni=one.link_vni), local, agreement.tunnel_address))
+                (one, self.port_settings(one.mac, one.link_vni, local, agreement.tunnel_address))
                 for one in agreement.wires
             ]
         )

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from dom0 import executor
-from dom0.claim import Wire
+from dom0.claim import mac_bytes
 from dom0.context import Context
 from dom0.dataplane.gate import Bounds
 from dom0.dataplane.port_settings import PortSettings
@@ -279,12 +279,12 @@ class Migration:
         self._journaled += len(entries)
         await self.context.store.journal_plan(self.record.id, entries)
 
-    def port_settings(self, wire: Wire, local: str, remote: str) -> PortSettings:
-        """``local`` and ``remote``: the tunnel's ends."""
+    def port_settings(self, mac: str, vni: int, local: str = "", remote: str = "") -> PortSettings:
+        """``local`` and ``remote``: the tunnel's ends, if they are known."""
         config = self.context.config
         return PortSettings(
-            mac=wire.mac_bytes,
-            vni=wire.vni,
+            mac=mac_bytes(mac),
+            vni=vni,
             local=local,
             remote=remote,
             bounds=Bounds(config.hold.max_packets, config.hold.max_bytes),

@@ -24,7 +24,7 @@ from dom0.outgoing import Outgoing
 from dom0.result import source_verdict
 from dom0.router.leaving import RouterLeaving
 from dom0.router.router import Router
-from dom0.wiring import ClaimRequest, Wiring, draw
+from dom0.wiring import ClaimRequest, Outlet, Wiring, draw, outlets
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo
 from vmnet.errors import RefusedError, VmnetError
@@ -59,6 +59,7 @@ class SourceMigration(Migration):
         self.binding = binding
         self.max_downtime_ms = max_downtime_ms
         self.claim: ClaimRequest | None = None
+        self.outlets: tuple[Outlet, ...] = ()
         self.wiring = Wiring()
         self.ports: list[SourcePort] = []
         self.released: list[Released] = []
@@ -91,6 +92,7 @@ class SourceMigration(Migration):
         self._outgoing = Outgoing(context.domains, record.vm)
         self.steps = {
             Step.START_MIGRATION: self._start_migration,
+            Step.GUARD_SOURCE: self._guard,
             Step.ATTACH_SOURCE: self._attach,
             Step.EXPECT_PEER: self._expect_peer,
             Step.HOLD: self._hold,
@@ -184,9 +186,23 @@ class SourceMigration(Migration):
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
+    async def _guard(self) -> None:
+        """Before anything else makes the guest slow: until its tap has more room, what it does not take in time is lost."""
+        self.router = self.context.routers.of(self.record.vm)
+        self.outlets = outlets(self.info, None if self.router is None else self.router.spec.management)
+        memory = self.context.config.recorder.bytes
+        await self.journal([action for one in self.outlets for action in one.actions(memory)])
+        making = [
+            asyncio.to_thread(SourcePort, one.tap, self.port_settings(one.mac, one.vni))
+            for one in self.outlets
+        ]
+        settled(await asyncio.gather(*making, return_exceptions=True), self.ports)
+        self.spawn(self._sample())
+        await asyncio.gather(*(asyncio.to_thread(port.make_room) for port in self.ports))
+
     async def _start_migration(self) -> None:
         peer = self.context.config.peers[self.record.destination]
-        # where hosts share processors, as in a lab, a QEMU that starts may take the guest's; and its tap has its usual room yet
+        # where hosts share processors, as in a lab, a QEMU that starts may take the guest's
         if (guest := guest_process(self.record.name)) is not None:
             self.context.favour.begin(self, guest)
         self._outgoing.begun_by(self.spawn(self._migrate(peer.libvirt_uri, peer.migrate_uri)))
@@ -203,29 +219,24 @@ class SourceMigration(Migration):
     async def _attach(self) -> None:
         """Also answers the claim: the destination waits for this before its hypervisor may go on."""
         assert self.claim is not None
-        self.router = self.context.routers.of(self.record.vm)
         if self.router is not None and self.router.forwards:
             self.leaving = RouterLeaving(self.router, self._ask)
         self.wiring = draw(
-            self.info,
+            self.outlets,
             self.claim,
             self.binding,
             stretch.local_address(self.context.config.listen.tunnel_address, self.claim.tunnel_address),
-            None if self.router is None else self.router.spec.management,
             self.leaving is not None,
         )
         self.record = replace(self.record, settings=stretch.encode(self.wiring.stretched()))
         await self.context.store.migration_put(self.record)
-        await self.journal(
-            [*self.wiring.actions(self.context.config.recorder.bytes), Action(Kind.SUSPEND, self.record.vm)]
-        )
-        await self._make_ports()
+        await self.journal([*self.wiring.actions(), Action(Kind.SUSPEND, self.record.vm)])
+        await self._connect()
         self.fabric = self._fabric()
         self.attached.set_result(self._agreement())
         if self.leaving is not None:
             self._links = LinksMove(self, self.leaving, self._expected, self._join_stretched)
             self.spawn(self._links.clone())
-        self.spawn(self._sample())
         if self.managed:
             self.watch = ConvergenceWatch(
                 self.context.domains,
@@ -239,27 +250,17 @@ class SourceMigration(Migration):
         else:
             self.spawn(self._notice_the_end())
 
-    async def _make_ports(self) -> None:
-        """All at once: each waits in the kernel. What has been made when one fails is known, to be given back."""
-        wires = self.wiring.wires
-        making = [
-            asyncio.to_thread(SourcePort, self.wiring.tap(wire), self._port_settings(wire, wire.vni))
-            for wire in wires
-        ]
-        attaching = asyncio.create_task(self._attach_links())
-        settled(await asyncio.gather(*making, return_exceptions=True), self.ports)
-        await asyncio.gather(*(asyncio.to_thread(port.make_room) for port in self.ports))
-        await attaching
-
-    async def _attach_links(self) -> None:
-        """A router's, each by its own tunnel."""
+    async def _connect(self) -> None:
+        """All at once: each waits in the kernel. A router's links each by their own tunnel."""
+        wiring = self.wiring
+        connecting = [asyncio.to_thread(port.connect, wiring.local, wiring.remote) for port in self.ports]
         if self.leaving is not None:
-            await self.leaving.attach(
-                [(wire, self._port_settings(wire, wire.link_vni)) for wire in self.wiring.wires]
-            )
+            links = [(wire, self._link_settings(wire)) for wire in wiring.wires]
+            connecting.append(self.leaving.attach(links))
+        settled(await asyncio.gather(*connecting, return_exceptions=True), [])
 
-    def _port_settings(self, wire: Wire, vni: int) -> PortSettings:
-        return self.port_settings(replace(wire, vni=vni), self.wiring.local, self.wiring.remote)
+    def _link_settings(self, wire: Wire) -> PortSettings:
+        return self.port_settings(wire.mac, wire.link_vni, self.wiring.local, self.wiring.remote)
 
     def _agreement(self) -> Agreement:
         return Agreement(
@@ -391,7 +392,7 @@ class SourceMigration(Migration):
         return list(zip(self.wiring.wires, self.ports, strict=False))
 
     def _hold_now(self) -> None:
-        if self.held or not self.ports:
+        if self.held or not self.ports or not all(port.connected for port in self.ports):
             return
         for port in self.ports:
             port.hold()

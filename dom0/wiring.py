@@ -1,15 +1,15 @@
-"""A guest's interfaces, and how each is wired to the host it goes to: drawn up when that host asks for the guest."""
+"""A guest's interfaces, and how each is wired to the host it goes to when that asks for the guest."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dom0.claim import Wire
 from dom0.dataplane import names, netdev, ring
 from vmnet.actions import Action, Kind
-from vmnet.domain_xml import DomainInfo, Interface
+from vmnet.domain_xml import DomainInfo
 from vmnet.errors import RefusedError
 from vmnet.store import Binding
 
@@ -24,17 +24,44 @@ class ClaimRequest:
 
 
 @dataclass(frozen=True)
+class Outlet:
+    """A guest's interface here. ``vni``: of the tunnel that will lead to its new host."""
+
+    mac: str
+    tap: str
+    bridge: str
+    vni: int
+
+    def actions(self, recorder_bytes: int) -> list[Action]:
+        """What is made of it before the migration begins; its last packets are copied into ``recorder_bytes``."""
+        before = netdev.get_queue_length(self.tap)
+        room = ring.room(recorder_bytes, netdev.get_mtu(self.tap))
+        return [
+            Action(Kind.GATE, self.tap),
+            Action(Kind.QUEUE, self.tap, str(max(before, room)), str(before)),
+        ]
+
+
+def outlets(info: DomainInfo, management: str | None) -> tuple[Outlet, ...]:
+    """RefusedError if there are none. ``management``: a router's interface to its own host, which every host has."""
+    found = tuple(
+        Outlet(one.mac, one.target_dev, one.bridge or "", _random_vni())
+        for one in info.interfaces
+        if one.target_dev is not None and netdev.exists(one.target_dev) and one.mac != management
+    )
+    if not found:
+        raise RefusedError(f"VM {info.name!r} has no interface on a bridge", "vmnet has nothing to do for it")
+    return found
+
+
+@dataclass(frozen=True)
 class Wiring:
-    """``local``, ``remote``: the tunnels' ends. ``taps``, ``bridges``: the guest's here, by MAC."""
+    """``local``, ``remote``: the tunnels' ends. ``bridges``: the guest's here, by MAC."""
 
     wires: tuple[Wire, ...] = ()
     local: str = ""
     remote: str = ""
-    taps: Mapping[str, str] = field(default_factory=dict)
     bridges: Mapping[str, str] = field(default_factory=dict)
-
-    def tap(self, wire: Wire) -> str:
-        return self.taps[wire.mac]
 
     def stretched(self) -> dict[str, str]:
         """Tunnel device -> the bridge here that goes on forwarding into it."""
@@ -44,54 +71,29 @@ class Wiring:
             if wire.stretched and wire.mac in self.bridges
         }
 
-    def actions(self, recorder_bytes: int) -> list[Action]:
-        """What is made of it here, where each interface's last packets are copied into ``recorder_bytes``."""
+    def actions(self) -> list[Action]:
+        """What is made here when the destination has asked."""
         return [
-            action
+            Action(Kind.TUNNEL, names.tunnel_name(vni))
             for wire in self.wires
-            for action in (
-                Action(Kind.TUNNEL, names.tunnel_name(wire.vni)),
-                Action(Kind.GATE, self.tap(wire)),
-                _queue(self.tap(wire), recorder_bytes),
-                Action(Kind.TUNNEL, names.tunnel_name(wire.lan_vni)),
-            )
+            for vni in (wire.vni, wire.lan_vni)
         ]
 
 
-def _queue(tap: str, recorder_bytes: int) -> Action:
-    before = netdev.get_queue_length(tap)
-    return Action(
-        Kind.QUEUE, tap, str(max(before, ring.room(recorder_bytes, netdev.get_mtu(tap)))), str(before)
-    )
-
-
-def draw(
-    info: DomainInfo, claim: ClaimRequest, binding: Binding, local: str, management: str | None, links: bool
-) -> Wiring:
-    """RefusedError if there is nothing to wire. ``management``: a router's interface to its own host, which every host has.
-
-    ``links``: the guest is a router whose data plane moves apart from it, by tunnels of its own.
-    """
-    found = [one for one in info.interfaces if _usable(one) and one.mac != management]
-    if not found:
-        raise RefusedError(f"VM {info.name!r} has no interface on a bridge", "vmnet has nothing to do for it")
+def draw(found: Sequence[Outlet], claim: ClaimRequest, binding: Binding, local: str, links: bool) -> Wiring:
+    """``links``: the guest is a router whose data plane moves apart from it, by tunnels of its own."""
     return Wiring(
         tuple(_wire(one, claim, binding, links) for one in found),
         local,
         claim.tunnel_address,
-        {one.mac: str(one.target_dev) for one in found},
         {one.mac: one.bridge for one in found if one.bridge},
     )
 
 
-def _usable(one: Interface) -> bool:
-    return one.target_dev is not None and netdev.exists(one.target_dev)
-
-
-def _wire(interface: Interface, claim: ClaimRequest, binding: Binding, links: bool) -> Wire:
-    segment = binding.segment_of(interface.mac)
-    stretched = claim.segments.get(interface.mac, segment) != segment
-    return Wire(interface.mac, _random_vni(), stretched, segment, _random_vni() if links else 0)
+def _wire(outlet: Outlet, claim: ClaimRequest, binding: Binding, links: bool) -> Wire:
+    segment = binding.segment_of(outlet.mac)
+    stretched = claim.segments.get(outlet.mac, segment) != segment
+    return Wire(outlet.mac, outlet.vni, stretched, segment, _random_vni() if links else 0)
 
 
 def _random_vni() -> int:

@@ -85,7 +85,8 @@ class Step(Enum):
     """What a daemon does on a transition; the words are those of the dry run, the log and the journal."""
 
     START_MIGRATION = "start libvirt's live migration, peer to peer"
-    ATTACH_SOURCE = "make tunnel, park and gate at the source; everything still passes"
+    GUARD_SOURCE = "put the gate on the guest's tap, and let it queue more; everything still passes"
+    ATTACH_SOURCE = "make the tunnel at the source, which nothing takes yet"
     EXPECT_PEER = "tell the destination to hold what arrives there directly"
     HOLD = "hold what is bound for the guest"
     RELEASE = "divert into the tunnel: what was held first, then everything that comes"
@@ -156,8 +157,8 @@ def _aborts(states: Iterable[State], events: Iterable[Event]) -> list[Row]:
 
 
 TABLE: tuple[Row, ...] = (
-    Row(_S, State.PREFLIGHT, Event.ACCEPTED, State.STARTING, (Step.START_MIGRATION,)),
-    Row(_S, State.PREFLIGHT, Event.CLAIMED, State.PRECOPY, _ATTACH),
+    Row(_S, State.PREFLIGHT, Event.ACCEPTED, State.STARTING, (Step.GUARD_SOURCE, Step.START_MIGRATION)),
+    Row(_S, State.PREFLIGHT, Event.CLAIMED, State.PRECOPY, (Step.GUARD_SOURCE, *_ATTACH)),
     Row(_S, State.PREFLIGHT, Event.FAILED, State.ROLLED_BACK),
     Row(_S, State.STARTING, Event.CLAIMED, State.PRECOPY, _ATTACH),
     Row(_S, State.PRECOPY, Event.PASS, State.PRECOPY),

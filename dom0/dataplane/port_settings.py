@@ -9,7 +9,7 @@ from dom0.dataplane.gate import Bounds
 
 @dataclass(frozen=True)
 class PortSettings:
-    """The guest's MAC (6 bytes), the tunnel's id and ends, how much may wait, and how much is remembered."""
+    """The guest's MAC (6 bytes), the tunnel's id and ends (empty if not known yet), how much may wait, and how much is remembered."""
 
     mac: bytes
     vni: int

@@ -25,7 +25,7 @@ _ETH_P_ALL = 3
 _libc = ctypes.CDLL(None, use_errno=True)
 _BLOCK_BYTES = 1 << 17
 _FRAME_BYTES = 2048
-_RETIRE_MS = 4
+RETIRE_MS = 4
 LAST_BLOCK_S = 0.02
 """So long after the last frame, at most, all of them have been handed over."""
 _STATUS_USER = 1
@@ -43,7 +43,7 @@ class Recorder:
     long times its number of blocks.
     """
 
-    def __init__(self, device: str, ring_bytes: int, retire_ms: int = _RETIRE_MS) -> None:
+    def __init__(self, device: str, ring_bytes: int, retire_ms: int = RETIRE_MS) -> None:
         self._blocks = max(8, ring_bytes // _BLOCK_BYTES)
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
 
 from controller_bridge import fence
 from controller_bridge.local_frame import local_frame
@@ -22,7 +21,7 @@ from dom0.dataplane.gate_program import MARK, Mode, Word
 from dom0.dataplane.park import NO_OFFLOAD, VNET_HEADER_BYTES, Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
-from dom0.dataplane.recorder import LAST_BLOCK_S, Recorder
+from dom0.dataplane.recorder import LAST_BLOCK_S, RETIRE_MS, Recorder
 from dom0.dataplane.sender import Sender
 
 _COPY_WAIT_S = 0.5
@@ -44,13 +43,22 @@ class Released:
     missing: int
 
 
+@dataclass(frozen=True)
+class _Way:
+    """To the new host. ``followed``: a copy of what takes it."""
+
+    sender: Sender
+    followed: Recorder
+
+
 class SourcePort:
-    """``tap`` is the guest's, and it reads it. Everything passes until :meth:`hold`."""
+    """``tap`` is the guest's, and it reads it. Everything passes until :meth:`hold`, which needs :meth:`connect`."""
 
     def __init__(self, tap: str, settings: PortSettings) -> None:
         self.tap, self.settings = tap, settings
         self.tunnel = names.tunnel_name(settings.vni)
         self._parts = Parts()
+        self._way: _Way | None = None
         with self._parts.closed_on_failure():
             self._make(settings)
         self._resizing = threading.Lock()
@@ -65,23 +73,37 @@ class SourcePort:
         mtu = netdev.get_mtu(self.tap)
         self._queue_length = netdev.get_queue_length(self.tap)
         bounds = replace(settings.bounds, packets=min(settings.bounds.packets, _MOST_PARKED))
-        tunnel_index = tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
-        with ThreadPoolExecutor(2) as pool:  # each waits in the kernel
+        with ThreadPoolExecutor(1) as pool:  # each waits in the kernel
             recorder = pool.submit(self._record, self.tap, settings.recorder_bytes)
-            followed = pool.submit(
-                self._record, self.tunnel, settings.recorder_bytes // 2, _FOLLOWED_RETIRE_MS
-            )
             self._park = self._parts.add(Park(names.park_name(settings.vni), bounds.packets, mtu))
-        self.recorder, self.followed = recorder.result(), followed.result()
+        self.recorder = recorder.result()
         self.addresses = self._parts.add(AddressWatch(self.tap, settings.mac))
         self.counters = self._parts.add(netdev.TapCounters(self.tap))
-        self._to_tunnel = self._parts.add(Sender(self.tunnel))
         wire.attach(self._park.name, self.tap, ingress=True)
-        self.gate = Gate(self.tap, self._park.ifindex, tunnel_index, bounds, Mode.PASS)
+        self.gate = Gate(self.tap, self._park.ifindex, 0, bounds, Mode.PASS)
 
-    def _record(self, *arguments: Any) -> Recorder:
-        """Added at once: if the other one fails, this one is given back."""
-        return self._parts.add(Recorder(*arguments))
+    def _record(self, device: str, ring_bytes: int, retire_ms: int = RETIRE_MS) -> Recorder:
+        """Added at once: if something else fails, it is given back."""
+        return self._parts.add(Recorder(device, ring_bytes, retire_ms))
+
+    def connect(self, local: str, remote: str) -> None:
+        """Make the way to the new host, a tunnel between these addresses. OSError if the kernel refuses."""
+        settings = self.settings
+        index = tunnel.create(self.tunnel, settings.vni, local, remote, netdev.get_mtu(self.tap))
+        followed = self._record(self.tunnel, settings.recorder_bytes // 2, _FOLLOWED_RETIRE_MS)
+        way = _Way(self._parts.add(Sender(self.tunnel)), followed)
+        with self._resizing:
+            self.gate.set(Word.EXIT_IFINDEX, index)
+            self._way = way
+
+    @property
+    def connected(self) -> bool:
+        return self._way is not None
+
+    @property
+    def _to_tunnel(self) -> Sender:
+        assert self._way is not None, "the port is not connected"
+        return self._way.sender
 
     def make_room(self) -> None:
         """Make the tap's ring longer, some ten ms: while its memory is copied a guest is slow, and what does not fit is dropped.
@@ -96,7 +118,8 @@ class SourcePort:
     def turn(self, sampling: bool) -> None:
         """Call every few milliseconds: takes over what was copied and, while the guest runs, samples the counters."""
         self.recorder.turn()
-        self.followed.turn()
+        if self._way is not None:
+            self._way.followed.turn()
         self.addresses.turn()
         if sampling:
             self.sample()
@@ -189,7 +212,8 @@ class SourcePort:
         self.hold()
         self.gate.set(Word.EXIT_IFINDEX, 0)
         self._lengthen_queue()
-        followed = _complete(self.followed, self._to_tunnel) or self.followed.newest()
+        assert self._way is not None, "nothing has followed it"
+        followed = _complete(self._way.followed, self._way.sender) or self._way.followed.newest()
         frames = [one.data for one in followed if not self._is_ours(one.data)][::-1]
         with closing(Sender(self.tap, MARK)) as to_tap:
             for frame in islice(frames, self._stranded_sent, None):

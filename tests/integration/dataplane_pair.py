@@ -73,6 +73,7 @@ class Pair:
         with self.a.host:
             self.source = SourcePort("tap0", self.settings_a)
             self.source.make_room()
+            self.source.connect(self.settings_a.local, self.settings_a.remote)
         with self.b.host:
             self.destination = DestinationPort(self.settings_b, self.stretched)
             self.destination.attach("tap0")

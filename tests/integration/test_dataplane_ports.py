@@ -23,14 +23,14 @@ from dataplane_kit import (
 from dataplane_pair import Pair
 
 from dom0 import bridges
-from dom0.dataplane import netdev
+from dom0.dataplane import classifier, netdev
 from dom0.dataplane.announce import announcements
 from dom0.dataplane.destination_port import Opened
 from dom0.dataplane.gate import Bounds
 from dom0.dataplane.listener import Listener, source_filter
 from dom0.dataplane.park import NO_OFFLOAD
 from dom0.dataplane.sender import Sender
-from dom0.dataplane.source_port import Released
+from dom0.dataplane.source_port import Released, SourcePort
 from dom0.dataplane.stand_in import StandIn
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -321,6 +321,31 @@ def test_a_longer_tap_costs_nothing() -> None:
     first.stop()
     judge(first.got, total)
     pair.close()
+
+
+@isolated()
+def test_before_the_destination_has_asked_there_is_room_and_no_tunnel() -> None:
+    """And it never does: all is as it was."""
+    pair = Pair()
+    with pair.a.host:
+        classifier.make_ready("tap0")  # as when libvirt makes it
+    first = Guest(pair.a.tap)
+    traffic = Traffic(pair.client.write, 4000)
+    with pair.a.host:
+        source = SourcePort("tap0", pair.settings_a)
+        source.make_room()
+        assert netdev.get_queue_length("tap0") > 1000
+        assert not source.connected and not netdev.exists(source.tunnel)
+        for _ in range(20):
+            source.turn(True)
+            time.sleep(0.005)
+        source.close()
+        assert netdev.get_queue_length("tap0") == 1000
+        assert "vmnet" not in tc("filter", "show", "dev", "tap0", "egress")
+    total = traffic.stop()
+    time.sleep(0.05)
+    first.stop()
+    judge(first.got, total)
 
 
 @isolated()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vmnet.machine import FINAL, Event, IllegalTransition, Role, State, Step, can_roll_back, step
 
 FIRST = {Role.SOURCE: State.PREFLIGHT, Role.DESTINATION: State.PREPARING}
-ATTACH = {Role.SOURCE: Step.ATTACH_SOURCE, Role.DESTINATION: Step.PREPARE_DESTINATION}
+ATTACH = {Role.SOURCE: Step.GUARD_SOURCE, Role.DESTINATION: Step.PREPARE_DESTINATION}
 DETACH = {Role.SOURCE: Step.DETACH_SOURCE, Role.DESTINATION: Step.DETACH_DESTINATION}
 
 
@@ -39,6 +39,7 @@ def test_any_events(role: Role, events: list[Event]) -> None:
     assert counted[ATTACH[role]] <= 1 and counted[DETACH[role]] <= 1
     if states[-1] in FINAL:
         assert counted[ATTACH[role]] <= counted[DETACH[role]]
+    assert counted[Step.ATTACH_SOURCE] <= counted[Step.GUARD_SOURCE]
     assert counted[Step.ANNOUNCE] == (role is Role.DESTINATION and bool(forward))
     assert counted[Step.BIND] == (State.OPEN in states)
     if Step.FINISH_PEER in steps:

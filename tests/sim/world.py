@@ -103,7 +103,7 @@ class Port:
 
     def __init__(self, host: Host, settings: PortSettings, stretched: bool = False) -> None:
         self.settings, self.stretched, self.tunnel = settings, stretched, f"vmt{settings.vni:06x}"
-        self.tap, self.retired = "", False
+        self.tap, self.retired, self.connected = "", False, False
         self.mode, self.closed, self.copy_complete = "pass", False, True
         self.gate, self.stood_in = self, False
         self.addresses = SimpleNamespace(found={"10.0.0.1": None})
@@ -149,6 +149,10 @@ class Port:
 
     def make_room(self) -> None:
         assert self.tap or self.mode == "pass"
+
+    def connect(self, local: str, remote: str) -> None:
+        assert local and remote and not self.connected
+        self.connected = True
 
     def retire(self) -> None:
         self.retired = True
