@@ -403,7 +403,8 @@ class DestinationMigration(Migration):
         return {
             "direct": sum(one.direct for one in self.opened),
             "twice": sum(one.twice for one in self.opened),
-            "missing": sum(one.missing for one in self.opened),
+            "missing": sum(one.missing for one in self.opened)
+            + sum(port.outgoing_lost for port in self.ports),
             "overflow": sum(one.overflow for one in gates),
             "tunnelled": sum(one.tunnelled for one in gates),
             "ordered": self.ordered,

@@ -21,7 +21,7 @@ from dom0.dataplane import backlog
 from dom0.dataplane.announce import end_marker
 from dom0.dataplane.source_port import SourcePort
 from dom0.migration import Migration
-from dom0.old_path import LIMIT_S, OldPath
+from dom0.old_path import OldPath
 from dom0.router.leaving import Ask
 from dom0.router.leaving_link import LeavingLink
 from dom0.stand_ins import StandIns
@@ -82,6 +82,8 @@ class LeavingFabric:
         self.expected = asyncio.Event()
         """The destination holds what arrives there directly."""
         self.rerouted = self.finished = False
+        self.in_order = True
+        """False: what came by the old way was not seen to have ended."""
         self._migration, self._rerouter, self._ask, self._released = migration, rerouter, ask, released
         self._ports = ports
         self.stand_ins = StandIns(migration, [(port, bridges.get(mac)) for mac, port in ports], before=True)
@@ -234,13 +236,12 @@ class LeavingFabric:
         ask = self._fence if isinstance(self._rerouter, Fences) and tunnels else None
         return OldPath(self._count, tunnels, ask)
 
-    async def _empty(self, old_path: OldPath) -> None:
+    async def _empty(self, old_path: OldPath) -> bool:
         """Until nothing comes by the old way: what switches have cached may lead there for some milliseconds more."""
         await _within(self._released(), "what had waited here was not sent on")
-        if not await old_path.until_empty():
-            self._migration.notes.append(
-                f"the old path to {self._move.source} was not seen empty {LIMIT_S:g} s after the fabric's cut-over"
-            )
+        seen = await old_path.until_empty()
+        # nothing is overtaken in this kernel
+        return await asyncio.to_thread(backlog.wait_until_passed, self._count) and seen
 
     async def _fence(self, token: bytes) -> int:
         """For ports alone: a router's VM has its links' MAC addresses too, and is not to get what it has not asked for."""
@@ -255,11 +256,12 @@ class LeavingFabric:
         """Again and again: a tunnel may lose a packet."""
         old_path = self._old_path()
         try:
-            await self._empty(old_path)
-            await asyncio.to_thread(
-                backlog.wait_until_passed, self._count
-            )  # nothing is overtaken in this kernel
-            self._migration.tell("old-path-empty")
+            self.in_order = await self._empty(old_path)
+            if not self.in_order:
+                self._migration.notes.append(
+                    f"the old path to {self._move.source} was not seen empty: what came by it may have been overtaken"
+                )
+            self._migration.tell("old-path-empty", seen=self.in_order)
             while self._migration.state in _ON_THE_WAY:
                 for mac, way in self._ways:
                     way.mark(end_marker(mac_bytes(mac), bytes.fromhex(self.marker)))

@@ -24,9 +24,10 @@ def source_verdict(one: SourceMigration) -> Verdict:
 
 def _verdict(one: SourceMigration, outcome: str) -> Verdict:
     record = one.record
-    return Verdict(
-        record.name, record.source, record.destination, record.mode, outcome, notes=tuple(one.notes)
-    )
+    dropped = one.counts["dropped"]
+    slow = [f"{dropped} packets were more than the guest's queue takes: it was slow before it stopped"]
+    notes = (*one.notes, *(slow if dropped else []))
+    return Verdict(record.name, record.source, record.destination, record.mode, outcome, notes=notes)
 
 
 def _moved(one: SourceMigration) -> Verdict:
@@ -35,9 +36,11 @@ def _moved(one: SourceMigration) -> Verdict:
     stop, resume, divert = one.stop_ns, one.resume_ns, one.divert_ns
     return replace(
         _verdict(one, "done"),
-        lost=counts["overflow"] + counts["missing"] + _number(there, "overflow") + _number(there, "missing"),
+        lost=sum(counts[name] for name in ("overflow", "missing", "dropped"))
+        + _number(there, "overflow")
+        + _number(there, "missing"),
         possible_duplicates=sum(released.possible_duplicates for released in one.released),
-        ordered=bool(there.get("ordered", False)),
+        ordered=there.get("ordered") is True and (one.fabric is None or one.fabric.in_order),
         held=sum(released.parked for released in one.released),
         stranded=sum(released.stranded for released in one.released),
         diverted=counts["diverted"],

@@ -70,7 +70,7 @@ class SourceMigration(Migration):
         self.gone = self.held = self.ended_here = self.abort_requested = False
         self.stopped = asyncio.Event()
         self.opened: dict[str, Any] = {}
-        self.counts = {"overflow": 0, "diverted": 0, "missing": 0}
+        self.counts = {"overflow": 0, "diverted": 0, "missing": 0, "dropped": 0}
         self.final_counts: dict[str, Any] = {}
         self.clock_offset_ns = 0
         self.began = time.monotonic()
@@ -518,6 +518,7 @@ class SourceMigration(Migration):
             "overflow": sum(one.overflow for one in gates),
             "diverted": sum(one.diverted for one in gates),
             "missing": sum(one.missing for one in self.released),
+            "dropped": sum(one.dropped for one in self.released),
         }
 
     async def _verdict(self) -> None:

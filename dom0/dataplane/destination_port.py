@@ -45,6 +45,8 @@ class DestinationPort:
         self.tunnel = names.tunnel_name(settings.vni)
         self.tap = ""
         """Empty until :meth:`attach`."""
+        self.outgoing_lost = 0
+        """Frames of the guest's own, as known since :meth:`let_go_outgoing`."""
         self._outgoing: OutgoingGate | None = None
         self._parts = Parts()
         with self._parts.closed_on_failure():
@@ -99,7 +101,10 @@ class DestinationPort:
 
     def let_go_outgoing(self) -> bool:
         """It goes; False if that may not have been in order."""
-        return self._outgoing is None or self._outgoing.release()[1]
+        if self._outgoing is None:
+            return True
+        self.outgoing_lost, ordered = self._outgoing.release()
+        return ordered
 
     def expect(self) -> None:
         """The guest is about to run here: from now on what arrives directly waits. Call before it resumes."""

@@ -50,9 +50,13 @@ class OutgoingGate:
         """No more should wait."""
         return self._memory.get(Word.PARKED) - self._memory.get(Word.RELEASED) > self._most
 
-    def release(self) -> tuple[pump.Pumped, bool]:
-        """What waits goes, in order, then everything that is sent; False: order is not certain. Blocks for milliseconds."""
-        return pump.empty_in_peace(self._memory, self._park, self._park, Mode.PASS)
+    def release(self) -> tuple[int, bool]:
+        """What waits goes, in order, then everything that is sent. Blocks for milliseconds.
+
+        How many frames were lost, ever; and False if order is not certain.
+        """
+        pumped, ordered = pump.empty_in_peace(self._memory, self._park, self._park, Mode.PASS)
+        return pumped.missing + self._memory.get(Word.OVERFLOW), ordered
 
     def close(self) -> None:
         """Off the tap. What still waits is lost: :meth:`release` first."""

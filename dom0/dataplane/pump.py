@@ -43,20 +43,21 @@ def empty_in_peace(
     """As :func:`empty`, from mode HOLD to ``then``, at a moment when nothing of what was sent is still on its way.
 
     What this processor sends and what another one lets through right afterwards wait in two queues. False: the host is so busy that
-    frames come faster than they can be sent on; then new ones are let through after 0.1 s, and what waited follows, out of order.
+    these were not seen empty, or that frames come faster than they can be sent on; then new ones are let through after 0.1 s, and what
+    waited follows, out of order.
     """
     deadline = time.monotonic() + _LIMIT_S
-    total = Pumped(0, 0, 0)
+    total, passed = Pumped(0, 0, 0), False
     for _ in range(_TRIES):
         total += empty(gate, park, sender, skip, gate.get(Word.PARKED))
-        backlog.wait_until_passed()
-        if gate.get(Word.PARKED) == gate.get(Word.RELEASED) or time.monotonic() > deadline:
+        passed = backlog.wait_until_passed()
+        if (passed and gate.get(Word.PARKED) == gate.get(Word.RELEASED)) or time.monotonic() > deadline:
             break
     gate.mode = Mode.CLOSE
     total += empty(gate, park, sender, skip, deadline=deadline)
     gate.mode = then
     left = empty(gate, park, sender, skip)
-    return total + left, not (left.sent or left.missing)
+    return total + left, passed and not (left.sent or left.missing)
 
 
 def empty(

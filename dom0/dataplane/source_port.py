@@ -35,12 +35,16 @@ _NOBODY, _US = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 
 @dataclass(frozen=True)
 class Released:
-    """What followed the guest: ``stranded`` frames from the copy, ``parked`` from the park, ``missing`` lost in the park, ever."""
+    """What followed the guest: ``stranded`` frames from the copy, ``parked`` from the park, ``missing`` lost in the park, ever.
+
+    ``dropped``: what the tap had no room for while the guest, which was slow, had not stopped.
+    """
 
     stranded: int
     possible_duplicates: int
     parked: int
     missing: int
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class SourcePort:
         self.recorder = recorder.result()
         self.addresses = self._parts.add(AddressWatch(self.tap, settings.mac))
         self.counters = self._parts.add(netdev.TapCounters(self.tap))
+        self._dropped_before = self.counters.dropped()
         wire.attach(self._park.name, self.tap, ingress=True)
         self.gate = Gate(self.tap, self._park.ifindex, 0, bounds, Mode.PASS)
 
@@ -152,6 +157,7 @@ class SourcePort:
 
         ``stop_ns``: when the guest stopped (CLOCK_REALTIME); None if the tap was seen empty after :meth:`hold`.
         """
+        dropped = self.counters.dropped() - self._dropped_before  # before we send into the tap ourselves
         left = self._find_stranded(stop_ns)
         for frame in left.frames:
             self._to_tunnel.send(frame)
@@ -160,7 +166,11 @@ class SourcePort:
         pumped = pump.empty(self.gate, self._park, self._to_tunnel)
         self.gate.mode = Mode.DIVERT
         return Released(
-            len(left.frames), left.possible_duplicates, pumped.sent, pumped.missing + self._missing
+            len(left.frames),
+            left.possible_duplicates,
+            pumped.sent,
+            pumped.missing + self._missing,
+            dropped,
         )
 
     def _find_stranded(self, stop_ns: int | None) -> stranded.Stranded:

@@ -306,6 +306,24 @@ def test_a_guest_that_is_slow_while_it_is_copied_gets_what_waits_for_it() -> Non
 
 
 @isolated()
+def test_what_a_tap_has_no_room_for_while_its_guest_is_slow_is_counted() -> None:
+    pair = Pair()
+    pair.attach()
+    pair.precopy(0.05)
+    with pair.a.host:
+        room = netdev.get_queue_length("tap0")
+    for number in range(room + 500):
+        pair.client.write(frame(number))
+    with pair.a.host:
+        until(lambda: pair.source.unread() == room, 2, "its tap is full")
+    stop_ns = time.time_ns()
+    pair.source.hold()
+    with pair.a.host:
+        assert pair.source.release(stop_ns).dropped == 500
+    pair.close()
+
+
+@isolated()
 def test_a_longer_tap_costs_nothing() -> None:
     """It is made so, and as it was, under traffic."""
     pair = Pair()

@@ -107,3 +107,17 @@ def test_it_says_when_no_more_should_wait() -> None:
     until(lambda: numbers(client.got) == list(range(40)), 2, "all has come")
     client.stop()
     pair.close()
+
+
+@isolated()
+def test_what_there_is_no_room_for_is_counted() -> None:
+    pair = held(64)
+    for number in range(100):
+        pair.b.tap.write(own(number)[0])
+    client = Guest(pair.client)
+    with pair.b.host:
+        pair.destination.let_go_outgoing()
+    assert pair.destination.outgoing_lost == 36
+    until(lambda: numbers(client.got) == list(range(64)), 2, "the others have come")
+    client.stop()
+    pair.close()

@@ -113,6 +113,7 @@ class Port:
 
     bridge_port = "no-such-port"
     routed = False
+    outgoing_lost = 0
 
     def followed_count(self) -> int:
         return 0
