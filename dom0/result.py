@@ -23,8 +23,7 @@ def source_verdict(one: SourceMigration) -> Verdict:
 
 
 def _verdict(one: SourceMigration, outcome: str) -> Verdict:
-    record = one.record
-    dropped = one.counts["dropped"]
+    record, dropped = one.record, _dropped(one)
     slow = [f"{dropped} packets were more than the guest's queue takes: it was slow before it stopped"]
     notes = (*one.notes, *(slow if dropped else []))
     return Verdict(record.name, record.source, record.destination, record.mode, outcome, notes=notes)
@@ -32,18 +31,20 @@ def _verdict(one: SourceMigration, outcome: str) -> Verdict:
 
 def _moved(one: SourceMigration) -> Verdict:
     there = {**one.opened, **one.final_counts}
-    counts = one.counts
+    gates = [port.counts() for port in one.ports]
     stop, resume, divert = one.stop_ns, one.resume_ns, one.divert_ns
     return replace(
         _verdict(one, "done"),
-        lost=sum(counts[name] for name in ("overflow", "missing", "dropped"))
+        lost=sum(gate.overflow for gate in gates)
+        + sum(released.missing for released in one.released)
+        + _dropped(one)
         + _number(there, "overflow")
         + _number(there, "missing"),
         possible_duplicates=sum(released.possible_duplicates for released in one.released),
         ordered=there.get("ordered") is True and (one.fabric is None or one.fabric.in_order),
         held=sum(released.parked for released in one.released),
         stranded=sum(released.stranded for released in one.released),
-        diverted=counts["diverted"],
+        diverted=sum(gate.diverted for gate in gates),
         direct=_number(there, "direct"),
         duplicates_removed=_number(there, "twice"),
         compute_downtime_ms=(resume - stop) / 1e6 if stop and resume else None,
@@ -53,6 +54,10 @@ def _moved(one: SourceMigration) -> Verdict:
         generation=_number(there, "generation"),
         rerouted=None if one.fabric is None else one.fabric.finished,
     )
+
+
+def _dropped(one: SourceMigration) -> int:
+    return sum(released.dropped for released in one.released)
 
 
 def _number(counts: dict[str, Any], name: str) -> int:

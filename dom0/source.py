@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from dom0 import stretch
 from dom0.claim import Agreement, Wire
@@ -17,6 +17,7 @@ from dom0.convergence_watch import ConvergenceWatch
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.priority import guest_process
 from dom0.dataplane.source_port import Released, SourcePort
+from dom0.drain import drained
 from dom0.leaving_fabric import LeavingFabric
 from dom0.links_move import LinksMove
 from dom0.migration import Migration, settled
@@ -34,10 +35,6 @@ from vmnet.store import Binding, MigrationRecord
 
 _SAMPLE_S = 0.01
 _EARLY_SAMPLE_S = 0.05  # before the first pass the guest does not stop
-_DRAIN_S: Final = 0.15
-"""What comes meanwhile waits; QEMU, whose pass goes on, may be quicker."""
-_DRAIN_LOOK_S: Final = (0.0002, 0.0015)
-"""From, to: who looks more often takes from the guest the processor that it lacks."""
 _PEER_S = 5.0
 _FORWARD_S = 5.0
 _LOOK_S = 5.0
@@ -70,7 +67,6 @@ class SourceMigration(Migration):
         self.gone = self.held = self.ended_here = self.abort_requested = False
         self.stopped = asyncio.Event()
         self.opened: dict[str, Any] = {}
-        self.counts = {"overflow": 0, "diverted": 0, "missing": 0, "dropped": 0}
         self.final_counts: dict[str, Any] = {}
         self.clock_offset_ns = 0
         self.began = time.monotonic()
@@ -405,20 +401,8 @@ class SourceMigration(Migration):
 
     async def _release_if_empty(self) -> None:
         """The guest still runs: give it time to take what it has. If it does not, what is left is stranded, and recovered."""
-        if await self._drained():
+        if await drained(self.ports, self.stopped, self.put_guest_first):
             await self._release(None)
-
-    async def _drained(self) -> bool:
-        """False also if the guest stops by itself: what its hypervisor read last it may not have taken."""
-        deadline = time.monotonic() + _DRAIN_S
-        pause_s, longest_s = _DRAIN_LOOK_S
-        while any(port.unread() for port in self.ports):
-            if self.stopped.is_set() or time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(pause_s)
-            self.put_guest_first()
-            pause_s = min(pause_s * 1.5, longest_s)
-        return not self.stopped.is_set()
 
     async def _release(self, stop_ns: int | None) -> None:
         self.released = [await asyncio.to_thread(port.release, stop_ns) for port in self.ports]
@@ -512,17 +496,7 @@ class SourceMigration(Migration):
         if came_home or never_left:
             await stretch.end(self.context.store, self.record.vm)
 
-    def _count(self) -> None:
-        gates = [port.counts() for port in self.ports]
-        self.counts = {
-            "overflow": sum(one.overflow for one in gates),
-            "diverted": sum(one.diverted for one in gates),
-            "missing": sum(one.missing for one in self.released),
-            "dropped": sum(one.dropped for one in self.released),
-        }
-
     async def _verdict(self) -> None:
-        self._count()
         verdict = source_verdict(self)
         self.record = replace(self.record, verdict=verdict.to_json())
         self.tell("verdict", verdict=verdict.to_json(), lines=verdict.lines())

@@ -180,10 +180,11 @@ class Core:
         if heard.refused:
             self.counts.refused += 1
             return []
-        if last_words.are(frame) and self._moves(frame[6:12]):
-            return self._sweep(place, frame, now_s)
-        if self.hosts.has_left(frame[6:12], place) and last_words.are(frame):
-            return []  # its move has ended: nobody waits for it
+        if last_words.are(frame):
+            if self._moves(frame[6:12]):
+                return self._sweep(place, frame, now_s)
+            if self.hosts.has_left(frame[6:12], place):
+                return []  # its move has ended: nobody waits for it
         asked = self._contradiction(heard.ask, frame[6:12]) if heard.ask is not None else []
         answered = (
             self.answers.neighbour(place, frame, said)
