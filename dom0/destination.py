@@ -33,6 +33,8 @@ _FINISH_S = 30.0
 _PREPARE_S = 120.0
 _CLONE_S = 60.0
 _TOLD_AGAIN_S = 0.005
+_OVS_TOLD_AGAIN_S = 0.02
+"""Longer than its threads take to follow: while they count what flows have carried, it may forget once more."""
 
 
 class Marked(Protocol):
@@ -103,6 +105,10 @@ class DestinationMigration(Migration):
     def entered(self) -> None:
         if self.state is State.ROLLING_BACK:
             self.let_go.set()
+
+    def guest_may_come_first(self) -> bool:
+        """An Open vSwitch has to notice that the guest is here, and to change its flows, before it runs."""
+        return not any(port.on_ovs for port in self.ports)
 
     def after(self, event: Event) -> None:
         if self.state is State.PREPARED:
@@ -247,16 +253,21 @@ class DestinationMigration(Migration):
         if self._own is not None:
             self._own.hold()
             self._letting_out = self.spawn(self._let_out(self._own))
-        if self._marker:
-            self.spawn(self._keep_told())
+        self.spawn(self._keep_told())
 
     async def _keep_told(self) -> None:
-        """The fabric sends here before the guest has said anything here, and what it says at the source may yet be flooded to us."""
-        while self.state is State.EXPECTING:
-            for port in self.ports:
-                if not port.stretched and not port.routed:
-                    port.tell_switch()
-            await asyncio.sleep(_TOLD_AGAIN_S)
+        """An Open vSwitch may forget. And a fabric that is told sends here before the guest has said anything here, and what it says
+        at the source may yet be flooded to us."""
+        told = [
+            port
+            for port in self.ports
+            if port.on_ovs or (self._marker and not port.stretched and not port.routed)
+        ]
+        again_s = _OVS_TOLD_AGAIN_S if any(port.on_ovs for port in told) else _TOLD_AGAIN_S
+        while told and self.state is State.EXPECTING:
+            for port in told:
+                port.tell_switch()
+            await asyncio.sleep(again_s)
 
     def _build_announcements(self) -> None:
         """Before they are needed: nothing is computed between resume and the first announcement."""

@@ -164,13 +164,17 @@ class Migration:
             hurry.begin(self, os.getpid())
         elif self.state not in _LAST or not self._working:
             hurry.end(self, os.getpid())
-        if self.state in _STILL:
+        if self.state in _STILL and self.guest_may_come_first():
             self.put_guest_first()
         elif self._guest is not None:
             hurry.end(self, self._guest)
             if self.state is State.RESUMED and self.role is Role.DESTINATION:
                 self.context.favour.begin(self, self._guest)
             self._guest = None
+
+    def guest_may_come_first(self) -> bool:
+        """For subclasses: False if something else of this host must get on while the guest stands still."""
+        return True
 
     def put_guest_first(self) -> None:
         """Its QEMU gets our priority, until the end of the step or while the guest stands still."""

@@ -35,6 +35,14 @@ def here_only(mac: bytes) -> bytes:
     return local_frame(mac, mac, b"")
 
 
+def here_afresh(mac: bytes, nobody: bytes) -> tuple[bytes, bytes]:
+    """As :func:`here_only`, by two frames that an Open vSwitch has no flow for: from those it learns at once.
+
+    The first is from and to ``nobody``, an address that no station has, and another one each time; the second goes there.
+    """
+    return here_only(nobody), local_frame(nobody, mac, b"")
+
+
 def end_marker(mac: bytes, mark: bytes) -> bytes:
     """A frame from ``mac`` to ``mac`` that says, by ``mark`` (at most 46 bytes), who has sent it."""
     return local_frame(mac, mac, mark)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 
 from dom0.dataplane import classifier, names, netdev, pump, ring, tunnel, wire
-from dom0.dataplane.announce import here_only
+from dom0.dataplane.announce import here_afresh, here_only
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, SAID, Mode, Word
@@ -19,6 +20,11 @@ from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.sender import Sender
 
 _USUAL_MTU = 1500
+
+
+def _nobody() -> bytes:
+    """A random MAC address, locally administered."""
+    return b"\x02" + secrets.token_bytes(5)
 
 
 @dataclass(frozen=True)
@@ -111,16 +117,24 @@ class DestinationPort:
         self._groups.drain()
         if not self.stretched:
             self.gate.mode = Mode.HOLD
-            if not self.routed and not netdev.is_linux_bridge_port(self.tap):
+            if self.on_ovs:
                 self.tell_switch()
+
+    @property
+    def on_ovs(self) -> bool:
+        """The tap is a port of an Open vSwitch, which forwards to it."""
+        return not self.stretched and not self.routed and not netdev.is_linux_bridge_port(self.tap)
 
     def tell_switch(self) -> None:
         """Let this host's switch, and it alone, know that the guest is at our port.
 
-        What comes from outside for a guest that is outside is dropped: it was here before, or somebody has flooded what it sent. And
-        the cache of flows of an Open vSwitch follows its table of addresses some milliseconds late.
+        What comes from outside for a guest that is outside is dropped: it was here before, or somebody has flooded what it sent. The
+        cache of flows of an Open vSwitch follows its table of addresses some milliseconds late; and its table what flows have carried:
+        when it counts that, as when it has just learned something, it takes the guest to be outside again. So tell it again.
         """
-        self._park.inject(here_only(self.settings.mac))
+        mac = self.settings.mac
+        for frame in here_afresh(mac, _nobody()) if self.on_ovs else (here_only(mac),):
+            self._park.inject(frame)
 
     def resumed(self) -> None:
         """The guest reads its tap again: what comes by the tunnel no longer waits."""

@@ -114,6 +114,7 @@ class Port:
     bridge_port = "no-such-port"
     routed = False
     outgoing_lost = 0
+    on_ovs = False
 
     def followed_count(self) -> int:
         return 0

@@ -24,6 +24,10 @@ def test_rarp() -> None:
 def test_a_frame_for_one_switch_alone() -> None:
     frame = Ether(announce.here_only(MAC))
     assert (frame.dst, frame.src, frame.type) == (TEXT, TEXT, 0x88B5)
+    nobody = "02:00:00:00:00:07"
+    first, second = (Ether(one) for one in announce.here_afresh(MAC, bytes.fromhex(nobody.replace(":", ""))))
+    assert (first.dst, first.src, first.type) == (nobody, nobody, 0x88B5)
+    assert (second.dst, second.src, second.type) == (nobody, TEXT, 0x88B5)
 
 
 @given(st.ip_addresses(v=4))
