@@ -198,11 +198,7 @@ class DestinationMigration(Migration):
         """It is for order alone: without it the migration goes on."""
         if not self._marker:
             return
-        ports = [
-            port
-            for port in self.ports
-            if not port.stretched and not port.routed and netdev.is_linux_bridge_port(port.tap)
-        ]
+        ports = [port for port in self.ports if port.bridged and not port.on_ovs]
         if not ports:
             return
         try:
@@ -258,11 +254,7 @@ class DestinationMigration(Migration):
     async def _keep_told(self) -> None:
         """An Open vSwitch may forget. And a fabric that is told sends here before the guest has said anything here, and what it says
         at the source may yet be flooded to us."""
-        told = [
-            port
-            for port in self.ports
-            if port.on_ovs or (self._marker and not port.stretched and not port.routed)
-        ]
+        told = [port for port in self.ports if port.on_ovs or (self._marker and port.bridged)]
         again_s = _OVS_TOLD_AGAIN_S if any(port.on_ovs for port in told) else _TOLD_AGAIN_S
         while told and self.state is State.EXPECTING:
             for port in told:

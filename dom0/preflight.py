@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dom0 import bridges, stretch
+from dom0 import bridges, stretch, wiring
 from dom0.claim import address_field, field, uuid_field
 from dom0.context import Context
 from dom0.dataplane import netdev, tunnel
@@ -54,7 +54,7 @@ class Question:
 
 def local_problems(info: DomainInfo) -> list[str]:
     """What at the source speaks against it. Pure but for looking whether the taps are there."""
-    usable = [one for one in info.interfaces if one.target_dev is not None and netdev.exists(one.target_dev)]
+    usable = [one for one, _tap in wiring.with_taps(info)]
     problems = [
         f"interface {one.mac} is of kind '{one.kind}' and has no tap: connect it to a bridge"
         for one in info.interfaces

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from dom0.claim import Wire
 from dom0.dataplane import names, netdev, ring
 from vmnet.actions import Action, Kind
-from vmnet.domain_xml import DomainInfo
+from vmnet.domain_xml import DomainInfo, Interface
 from vmnet.errors import RefusedError
 from vmnet.store import Binding
 
@@ -42,12 +42,21 @@ class Outlet:
         ]
 
 
+def with_taps(info: DomainInfo) -> list[tuple[Interface, str]]:
+    """The interfaces that have a tap here, each with it."""
+    return [
+        (one, one.target_dev)
+        for one in info.interfaces
+        if one.target_dev is not None and netdev.exists(one.target_dev)
+    ]
+
+
 def outlets(info: DomainInfo, management: str | None) -> tuple[Outlet, ...]:
     """RefusedError if there are none. ``management``: a router's interface to its own host, which every host has."""
     found = tuple(
-        Outlet(one.mac, one.target_dev, one.bridge or "", _random_vni())
-        for one in info.interfaces
-        if one.target_dev is not None and netdev.exists(one.target_dev) and one.mac != management
+        Outlet(one.mac, tap, one.bridge or "", _random_vni())
+        for one, tap in with_taps(info)
+        if one.mac != management
     )
     if not found:
         raise RefusedError(f"VM {info.name!r} has no interface on a bridge", "vmnet has nothing to do for it")

@@ -212,25 +212,21 @@ class Core:
         if self.links.heard(Place(sender, hello.origin.port), place, now_s):
             self.hosts.became_link(self.links.ends())
             self.dirty = True
-        return self._swept(sender, hello.sent_ms, place, now_s)
+        ports = self._sweeps.heard(sender, hello.sent_ms, place, lldp.clock_ms(now_s))
+        return self._swept_to(ports, now_s)
 
     def _sweep(self, place: Place, frame: bytes, now_s: float) -> list[Send]:
         """A station that moves has sent its last at its old place: everybody hears of it when all before it has got through."""
         ports = self._sweeps.begin(place, frame, self.topology(), lldp.clock_ms(now_s))
-        return [*self._hellos(ports, now_s), *self._said()]
+        return self._swept_to(ports, now_s)
 
-    def _swept(self, sender: str, sent_ms: int, place: Place, now_s: float) -> list[Send]:
-        ports = self._sweeps.heard(sender, sent_ms, place, lldp.clock_ms(now_s))
-        return [*self._hellos(ports, now_s), *self._said()]
-
-    def _said(self) -> list[Send]:
-        """What is swept goes to everybody; when the move has ended, nobody waits for it, and somebody might learn of it."""
-        return [
-            send
-            for one in self._sweeps.take_done()
-            if self._moves(one.frame[6:12])
-            for send in self.answers.other(one.place, one.frame)
-        ]
+    def _swept_to(self, ports: Iterable[Place], now_s: float) -> list[Send]:
+        """What is swept everywhere goes to everybody; when the move has ended, nobody waits for it, and somebody might learn of it."""
+        sends = self._hellos(ports, now_s)
+        for one in self._sweeps.take_done():
+            if self._moves(one.frame[6:12]):
+                sends += self.answers.other(one.place, one.frame)
+        return sends
 
     def _hellos(self, ports: Iterable[Place], now_s: float) -> list[Send]:
         return [self._hello_at(port, now_s) for port in ports if port.switch in self.members]

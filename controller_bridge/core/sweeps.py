@@ -27,22 +27,19 @@ class Sweep:
     place: Place
     frame: bytes
     begun_ms: int
-    _onward: dict[str, list[Place]] = field(default_factory=dict)
-    """By switch, ports that lead away from the first."""
+    _onward: dict[str, dict[Place, Place]] = field(default_factory=dict)
+    """By switch, ports that lead away from the first, each with the port at its other end."""
     _awaited: dict[str, set[Place]] = field(default_factory=dict)
     """By switch, ports at which a hello is to come."""
     _through_ms: dict[str, int] = field(default_factory=dict)
     """Switches that have them all, and since when."""
-    _beyond: dict[Place, Place] = field(default_factory=dict)
-    """Port that leads away -> the port at its other end."""
 
     def begin(self, topology: Topology) -> list[Place]:
         """Where hellos go out now."""
         distances = topology.distances(self.place.switch)
         for here, there in topology.beyond.items():
             if here.switch in distances and distances[here.switch] < distances[there.switch]:
-                self._beyond[here] = there
-                self._onward.setdefault(here.switch, []).append(here)
+                self._onward.setdefault(here.switch, {})[here] = there
                 self._awaited.setdefault(there.switch, set()).add(there)
         return self._through(self.place.switch, self.begun_ms)
 
@@ -59,14 +56,14 @@ class Sweep:
         return [
             here
             for switch in self._through_ms
-            for here in self._onward.get(switch, [])
-            if (there := self._beyond[here]) in self._awaited.get(there.switch, ())
+            for here, there in self._onward.get(switch, {}).items()
+            if there in self._awaited.get(there.switch, ())
         ]
 
     def _through(self, switch: str, now_ms: int) -> list[Place]:
         self._awaited.pop(switch, None)
         self._through_ms[switch] = now_ms
-        return self._onward.get(switch, [])
+        return list(self._onward.get(switch, {}))
 
     @property
     def done(self) -> bool:
@@ -88,7 +85,8 @@ class Sweeps:
         if frame in self._by_frame or sum(one[6:12] == frame[6:12] for one in self._by_frame) >= MOST_OF_ONE:
             return []
         sweep = self._by_frame[frame] = Sweep(place, frame, now_ms)
-        self.next_ms = min(self.next_ms or now_ms + AGAIN_MS, now_ms + AGAIN_MS)
+        if self.next_ms is None:
+            self.next_ms = now_ms + AGAIN_MS
         return sweep.begin(topology)
 
     def heard(self, sender: str, sent_ms: int, place: Place, now_ms: int) -> list[Place]:

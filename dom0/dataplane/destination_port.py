@@ -121,9 +121,14 @@ class DestinationPort:
                 self.tell_switch()
 
     @property
+    def bridged(self) -> bool:
+        """A switch of this host forwards to the tap: no tunnel alone, and no router's namespace."""
+        return not self.stretched and not self.routed
+
+    @property
     def on_ovs(self) -> bool:
-        """The tap is a port of an Open vSwitch, which forwards to it."""
-        return not self.stretched and not self.routed and not netdev.is_linux_bridge_port(self.tap)
+        """That switch is an Open vSwitch."""
+        return self.bridged and not netdev.is_linux_bridge_port(self.tap)
 
     def tell_switch(self) -> None:
         """Let this host's switch, and it alone, know that the guest is at our port.

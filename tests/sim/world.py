@@ -115,6 +115,7 @@ class Port:
     routed = False
     outgoing_lost = 0
     on_ovs = False
+    bridged = False
 
     def followed_count(self) -> int:
         return 0
