@@ -64,6 +64,12 @@ def gratuitous_arp(mac: bytes, address: IPv4Address) -> bytes:
     return _frame(_BROADCAST, mac, _ARP, body)
 
 
+def arp_probe(mac: bytes, to: bytes, address: IPv4Address) -> bytes:
+    """The question to ``to`` alone whether it has ``address`` (RFC 5227: from no address, so it is no news of ``mac`` to anybody)."""
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + bytes(10) + address.packed
+    return _frame(to, mac, _ARP, body)
+
+
 def advertisement(mac: bytes, address: IPv6Address) -> bytes:
     """An unsolicited neighbour advertisement to all nodes, target link-layer address option included."""
     body = struct.pack("!I", _OVERRIDE) + address.packed + bytes((2, 1)) + mac

@@ -14,12 +14,22 @@ _MOST_FRAMES = 4096
 
 
 def source_filter(mac: bytes) -> Filter:
-    """Frames whose Ethernet source is ``mac`` (classic BPF: source bytes 6..9, then 10..11)."""
+    """Frames whose Ethernet source is ``mac``."""
+    return _address_filter(6, mac)
+
+
+def destination_filter(mac: bytes) -> Filter:
+    """Frames to ``mac``."""
+    return _address_filter(0, mac)
+
+
+def _address_filter(at: int, mac: bytes) -> Filter:
+    """Classic BPF: four bytes from ``at`` on, then two."""
     high, low = struct.unpack("!IH", mac)
     return (
-        (0x20, 0, 0, 6),
+        (0x20, 0, 0, at),
         (0x15, 0, 3, high),
-        (0x28, 0, 0, 10),
+        (0x28, 0, 0, at + 4),
         (0x15, 0, 1, low),
         (0x06, 0, 0, 0x40000),
         (0x06, 0, 0, 0),

@@ -1,11 +1,14 @@
-"""Neighbours of a dump (linux/neighbour.h), made so that a namespace that never spoke to them uses them at once. Pure."""
+"""Neighbours as the kernel tells of them and is told of them (linux/neighbour.h). Pure."""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from dom0.fib.message import (
     CREATE,
+    INET,
+    INET6,
     NEWNEIGH,
     REPLACE,
     REQUEST,
@@ -20,11 +23,34 @@ _NDMSG = struct.Struct("=BBHiHBB")
 _DST, _LLADDR = 1, 2
 _REACHABLE, _STALE, _DELAY, _PROBE, _PERMANENT = 0x02, 0x04, 0x08, 0x10, 0x80
 _KNOWN = _REACHABLE | _STALE | _DELAY | _PROBE | _PERMANENT
-_PROXY, _ROUTER = 0x08, 0x80
+_USE, _PROXY, _ROUTER = 0x01, 0x08, 0x80
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Neighbour:
+    """``address``: packed (4 or 16 bytes)."""
+
+    index: int
+    address: bytes
+
+
+def ask(neighbour: Neighbour) -> bytes:
+    """Let the kernel find out its link address now, as if there were a packet for it."""
+    family = INET if len(neighbour.address) == WIDTH_BYTES[INET] else INET6
+    body = _NDMSG.pack(family, 0, 0, neighbour.index, 0, _USE, 0) + attribute(_DST, neighbour.address)
+    return message(NEWNEIGH, REQUEST | CREATE, body)
+
+
+def known(data: bytes) -> Neighbour | None:
+    """The neighbour whose link address a message tells; None if it tells of none."""
+    body_of(data, _NDMSG.size)
+    _family, _, _, index, state, _flags, _type = _NDMSG.unpack_from(data, 16)
+    found = dict(attributes(data, 16 + _NDMSG.size))
+    return Neighbour(index, found[_DST]) if state & _KNOWN and _DST in found else None
 
 
 def from_dump(data: bytes, besides: int) -> bytes | None:
-    """To install elsewhere; None for one without a known link address, or on interface ``besides``."""
+    """To install elsewhere, where it is used at once; None for one without a known link address, or on interface ``besides``."""
     body_of(data, _NDMSG.size)
     family, _, _, index, state, flags, _type = _NDMSG.unpack_from(data, 16)
     if family not in WIDTH_BYTES or not state & _KNOWN or flags & _PROXY or index == besides:

@@ -27,7 +27,7 @@ from dom0.fib.message import (
     message,
 )
 
-_RTMSG = struct.Struct("=BBBBBBBBI")
+RTMSG = struct.Struct("=BBBBBBBBI")
 _HOP = struct.Struct("=HBBi")
 DST, SRC, OIF, GATEWAY, PRIORITY, PREFSRC, METRICS, MULTIPATH, FLOW, TABLE, VIA, PREF, NH_ID = (
     *(1, 2, 4, 5, 6, 7, 8, 9, 11, 15, 18, 20, 30),
@@ -55,16 +55,16 @@ class Route:
     __slots__ = ("attributes", "family", "kind", "protocol", "rtmsg", "table")
 
     def __init__(self, data: bytes) -> None:
-        body_of(data, _RTMSG.size)
+        body_of(data, RTMSG.size)
         self.kind: int = U32.unpack_from(data, 4)[0] & 0xFFFF
-        self.rtmsg: tuple[int, ...] = _RTMSG.unpack_from(data, 16)
+        self.rtmsg: tuple[int, ...] = RTMSG.unpack_from(data, 16)
         self.family, length, source_length, _tos, table, self.protocol, *_ = self.rtmsg
         if self.family not in WIDTH_BYTES:
             raise RefusedMessageError(f"route of family {self.family}")
         bits = 8 * WIDTH_BYTES[self.family]
         if length > bits or source_length > (0 if self.family == INET else bits):
             raise MalformedError(f"a prefix of {length} bits from {source_length}")
-        self.attributes = known(data, 16 + _RTMSG.size, _LENGTHS[self.family], _DROPPED)
+        self.attributes = known(data, 16 + RTMSG.size, _LENGTHS[self.family], _DROPPED)
         if bool(length) and DST not in self.attributes:
             raise MalformedError("a prefix without a destination")
         self.table: int = U32.unpack(self.attributes[TABLE])[0] if TABLE in self.attributes else table
@@ -95,7 +95,7 @@ class Route:
     def written(self, kind: int, flags: int, protocol: int) -> bytes:
         """As a message for the kernel."""
         family, length, source_length, tos, table, _protocol, scope, type_, rtm_flags = self.rtmsg
-        fixed = _RTMSG.pack(
+        fixed = RTMSG.pack(
             family, length, source_length, tos, table, protocol, scope, type_, rtm_flags & _ONLINK
         )
         found = dict(self.attributes)

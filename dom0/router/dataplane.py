@@ -39,7 +39,7 @@ class Layout:
 
 
 class DataPlane:
-    """``live``: it forwards and speaks from the start; else it is silent and takes nothing until told (a router that comes)."""
+    """Make one, then :meth:`make` its devices, then :meth:`connect` the VM."""
 
     def __init__(self, layout: Layout, rules: Sequence[ControlRule], bounds: Bounds) -> None:
         self.layout = layout
@@ -75,12 +75,12 @@ class DataPlane:
         namespace.add_interface(self.layout.namespace, interface)
         classifier.make_ready(interface.port)
 
-    def connect(self, taps: Mapping[bytes, str]) -> None:
-        """The VM's taps, by MAC, which are on no bridge (any more)."""
+    def connect(self, taps: Mapping[bytes, str], talk: bool = False) -> None:
+        """The VM's taps, by MAC. ``talk``: the ports were silent until now, and are no longer."""
         for mac, tap in taps.items():
             port = self.ports.get(mac)
             if port is not None:
-                port.connect_tap(tap)
+                port.connect_tap(tap, talk)
             elif self.layout.management is not None and mac == self.layout.management.mac:
                 self._connect_management(self.layout.management.port, tap)
 
@@ -104,6 +104,11 @@ class DataPlane:
     def set_mode(self, mode: Mode) -> None:
         for port in self.ports.values():
             port.mode = mode
+
+    def mute(self) -> None:
+        """Nothing that the namespace may still have to say calls the VM's addresses here."""
+        for port in self.ports.values():
+            port.talk = False
 
     def close(self) -> None:
         """Our memory of it; the kernel goes on forwarding."""

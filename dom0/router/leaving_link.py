@@ -19,6 +19,7 @@ class LeavingLink:
         self.port, self.settings = port, settings
         self.tunnel = names.tunnel_name(settings.vni)
         self.ordered = True
+        self._before = 0
         self._parts = Parts()
         mtu = port.interface.mtu
         index = tunnel.create(self.tunnel, settings.vni, settings.local, settings.remote, mtu)
@@ -30,6 +31,7 @@ class LeavingLink:
 
     def hold(self) -> None:
         """New data waits, for as long as what came before is still on its way through the namespace: it would be overtaken."""
+        self._before = self._followed()
         self.port.mode = Mode.HOLD
 
     def divert(self) -> None:
@@ -49,6 +51,9 @@ class LeavingLink:
 
     def followed_count(self) -> int:
         """Frames that came here after :meth:`hold` and went into the tunnel."""
+        return self._followed() - self._before
+
+    def _followed(self) -> int:
         return self.port.get(Word.RELEASED) + self.port.get(Word.DIVERTED)
 
     def mark(self, frame: bytes) -> None:

@@ -89,10 +89,12 @@ class RouterPort(GateMemory):
     def patience(self, factor: int) -> None:
         self.set(Word.PATIENCE, factor)
 
-    def connect_tap(self, tap: str) -> None:
-        """Control goes to ``tap``; what the VM sends there comes in here. The tap must be on no bridge."""
+    def connect_tap(self, tap: str, talk: bool = False) -> None:
+        """Control goes to ``tap``; what the VM sends there comes in here. ``talk``: and gets out from here, from now on."""
         # in this order: as soon as the bridge learns the VM's address from here, what is for it comes here, too
         self.set(Word.TAP_IFINDEX, netdev.index_of(tap))
+        if talk:
+            self.talk = True
         wire.attach(tap, self.name, ingress=True)
         self.tap = tap
 

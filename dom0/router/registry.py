@@ -109,15 +109,19 @@ class Routers:
         async with self._locks[info.uuid]:
             known = self._routers.get(info.uuid)
             self._keep_on(info.uuid)
+            made = known is None
             if known is None:
                 known = await self._make(info, info.router)
-            await known.connect(taps(info))
+            await known.connect(taps(info), talk=made)
 
     async def _make(self, info: DomainInfo, spec: RouterSpec) -> Router:
         made = Router(self._config, info, spec)
         namespace = made.plane.layout.namespace
-        filled = netns.exists(namespace) and kernel_view.has_routes(namespace)
-        await made.build(Mode.PASS if filled else Mode.SLOW, True, taps(info) if filled else {})
+        there = netns.exists(namespace)
+        filled = there and kernel_view.has_routes(namespace)
+        # A new one is silent as long as the VM is not behind it: the kernel says in it which groups it listens to, and a bridge that
+        # hears the VM's address there sends there what is for the VM
+        await made.build(Mode.PASS if filled else Mode.SLOW, there, taps(info) if there else {})
         self._routers[info.uuid] = made
         tunnels = await stretch.links(self._store, info.uuid)
         for port in made.plane.ports.values():

@@ -13,7 +13,7 @@ from typing import Any
 
 from dom0 import bridges
 from dom0.claim import mac_bytes
-from dom0.dataplane import netdev, netns
+from dom0.dataplane import backlog, netdev, netns
 from dom0.dataplane.gate_memory import Bounds
 from dom0.dataplane.gate_program import Mode, Word
 from dom0.fib.agent_state import Interfaces
@@ -23,6 +23,7 @@ from dom0.fib.sessions import Sessions
 from dom0.fib.settings import FibSettings
 from dom0.router import kernel_view, names
 from dom0.router.dataplane import DataPlane, Layout, announce_at, release_taps
+from dom0.router.forwarding import Forwarding
 from dom0.router.keepalive import KeepaliveBook
 from dom0.router.keepalive_port import KeepaliveWatch
 from dom0.router.namespace import RouterInterface, add_address, set_state
@@ -87,7 +88,6 @@ class Router:
         rules = control_rules.parse_all(config.router.control)
         bounds = Bounds(config.hold.max_packets, config.hold.max_bytes)
         self.plane = DataPlane(layout(info, spec, config), rules, bounds)
-        self.synchronised = False
         self.vm_here = False
         self.watches: dict[bytes, KeepaliveWatch] = {}
         """By MAC: what the VM says to keep its sessions."""
@@ -95,6 +95,9 @@ class Router:
         self._patience_ends: asyncio.TimerHandle | None = None
         self.on_change: Callable[[bytes], None] = lambda messages: None
         self._lock = asyncio.Lock()
+        self._forwarding = Forwarding(
+            self.plane, config.hold.max_packets, self.addresses_of, self._lock, self.log
+        )
 
     async def build(self, mode: Mode, talk: bool, taps: Mapping[str, str] = MappingProxyType({})) -> None:
         """The data plane and its FIB; data is treated by ``mode``. OSError or VmnetError if it cannot be; nothing is left then.
@@ -148,7 +151,7 @@ class Router:
     def _addresses(self, told: Interfaces) -> None:
         """The router's own: what its agent tells of, and what the namespace has already (of another host, or as configured)."""
         self.plane.set_addresses([*self._held(), *(one.ip for one in told)])
-        self._forward_if_ready()
+        self._forwarding.begin_if_ready()
 
     def _held(self) -> list[Address]:
         layout = self.plane.layout
@@ -165,6 +168,7 @@ class Router:
         interface = self.plane.layout.data.get(mac_bytes(link.mac))
         if interface is None or link.gone:
             return
+        self._forwarding.fits(interface.mac, link.index == interface.index)
         if link.index != interface.index:
             self.log.warning(
                 "the VM's %s has index %d, not %d: data stays with the VM",
@@ -172,47 +176,46 @@ class Router:
                 link.index,
                 interface.index,
             )
-            self.plane.set_mode(Mode.SLOW)
             return
         if set_state(self.plane.layout.namespace, interface.name, link.up, link.mtu):
             self.sessions.links_changed()
 
     def _synced(self) -> None:
-        self.synchronised = True
-        self._forward_if_ready()
-
-    def _forward_if_ready(self) -> None:
-        """Not without the router's own addresses: what is for the router itself could not be told from data."""
-        slow = [port for port in self.plane.ports.values() if port.mode is Mode.SLOW]
-        if not slow or not self.synchronised:
-            return
-        if all(one.is_link_local for one in self.plane.addresses.known):
-            self.log.warning(
-                "has all routes, but no addresses: data stays with the VM until its agent tells them"
-            )
-            return
-        for port in slow:
-            port.mode = Mode.PASS
-        self.log.info("has all routes: data is forwarded by this host now")
+        self._forwarding.synchronised = True
+        self._forwarding.begin_if_ready()
 
     @property
     def forwards(self) -> bool:
         """Data is forwarded here, not by the VM."""
-        return all(port.mode is Mode.PASS for port in self.plane.ports.values())
+        return self._forwarding.here
 
-    async def connect(self, taps: dict[str, str]) -> None:
-        """The VM's taps, by MAC: control goes there. They leave their bridges, where our ports are in their place."""
+    async def connect(self, taps: dict[str, str], talk: bool = False) -> None:
+        """The VM's taps, by MAC: control goes there. They leave their bridges, where our ports are in their place.
+
+        ``talk``: the ports were silent until now, and are no longer.
+        """
         async with self._lock:
             found = {mac_bytes(mac): tap for mac, tap in taps.items()}
-            await asyncio.to_thread(self.plane.connect, found)
+            await asyncio.to_thread(self.plane.connect, found, talk)
             for one in self.info.interfaces:
                 if one.bridge is not None and one.mac in taps:
+                    await self._stand_for(one.mac)
                     await bridges.take_off(taps[one.mac], one.bridge)
             self._unwatch()
             self.watches = {
                 mac: KeepaliveWatch(tap, mac) for mac, tap in found.items() if mac in self.plane.ports
             }
             self.vm_here = True
+
+    async def _stand_for(self, mac: str) -> None:
+        """The bridge looks for the VM at our port before its tap goes. Not at a host that is silent: the VM is reached at the other.
+
+        A bridge disables a port that leaves first, and forgets its addresses then: what is for them is dropped in between
+        (``br_stp_disable_port``, net/bridge/br_stp_if.c).
+        """
+        port = self.plane.ports.get(mac_bytes(mac))
+        if port is not None and port.talk:
+            await asyncio.to_thread(bridges.pin, port.name, mac, on=False)
 
     def speak(self, books: Mapping[bytes, KeepaliveBook]) -> None:
         """Neighbours hear the VM's keepalives from here, session by session, until it says something itself."""
@@ -278,6 +281,7 @@ class Router:
 
     async def stop(self) -> None:
         """We end; the kernel goes on forwarding."""
+        await self._forwarding.end()
         self._unwatch()
         self._set_patience(0)
         await self.sessions.close()
@@ -286,6 +290,7 @@ class Router:
 
     async def remove(self, taps: dict[str, str] | None = None) -> None:
         """The data plane goes; the VM forwards again, and ``taps`` (by MAC) are in the bridges, before it does."""
+        await self._forwarding.end()
         async with self._lock:
             if taps is not None:
                 self.plane.set_mode(Mode.SLOW)
@@ -302,6 +307,8 @@ class Router:
             if one.bridge is not None and one.mac in taps:
                 await bridges.add_port(taps[one.mac], one.bridge)
         await asyncio.to_thread(release_taps, list(taps.values()))
+        await asyncio.to_thread(backlog.wait_until_passed)  # what came by our ports until now
+        self.plane.mute()
         for mac, port in self.plane.ports.items():
             if tap := taps.get(mac.hex(":")):
                 await asyncio.to_thread(announce_at, tap, mac, port.interface.mtu, self.addresses_of(mac))
@@ -314,7 +321,7 @@ class Router:
             self.info.uuid,
             self.plane.layout.namespace,
             "/".join(sorted(modes)),
-            self.synchronised,
+            self._forwarding.synchronised,
             self.vm_here,
             {**asdict(self.fib.counts()), "routes": kernel_view.count_routes(self.plane.layout.namespace)},
             {

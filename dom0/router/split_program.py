@@ -19,7 +19,7 @@ anything else (IS-IS, LLDP, MPLS, VLAN tags)                the VM              
 
 Control always goes to the VM's tap, where the VM's own gate (:mod:`dom0.dataplane.gate_program`) holds or diverts it while the VM
 moves; on the way its neighbours' BFD packets are changed if ``PATIENCE`` is set (:mod:`dom0.router.patience`). Data obeys this port's
-own mode; ``SLOW`` sends everything to the VM (a data plane without routes yet).
+own mode; ``SLOW`` sends everything to the VM (a data plane without routes yet), the neighbours' answers to the namespace as well.
 """
 
 from __future__ import annotations
@@ -327,7 +327,6 @@ def _both(code: Program) -> None:
     code.jump("lane")
     code.label("both")
     code.load(DW, R5, R7, Word.MODE)
-    code.jump_if("eq", R5, Mode.SLOW, "to tap")
     code.load(W, R2, R6, SKB_MARK)
     code.jump_if("eq", R2, MARK, "lane")
     code.jump_if("eq", R5, Mode.BLOCK, "block")
