@@ -109,10 +109,17 @@ class Routers:
         async with self._locks[info.uuid]:
             known = self._routers.get(info.uuid)
             self._keep_on(info.uuid)
-            made = known is None
-            if known is None:
-                known = await self._make(info, info.router)
-            await known.connect(taps(info), talk=made)
+            if known is not None:
+                await known.connect(taps(info))
+                return
+            made = await self._make(info, info.router)
+            try:
+                await made.connect(taps(info), talk=True)
+            except BaseException:
+                # the VM goes on as it was, behind a data plane that worked before or without one
+                del self._routers[info.uuid]
+                await (made.stop() if made.found else made.remove(taps(info)))
+                raise
 
     async def _make(self, info: DomainInfo, spec: RouterSpec) -> Router:
         made = Router(self._config, info, spec)

@@ -88,6 +88,8 @@ class Router:
         rules = control_rules.parse_all(config.router.control)
         bounds = Bounds(config.hold.max_packets, config.hold.max_bytes)
         self.plane = DataPlane(layout(info, spec, config), rules, bounds)
+        self.found = False
+        """Its data plane was there already when it was built."""
         self.vm_here = False
         self.watches: dict[bytes, KeepaliveWatch] = {}
         """By MAC: what the VM says to keep its sessions."""
@@ -104,10 +106,10 @@ class Router:
 
         ``taps``, by MAC: of a VM that has run here with a data plane that is still there, and goes on working meanwhile.
         """
-        existed = netns.exists(self.plane.layout.namespace)
+        self.found = netns.exists(self.plane.layout.namespace)
         async with self._lock:
             try:
-                if existed:
+                if self.found:
                     self.plane.set_addresses(self._held())
                 known = {mac_bytes(mac): tap for mac, tap in taps.items()}
                 await asyncio.to_thread(self.plane.make, mode, talk, known)
@@ -119,7 +121,7 @@ class Router:
                         await bridges.add_port(port.name, one.bridge)
             except BaseException:
                 # one that forwards already goes on, whatever we fail in
-                await asyncio.to_thread(self.plane.close if existed else self.plane.remove)
+                await asyncio.to_thread(self.plane.close if self.found else self.plane.remove)
                 raise
 
     def _open_fib(self) -> None:

@@ -1,5 +1,6 @@
 """A router's data plane in the kernel: data is forwarded by the namespace, control reaches the VM's tap, Dom0 answers ARP and ND."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -92,18 +93,35 @@ def test_control_goes_to_the_vm_and_not_to_the_namespace() -> None:
     with lab.client:
         wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         wire.bind(("eth0", 0))
+    in_namespace = netns.call("vmnet-vr1", hears_all)
     for what, one in control_frames().items():
         raw = bytes(one)
-        before = lab.plane.ports[LEFT].counts().passed
         lab.taps[LEFT].drain()
         wire.send(raw)
         until(lambda: raw in lab.taps[LEFT].drain(), 5, what)  # noqa: B023
-        assert lab.plane.ports[LEFT].counts().passed == before, what
+        assert raw not in heard(in_namespace), what
     others = Ether(src=CLIENT, dst=LEFT.hex(":")) / IP(src="10.1.0.100", dst="10.2.0.100") / UDP(dport=5011)
     data = bytes(others / Raw(bytes(20)))
     wire.send(data)
-    until(lambda: lab.plane.ports[LEFT].counts().passed > before, 5, "data")
+    until(lambda: data in heard(in_namespace), 5, "data")
     assert data not in lab.taps[LEFT].drain()
+
+
+def hears_all() -> socket.socket:
+    """What comes in at the router's first interface."""
+    found = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    found.bind(("eth0", 3))
+    found.setblocking(False)
+    return found
+
+
+def heard(wire: socket.socket) -> list[bytes]:
+    """Since the last call. Other frames come as well: a client's kernel looks for duplicates of its addresses when it likes."""
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            found.append(wire.recv(2000))
+    return found
 
 
 @isolated()

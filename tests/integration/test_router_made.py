@@ -127,6 +127,28 @@ def test_what_the_namespace_says_does_not_call_the_vm_away(
 
 
 @isolated()
+def test_where_it_cannot_take_the_taps_place_the_vm_goes_on_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = Beside()
+
+    async def refuse(device: str, bridge: str) -> None:
+        raise OSError(f"{device} stays in {bridge}")
+
+    async def test() -> None:
+        async with routers(tmp_path) as made:
+            monkeypatch.setattr(bridges, "take_off", refuse)
+            with pytest.raises(OSError, match="vnet0 stays in left"):
+                await made.vm_runs(VM)
+            assert made.of(VM.uuid) is None
+            assert netns.names("vmnet-") == []
+            beside.client.send(number(7))
+            assert beside.got() == [7]
+
+    asyncio.run(test())
+
+
+@isolated()
 def test_a_vm_that_says_nothing_loses_nothing_when_its_port_takes_its_place(tmp_path: Path) -> None:
     beside = Beside()
 
