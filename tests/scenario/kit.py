@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from vmnet.control import ControlClient
+from vmnet.errors import LabError
 from vmnet.lab import Host, Lab
 from vmnet.lab.wait import wait_for
 from vmnet.machine import Role, State
@@ -39,7 +40,16 @@ def where(lab: Lab) -> Host:
         assert len(found) < 2, "the VM runs twice"
         return found[0] if found else None
 
-    return wait_for("the VM to run somewhere", one, 30, 0.1)
+    try:
+        return wait_for("the VM to run somewhere", one, 30, 0.1)
+    except LabError as error:
+        raise LabError(f"{error}: {[_last_seen(host) for host in lab.hosts]}") from None
+
+
+def _last_seen(host: Host) -> str:
+    """For somebody who wonders where the VM is."""
+    said = host.run(["virsh", "domstate", VM, "--reason"], check=False)
+    return f"{host.name}: {said.stdout.strip() or said.stderr.strip()}; {log(host)[-1500:]}"
 
 
 def running(host: Host) -> list[str]:
