@@ -42,6 +42,11 @@ class Patched:
     new: bool
 
 
+def family_of(address: bytes) -> int:
+    """``address``: packed."""
+    return INET if len(address) == WIDTH_BYTES[INET] else INET6
+
+
 def message(kind: int, flags: int, body: bytes) -> bytes:
     return HEADER.pack(16 + len(body), kind, flags, 0, 0) + body
 

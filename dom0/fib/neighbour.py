@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from dom0.fib.message import (
     CREATE,
-    INET,
-    INET6,
     NEWNEIGH,
     REPLACE,
     REQUEST,
@@ -16,6 +14,7 @@ from dom0.fib.message import (
     attribute,
     attributes,
     body_of,
+    family_of,
     message,
 )
 
@@ -36,8 +35,9 @@ class Neighbour:
 
 def ask(neighbour: Neighbour) -> bytes:
     """Let the kernel find out its link address now, as if there were a packet for it."""
-    family = INET if len(neighbour.address) == WIDTH_BYTES[INET] else INET6
-    body = _NDMSG.pack(family, 0, 0, neighbour.index, 0, _USE, 0) + attribute(_DST, neighbour.address)
+    body = _NDMSG.pack(family_of(neighbour.address), 0, 0, neighbour.index, 0, _USE, 0) + attribute(
+        _DST, neighbour.address
+    )
     return message(NEWNEIGH, REQUEST | CREATE, body)
 
 

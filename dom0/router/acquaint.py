@@ -19,14 +19,13 @@ from dom0.fib.kernel import Kernel, open_socket
 from dom0.fib.message import (
     GETNEIGH,
     GETROUTE,
-    INET,
-    INET6,
     NEWNEIGH,
     NEWROUTE,
     REQUEST,
     U32,
     attribute,
     attributes,
+    family_of,
     message,
     split,
 )
@@ -34,7 +33,7 @@ from dom0.fib.neighbour import Neighbour
 from dom0.fib.route import DST, GATEWAY, OIF, RTMSG, VIA
 from dom0.router.port import RouterPort
 
-LISTENS_S, ANSWERS_S = 0.25, 0.25
+_LISTENS_S, _ANSWERS_S = 0.25, 0.25
 _MOST_FRAMES, _MOST_DESTINATIONS = 20_000, 1024
 _IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
 _UNICAST, _TYPE_AT = 1, 7  # rtm_type of struct rtmsg
@@ -69,7 +68,7 @@ def destination(frame: bytes) -> bytes | None:
 
 def _destinations(listeners: Sequence[Listener]) -> set[bytes]:
     found: set[bytes] = set()
-    seen, deadline = 0, time.monotonic() + LISTENS_S
+    seen, deadline = 0, time.monotonic() + _LISTENS_S
     waiter = select.poll()
     for one in listeners:
         waiter.register(one.fd, select.POLLIN)
@@ -88,8 +87,7 @@ def _destinations(listeners: Sequence[Listener]) -> set[bytes]:
 
 def _next_hop(kernel: socket.socket, to: bytes) -> Neighbour | None:
     """As the namespace's own table says; None where it leads nowhere."""
-    family = INET if len(to) == 4 else INET6
-    body = RTMSG.pack(family, 8 * len(to), 0, 0, 0, 0, 0, 0, 0) + attribute(DST, to)
+    body = RTMSG.pack(family_of(to), 8 * len(to), 0, 0, 0, 0, 0, 0, 0) + attribute(DST, to)
     kernel.send(message(GETROUTE, REQUEST, body))
     said = kernel.recv(1 << 16)
     if U32.unpack_from(said, 4)[0] & 0xFFFF != NEWROUTE or said[16 + _TYPE_AT] != _UNICAST:
@@ -106,7 +104,7 @@ def _ask(netns: str, wanted: set[Neighbour]) -> list[Neighbour]:
         events.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NEIGHBOURS)
         unknown -= _known(one for piece in dump.pieces(netns, GETNEIGH, 0) for one in piece)
         kernel.send([neighbour.ask(one) for one in sorted(unknown)])
-        deadline = time.monotonic() + ANSWERS_S
+        deadline = time.monotonic() + _ANSWERS_S
         while unknown and (left_s := deadline - time.monotonic()) > 0:
             events.settimeout(left_s)
             try:

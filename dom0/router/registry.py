@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from dom0 import stretch
+from dom0 import stretch, wiring
 from dom0.dataplane import netdev, netns
 from dom0.dataplane.gate_program import Mode
 from dom0.router import kernel_view, names
@@ -30,11 +30,7 @@ _GONE_ON_PURPOSE = ("shutdown", "migrated", "saved")
 
 def taps(info: DomainInfo) -> dict[str, str]:
     """By MAC: the VM's taps that are there."""
-    return {
-        one.mac: one.target_dev
-        for one in info.interfaces
-        if one.target_dev is not None and netdev.exists(one.target_dev)
-    }
+    return {one.mac: tap for one, tap in wiring.with_taps(info)}
 
 
 def _interface(info: DomainInfo, said: str) -> str:

@@ -170,8 +170,9 @@ class Router:
         interface = self.plane.layout.data.get(mac_bytes(link.mac))
         if interface is None or link.gone:
             return
-        self._forwarding.fits(interface.mac, link.index == interface.index)
-        if link.index != interface.index:
+        fits = link.index == interface.index
+        self._forwarding.fits(interface.mac, fits)
+        if not fits:
             self.log.warning(
                 "the VM's %s has index %d, not %d: data stays with the VM",
                 link.name,
