@@ -14,6 +14,8 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _SIOCGIFTXQLEN, _SIOCSIFTXQLEN = 0x8942, 0x8943
 _IFF_UP, _IFF_NOARP = 0x1, 0x80
+_GONE = (errno.ENODEV, errno.EINVAL)
+"""Of a device that is being unregistered: sysfs still has its files, and ``netstat_show`` (net/core/net-sysfs.c) answers EINVAL."""
 
 
 def index_of(name: str) -> int:
@@ -119,7 +121,7 @@ class TapCounters:
         try:
             self._last[counter] = int(os.pread(counter, 32, 0))
         except OSError as error:
-            if error.errno != errno.ENODEV:
+            if error.errno not in _GONE:
                 raise
         return self._last[counter]
 
