@@ -8,6 +8,7 @@ from typing import Any
 
 from controller_bridge.rerouters.base import Rerouter
 from dom0.dataplane import priority
+from dom0.dataplane.kernel_limits import KernelLimits
 from dom0.dataplane.priority import Hurry
 from dom0.marks import HookMarks
 from dom0.router.registry import Routers
@@ -31,6 +32,8 @@ class Context:
     hurry: Hurry = field(default_factory=lambda: Hurry(priority.real_time))
     rerouter: Rerouter | None = None
     """Of the fabric, if it is to be told; None: it learns by itself."""
+    limits: KernelLimits = field(default_factory=lambda: KernelLimits(0, 0))
+    """What the kernel gives; ``config.hold`` is within it."""
     favour: Hurry = field(default_factory=lambda: Hurry(priority.favour))
 
     @property

@@ -9,13 +9,14 @@ import logging
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from controller_bridge.rerouters.base import Rerouter, open_rerouter
 from dom0 import doctor, recovery
 from dom0.context import Context
 from dom0.control_server import ControlServer
-from dom0.dataplane import priority
+from dom0.dataplane import kernel_limits, priority
 from dom0.desk import Desk
 from dom0.facts import Facts
 from dom0.marks import HookMarks
@@ -24,7 +25,7 @@ from dom0.source import SourceMigration
 from dom0.traffic import Traffic
 from vmnet import router
 from vmnet.config import Config
-from vmnet.errors import ConfigError, ExitCode, NotFoundError, RefusedError, VmnetError
+from vmnet.errors import ConfigError, ExitCode, NotFoundError, RefusedError, UnavailableError, VmnetError
 from vmnet.hypervisor.connection import Connection
 from vmnet.hypervisor.domains import Domains
 from vmnet.machine import State
@@ -59,6 +60,7 @@ class Daemon:
             log.info("stopping")
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        limits = await self._within_limits()
         config = self.config
         rerouter = await self._rerouter(stack)
         store = await Store.open(self._store_settings())
@@ -76,7 +78,16 @@ class Daemon:
         domains = Domains(connection)
         routers = Routers(config, domains, store)
         self.context = Context(
-            config, store, connection, domains, marks, routers, peers, self._publish, rerouter=rerouter
+            config,
+            store,
+            connection,
+            domains,
+            marks,
+            routers,
+            peers,
+            self._publish,
+            rerouter=rerouter,
+            limits=limits,
         )
         self.desk = Desk(self.context)
         self.facts, self.traffic = Facts(self.context, self.desk), Traffic(self.context)
@@ -93,6 +104,21 @@ class Daemon:
         control = ControlServer(config.daemon.socket, self.desk.hook, self._request)
         await control.start()
         stack.push_async_callback(control.stop)
+
+    async def _within_limits(self) -> kernel_limits.KernelLimits:
+        """From now on the configuration asks for no longer queue than the kernel makes."""
+        config = self.config
+        try:
+            limits = await asyncio.to_thread(kernel_limits.probe, config.hold.max_packets)
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot make a tap to hold packets: {error.strerror}",
+                "load the module (`modprobe tun`); the daemon needs root",
+            ) from None
+        if limits.short:
+            log.warning("%s (hold.max_packets: %d)", limits.note(config.host.name), limits.wanted_packets)
+        self.config = replace(config, hold=replace(config.hold, max_packets=limits.queue_packets))
+        return limits
 
     async def _rerouter(self, stack: contextlib.AsyncExitStack) -> Rerouter | None:
         wanted = self.config.rerouter

@@ -145,9 +145,7 @@ class Desk:
                 f"not all routes of router VM {info.name!r} are here yet",
                 "try again when `vmnet router list` says 'data: pass'",
             )
-        said = await preflight.ask(self.context, info, destination, coming)
-        notes = said.get("notes")
-        return info, [str(one) for one in notes] if isinstance(notes, list) else []
+        return info, await preflight.ask(self.context, info, destination, coming)
 
     async def migrate(self, name: str, destination: str, max_downtime_ms: int | None) -> SourceMigration:
         self.context.domains.get_ready()
@@ -354,7 +352,8 @@ class Desk:
         rebound = any(one in self.context.config.binding for one in question.bridges)
         if question.coming and not problems and not rebound:  # our answers will say nothing new
             self.context.marks.expected.add(question.name)
-        return {"problems": problems}
+        note = self.context.limits.note(self.context.host)
+        return {"problems": problems, "notes": [note] if note else []}
 
     async def _claimed(self, peer: str, message: dict[str, Any]) -> dict[str, Any]:
         vm = uuid_field(message, "vm")

@@ -412,6 +412,7 @@ class DestinationMigration(Migration):
             "tunnelled": sum(one.tunnelled for one in gates),
             "ordered": self.ordered,
             "generation": self.binding.generation if self.binding is not None else 0,
+            "hold_limit": self.context.limits.queue_packets if self.context.limits.short else 0,
         }
 
     async def _detach(self) -> None:

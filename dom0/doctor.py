@@ -16,7 +16,7 @@ _HOOKS = Path("/etc/libvirt/hooks")
 
 async def examine(context: Context) -> list[dict[str, Any]]:
     """A list of {"check", "ok", "detail"}; the detail of a failed check says what to do."""
-    checks = [_kernel(), _tun(), _hooks(context)]
+    checks = [_kernel(), _tun(), _hold(context), _hooks(context)]
     checks.append(await _libvirt(context))
     checks.append(await _store(context))
     checks += [await _peer(context, name) for name in context.config.peers]
@@ -50,6 +50,14 @@ def _tun() -> dict[str, Any]:
         there,
         "/dev/net/tun is there" if there else "no /dev/net/tun: load the module (`modprobe tun`)",
     )
+
+
+def _hold(context: Context) -> dict[str, Any]:
+    limits = context.limits
+    detail = f"{limits.queue_packets} packets an interface"
+    if limits.short:
+        detail += f": the kernel makes no longer queue (hold.max_packets is {limits.wanted_packets})"
+    return _result("hold queue", True, detail)
 
 
 def _hooks(context: Context) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from vmnet.domain_xml import DomainInfo
 from vmnet.errors import RefusedError, VmnetError
 
 _MOST_INTERFACES = 64
+_MOST_NOTES, _LONGEST_NOTE = 8, 200
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ async def _journal(context: Context, _question: Question) -> list[str]:
     return []
 
 
-async def ask(context: Context, info: DomainInfo, destination: str, coming: bool) -> dict[str, Any]:
-    """At the source: all checks on both sides. RefusedError with every reason; else what the destination said."""
+async def ask(context: Context, info: DomainInfo, destination: str, coming: bool) -> list[str]:
+    """At the source: all checks on both sides. RefusedError with every reason; else notes that speak not against it."""
     problems = local_problems(info)
     if destination == context.host:
         problems.append(f"the VM is on {destination} already")
@@ -151,12 +152,21 @@ async def ask(context: Context, info: DomainInfo, destination: str, coming: bool
     refusals = said.get("problems")
     if isinstance(refusals, list) and refusals:
         raise RefusedError("; ".join(str(one) for one in refusals))
+    notes = _notes(said.get("notes"))
+    if (limited := context.limits.note(context.host)) != "":
+        notes.append(limited)
     underlay = await asyncio.to_thread(_underlay_mtu, local)
     if underlay is not None and underlay < mtu + tunnel.OUTER_BYTES:
-        said["notes"] = [
+        notes.append(
             f"MTU towards {destination} is {underlay}: full-size frames will be fragmented in the tunnel"
-        ]
-    return said
+        )
+    return notes
+
+
+def _notes(said: object) -> list[str]:
+    """A peer's notes: a few short lines of text, whatever it sends."""
+    lines = [one for one in said if isinstance(one, str)] if isinstance(said, list) else []
+    return ["".join(filter(str.isprintable, one))[:_LONGEST_NOTE] for one in lines[:_MOST_NOTES]]
 
 
 async def _far_from_home(context: Context, info: DomainInfo, destination: str) -> list[str]:

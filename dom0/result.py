@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dom0.dataplane.kernel_limits import short_queue
 from vmnet.machine import State
 from vmnet.verdict import Verdict
 
@@ -25,8 +26,11 @@ def source_verdict(one: SourceMigration) -> Verdict:
 def _verdict(one: SourceMigration, outcome: str) -> Verdict:
     record, dropped = one.record, _dropped(one)
     slow = [f"{dropped} packets were more than the guest's queue takes: it was slow before it stopped"]
-    notes = (*one.notes, *(slow if dropped else []))
-    return Verdict(record.name, record.source, record.destination, record.mode, outcome, notes=notes)
+    notes = [*one.notes, *(slow if dropped else [])]
+    if limit := _number({**one.opened, **one.final_counts}, "hold_limit"):
+        notes.append(short_queue(record.destination, limit))
+    notes = list(dict.fromkeys(notes))
+    return Verdict(record.name, record.source, record.destination, record.mode, outcome, notes=tuple(notes))
 
 
 def _moved(one: SourceMigration) -> Verdict:

@@ -32,7 +32,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(asyncio, "to_thread", at_once)
     for module in ("migration", "source", "destination", "desk", "result", "convergence_watch"):
         monkeypatch.setattr(f"dom0.{module}.time", Time(loop))
-    monkeypatch.setattr("dom0.preflight.ask", nothing)
+
+    async def no_notes(*_: Any) -> list[str]:
+        return []
+
+    monkeypatch.setattr("dom0.preflight.ask", no_notes)
     monkeypatch.setattr("dom0.executor.undo", nothing)
     monkeypatch.setattr("dom0.bridges.add_port", nothing)
     monkeypatch.setattr("dom0.bridges.leave", nothing)
