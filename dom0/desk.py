@@ -22,13 +22,15 @@ from dom0.router.router import Router
 from dom0.source import SourceMigration
 from dom0.wiring import ClaimRequest
 from vmnet import domain_xml
-from vmnet.errors import NotFoundError, PeerError, RefusedError, VmnetError
+from vmnet.errors import NotFoundError, PeerError, RefusedError, VmnetError, WaitTimeoutError
 from vmnet.hypervisor.events import DomainEvent, Happening
 from vmnet.machine import Event, State, can_roll_back
 from vmnet.store import Binding, MigrationRecord, join_segments
 
 log = logging.getLogger(__name__)
 _CLAIM_S = 5.0
+_AGREE_S = 60.0
+"""A peer that is slow, or cannot be reached, is asked again for so long, unless the guest runs before."""
 _BARRIER_S = 15.0
 _COMING_S = 60.0
 
@@ -254,7 +256,7 @@ class Desk:
             if earlier is not None:
                 await self._end_earlier(earlier)
             await self._closed(info.uuid)
-            found = await self._source_of(info)
+            found = await self._source_of(waiting)
         except VmnetError as error:
             log.warning("VM %s: %s", info.name, error)
             found = None
@@ -274,28 +276,55 @@ class Desk:
         one.post(Event.CANCEL)
         await one.settled((), _CLAIM_S)
 
-    async def _source_of(self, info: domain_xml.DomainInfo) -> tuple[str, Agreement] | None:
+    async def _source_of(self, waiting: DestinationMigration) -> tuple[str, Agreement] | None:
+        """The first peer that agrees: those that do not answer hold nobody up."""
+        info = waiting.info
         question = {
             "vm": info.uuid,
             "tunnel_address": "",
             "segments": {one.mac: self.context.segment_of(one.bridge or "") for one in info.interfaces},
         }
-        answers = await asyncio.gather(*(self._ask_claim(name, question) for name in self.context.peers))
-        return next((one for one in answers if one is not None), None)
+        asking = [
+            asyncio.ensure_future(self._ask_claim(name, question, waiting)) for name in self.context.peers
+        ]
+        try:
+            for answered in asyncio.as_completed(asking):
+                if (agreed := await answered) is not None:
+                    return agreed
+            return None
+        finally:
+            for one in asking:
+                one.cancel()
 
-    async def _ask_claim(self, peer: str, question: dict[str, Any]) -> tuple[str, Agreement] | None:
+    async def _ask_claim(
+        self, peer: str, question: dict[str, Any], waiting: DestinationMigration
+    ) -> tuple[str, Agreement] | None:
+        """A claim whose answer is late or gets lost is made again: else the source would divert to nobody."""
         config = self.context.config
         try:
             local = stretch.local_address(config.listen.tunnel_address, config.peers[peer].address)
-            said = await self.context.peers[peer].request(
-                "claim", {**question, "tunnel_address": local}, _CLAIM_S
-            )
+            said = await self._ask_again(peer, {**question, "tunnel_address": local}, waiting)
             return peer, agreement(said)
         except NotFoundError:
             return None
         except VmnetError as error:
             log.warning("claim at %s: %s", peer, error)
             return None
+
+    async def _ask_again(
+        self, peer: str, claim: dict[str, Any], waiting: DestinationMigration
+    ) -> dict[str, Any]:
+        """The answer to a claim. VmnetError if the peer refuses it, or gives none until it is of no use any more."""
+        deadline, first = time.monotonic() + _AGREE_S, True
+        while True:
+            try:
+                return await self.context.peers[peer].request("claim", claim, _CLAIM_S)
+            except (WaitTimeoutError, PeerError) as error:
+                if waiting.runs or time.monotonic() > deadline:
+                    raise
+                if first:
+                    log.warning("claim at %s: %s; asking again", peer, error)
+                first = False
 
     async def _tap_ready(self, info: domain_xml.DomainInfo) -> None:
         """The barrier: the hypervisor goes on when the port is ready, before it copies memory."""
@@ -365,8 +394,9 @@ class Desk:
             raise NotFoundError(f"VM {vm} does not go from {self.context.host} to {peer}")
         raw = message.get("segments")
         segments = {str(mac): str(segment) for mac, segment in raw.items()} if isinstance(raw, dict) else {}
-        migration.claim = ClaimRequest(peer, address_field(message, "tunnel_address"), segments)
-        migration.post(Event.CLAIMED)
+        if migration.claim is None:  # not asked again because our answer was late
+            migration.claim = ClaimRequest(peer, address_field(message, "tunnel_address"), segments)
+            migration.post(Event.CLAIMED)
         agreed = await asyncio.wait_for(asyncio.shield(migration.attached), _BARRIER_S)
         return agreed.to_json()
 

@@ -31,6 +31,8 @@ _PEER_S = 5.0
 _REPEAT_S = (0.0, 0.05, 0.15, 0.25, 0.35)
 _FINISH_S = 30.0
 _PREPARE_S = 120.0
+_UNDER_WAY_S = 0.2
+_LOOK_AGAIN_S = 0.005
 _CLONE_S = 60.0
 _TOLD_AGAIN_S = 0.005
 _OVS_TOLD_AGAIN_S = 0.02
@@ -69,7 +71,8 @@ class DestinationMigration(Migration):
         """If what the guest sends here waits for what it sent at the source."""
         self._letting_out: asyncio.Task[None] | None = None
         self._resumed = asyncio.Event()
-        self._runs = False
+        self.runs = False
+        """The guest runs here."""
         self.binding: Binding | None = None
         self._announced: dict[str, list[bytes]] = {}
         self.steps = {
@@ -97,7 +100,7 @@ class DestinationMigration(Migration):
             if self.resume_ns is None and self.state in (State.PREPARED, State.READY, State.EXPECTING):
                 self.resume_ns = event.time_ns
                 self.tell("resume", at=event.time_ns / 1e9)
-            self._runs = True
+            self.runs = True
             self.post(Event.GUEST_RUNNING)
         elif happening is Happening.STOPPED:
             self.post(Event.GONE)
@@ -113,7 +116,7 @@ class DestinationMigration(Migration):
     def after(self, event: Event) -> None:
         if self.state is State.PREPARED:
             self.expect_within(_PREPARE_S, Event.FAILED, "the hypervisor did not make the incoming VM")
-        if self.state is State.READY and self._runs:  # the hypervisor did not wait, and was quicker
+        if self.state is State.READY and self.runs:  # the hypervisor did not wait, and was quicker
             self.post(Event.GUEST_RUNNING)
         if self.state is State.OPEN:
             self.expect_within(
@@ -400,6 +403,19 @@ class DestinationMigration(Migration):
 
     async def _tell_open(self) -> None:
         await self._ask("open", counts=self.counts())
+
+    async def unreceived(self, sent: Sequence[int]) -> int:
+        """How many of the frames that the source has sent into the tunnels, by interface, have not come out of them.
+
+        Blocks up to 0.2 s while some may still be under way: the question comes by another connection than the frames.
+        """
+        pairs = list(zip(sent, self.ports, strict=False))
+        deadline = time.monotonic() + _UNDER_WAY_S
+        while True:
+            missing = sum(max(0, number - port.tunnel_received) for number, port in pairs)
+            if not missing or time.monotonic() > deadline:
+                return missing + sum(sent[len(pairs) :])
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
     def counts(self) -> dict[str, Any]:
         gates = [port.counts() for port in self.ports]

@@ -15,6 +15,12 @@ _SETTLE_S = 5.0
 _EXPECTS = (State.EXPECTING, State.RESUMED, State.OPEN, State.DONE)
 
 
+def _counts(raw: object) -> list[int]:
+    """Frames by interface, in the agreement's order; whatever a peer sends, none is negative."""
+    numbers = raw if isinstance(raw, list) else []
+    return [one if type(one) is int and one > 0 else 0 for one in numbers]
+
+
 async def to_destination(one: DestinationMigration, op: str, message: dict[str, Any]) -> dict[str, Any]:
     if op == "expect":
         raw = message.get("addresses")
@@ -45,9 +51,10 @@ async def to_destination(one: DestinationMigration, op: str, message: dict[str, 
         one.post(Event.CANCEL, RefusedError(field(message, "reason", str)[:200]))
         return {}
     if op == "finish":
+        unreceived = await one.unreceived(_counts(message.get("sent")))
         counts = one.counts()
         one.post(Event.FINISH)
-        return counts
+        return {**counts, "unreceived": unreceived}
     raise PeerError(f"unknown request {op!r}")
 
 

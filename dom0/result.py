@@ -36,10 +36,16 @@ def _verdict(one: SourceMigration, outcome: str) -> Verdict:
 def _moved(one: SourceMigration) -> Verdict:
     there = {**one.opened, **one.final_counts}
     gates = [port.counts() for port in one.ports]
+    unreceived, unaccounted = _across(one)
+    notes = _notes_of_the_tunnel(one.record.destination, unreceived, unaccounted)
+    verdict = _verdict(one, "done")
     stop, resume, divert = one.stop_ns, one.resume_ns, one.divert_ns
     return replace(
-        _verdict(one, "done"),
-        lost=sum(gate.overflow for gate in gates)
+        verdict,
+        notes=(*verdict.notes, *notes),
+        unaccounted=unaccounted,
+        lost=unreceived
+        + sum(gate.overflow for gate in gates)
         + sum(released.missing for released in one.released)
         + _dropped(one)
         + _number(there, "overflow")
@@ -58,6 +64,24 @@ def _moved(one: SourceMigration) -> Verdict:
         generation=_number(there, "generation"),
         rerouted=None if one.fabric is None else one.fabric.finished,
     )
+
+
+def _across(one: SourceMigration) -> tuple[int, int]:
+    """Of the frames sent into the tunnels: how many are known not to have come out, and of how many nobody knows."""
+    if isinstance(one.final_counts.get("unreceived"), int):
+        return _number(one.final_counts, "unreceived"), 0
+    return 0, sum(one.tunnel_sent)
+
+
+def _notes_of_the_tunnel(destination: str, unreceived: int, unaccounted: int) -> list[str]:
+    if unreceived:
+        return [
+            f"{unreceived} packets went into the tunnel to {destination} and did not come out of it: "
+            "see its firewall (UDP port of the tunnel) and the loss between the hosts"
+        ]
+    if unaccounted:
+        return [f"{destination} did not say how many packets it received: {unaccounted} went into the tunnel"]
+    return []
 
 
 def _dropped(one: SourceMigration) -> int:

@@ -68,6 +68,8 @@ class SourceMigration(Migration):
         self.stopped = asyncio.Event()
         self.opened: dict[str, Any] = {}
         self.final_counts: dict[str, Any] = {}
+        self.tunnel_sent: list[int] = []
+        """Frames by interface, when the destination was asked how many it has received."""
         self.clock_offset_ns = 0
         self.began = time.monotonic()
         self.watch: ConvergenceWatch | None = None
@@ -477,8 +479,9 @@ class SourceMigration(Migration):
         await asyncio.gather(*(asyncio.to_thread(port.retire) for port in self.ports))
 
     async def _finish_peer(self) -> None:
+        self.tunnel_sent = [port.tunnel_sent for port in self.ports]
         with contextlib.suppress(VmnetError):  # it finishes by itself, later
-            self.final_counts = await self._ask("finish")
+            self.final_counts = await self._ask("finish", sent=self.tunnel_sent)
 
     async def _detach(self) -> None:
         if self.fabric is not None:

@@ -8,7 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Verdict:
-    """``lost``: frames dropped for want of room; ``possible_duplicates``: sent again because the guest may not have taken them.
+    """``lost``: frames dropped for want of room, or in the tunnel between the hosts.
+
+    ``possible_duplicates``: sent again because the guest may not have taken them.
+
+    ``unaccounted``: frames sent to a destination that has not said what it received.
 
     ``ordered``: the direct path opened only after the old one was known to be empty. Times in ms; None where not measured.
     """
@@ -19,6 +23,7 @@ class Verdict:
     mode: str
     outcome: str
     lost: int = 0
+    unaccounted: int = 0
     possible_duplicates: int = 0
     ordered: bool = True
     held: int = 0
@@ -38,7 +43,8 @@ class Verdict:
 
     @property
     def clean(self) -> bool:
-        return self.outcome == "done" and not self.lost and self.ordered and self.rerouted is not False
+        known = not self.lost and not self.unaccounted
+        return self.outcome == "done" and known and self.ordered and self.rerouted is not False
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "notes": list(self.notes), "clean": self.clean}
@@ -48,7 +54,8 @@ class Verdict:
         if self.outcome != "done":
             return [f"{self.vm} stays on {self.source}: {'; '.join(self.notes) or self.outcome}"]
         order = "none reordered" if self.ordered else "order not certain"
-        head = f"{self.vm} runs on {self.destination}: {self.lost} lost, {self.possible_duplicates} possibly twice, {order}"
+        lost = f"{self.lost} lost" + (f", {self.unaccounted} unaccounted for" if self.unaccounted else "")
+        head = f"{self.vm} runs on {self.destination}: {lost}, {self.possible_duplicates} possibly twice, {order}"
         figures = (
             f"held {self.held}, stranded and recovered {self.stranded}, diverted {self.diverted}, "
             f"waited for the old path {self.direct}"

@@ -181,6 +181,11 @@ class DestinationPort:
         self.gate.mode = Mode.DIVERT
         return sent + self.gate.get(Word.DIVERTED)
 
+    @property
+    def tunnel_received(self) -> int:
+        """Frames that have come out of the tunnel since :meth:`attach`."""
+        return self.gate.get(Word.EXITED) if self.tap else 0
+
     def counts(self) -> GateCounts:
         return self.gate.counts()
 

@@ -80,10 +80,12 @@ class Word(IntEnum):
     MUTED = 184
     PATIENCE = 192
     PROLONGED = 200
+    EXITED = 208
+    """At the destination: frames that came out of the tunnel, whatever became of them."""
 
 
 _SOURCE_AT: Final = 6
-SHARED_BYTES: Final = 208
+SHARED_BYTES: Final = 216
 
 
 def increment(code: Program, word: Word) -> None:
@@ -235,6 +237,7 @@ def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
     code = Program()
     code.mov_reg(R6, R1)
     code.map_value(R7, map_fd)
+    increment(code, Word.EXITED)
     _header_in_r2(code)
     _compare_address(code, _SOURCE_AT, fence.SOURCE, "drop")
     _compare_address(code, _SOURCE_AT, guest_mac, "reflected")

@@ -67,7 +67,7 @@ class SourcePort:
             self._make(settings)
         self._resizing = threading.Lock()
         self._offset: int | None = None
-        self._stranded_sent = self._missing = 0
+        self._stranded_sent = self._missing = self._sent = 0
         self._brought: int | None = None
         self._tunnelled_before = 0
         self.copy_complete = True
@@ -165,6 +165,7 @@ class SourcePort:
         self.gate.mode = Mode.CLOSE
         pumped = pump.empty(self.gate, self._park, self._to_tunnel)
         self.gate.mode = Mode.DIVERT
+        self._sent += len(left.frames) + pumped.sent
         return Released(
             len(left.frames),
             left.possible_duplicates,
@@ -208,11 +209,17 @@ class SourcePort:
     def mark(self, frame: bytes) -> None:
         """Into the tunnel, behind everything that has come."""
         self._to_tunnel.send(NO_OFFLOAD + frame)
+        self._sent += 1
+
+    @property
+    def tunnel_sent(self) -> int:
+        """Frames that have been handed to the tunnel; what the other host has got out of it must be as many."""
+        return self._sent + self.gate.get(Word.DIVERTED)
 
     def follow(self) -> None:
         """The guest has gone after all, after another :meth:`hold`: what has waited follows it, then everything that comes."""
         self.gate.mode = Mode.CLOSE
-        pump.empty(self.gate, self._park, self._to_tunnel)
+        self._sent += pump.empty(self.gate, self._park, self._to_tunnel).sent
         self.gate.mode = Mode.DIVERT
 
     def take_back(self) -> None:

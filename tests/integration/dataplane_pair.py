@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from ipaddress import ip_address
 
 from dataplane_kit import GUEST, Guest, Host, Tap, bridge, ip, until, veth
@@ -105,6 +106,12 @@ class Pair:
     def open(self) -> Opened:
         with self.b.host:
             return self.destination.open()
+
+    def across(self) -> tuple[int, int]:
+        """Frames sent into the tunnel at the source, and received from it at the destination, once they are as many."""
+        with suppress(AssertionError):
+            until(lambda: self.source.tunnel_sent == self.destination.tunnel_received, 0.5, "all came")
+        return self.source.tunnel_sent, self.destination.tunnel_received
 
     def close(self, keep: bool = False) -> None:
         with self.a.host:

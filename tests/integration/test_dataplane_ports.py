@@ -1,6 +1,7 @@
 """A guest goes from one host to the other while frames come for it: two hosts, a switch, a tunnel, all of the kernel's own."""
 
 import os
+import subprocess
 import time
 from contextlib import closing
 from ipaddress import ip_address
@@ -23,7 +24,7 @@ from dataplane_kit import (
 from dataplane_pair import Pair
 
 from dom0 import bridges
-from dom0.dataplane import classifier, netdev
+from dom0.dataplane import classifier, netdev, tunnel
 from dom0.dataplane.announce import announcements
 from dom0.dataplane.destination_port import Opened
 from dom0.dataplane.gate import Bounds
@@ -108,6 +109,8 @@ def test_the_network_notices_nothing(version: int, orderly: bool) -> None:
     time.sleep(0.05)
     second = pending.pop()
     second.stop()
+    sent, received = pair.across()
+    assert sent == received > 0
     got += second.got
     assert released.missing == opened.missing == 0
     assert released.parked > 0 and (orderly or released.stranded > 0)
@@ -414,3 +417,31 @@ def test_put_back_with_everything_full() -> None:
         assert side.host.devices() == side.before
         with side.host:
             assert netdev.get_queue_length("tap0") == 1000
+
+
+@isolated()
+@pytest.mark.parametrize("blocked", [False, True], ids=["open", "firewall"])
+def test_what_enters_the_tunnel_and_what_leaves_it_is_counted(blocked: bool) -> None:
+    """A destination whose firewall drops the tunnel: nothing else would show it."""
+    pair = Pair()
+    pair.attach()
+    pair.source.hold()
+    pair.destination.expect()
+    if blocked:
+        with pair.b.host:
+            chain = "chain inet filter input"
+            hook = "{ type filter hook input priority 0; }"
+            rule = f"inet filter input udp dport {tunnel.UDP_PORT} drop"
+            commands = f"add table inet filter; add {chain} {hook}; add rule {rule}"
+            subprocess.run(["nft", commands], check=True)
+    for number in range(100):
+        pair.client.write(frame(number))
+    until(lambda: pair.source.counts().parked == 100, 1, "all wait")
+    with pair.a.host:
+        assert pair.source.release(None).parked == 100
+    for number in range(100, 150):
+        pair.client.write(frame(number))
+    until(lambda: pair.source.counts().diverted == 50, 1, "the rest followed")
+    assert pair.across() == (150, 0 if blocked else 150)
+    assert len(numbers(pair.b.tap.drain())) == (0 if blocked else 150)
+    pair.close()

@@ -211,6 +211,24 @@ def test_what_a_stopped_guest_left_is_sent_though_the_destination_does_not_answe
     run(body())
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_claim_whose_answer_is_lost_is_made_again(
+    run: Run, make: Callable[..., World], way: Callable[[World], Any], times: int
+) -> None:
+    """The source has agreed: a destination that gave up would leave it diverting to nobody."""
+
+    async def body() -> None:
+        world = make(1, 0.0)
+        world.unanswered = ["claim"] * times
+        await way(world)
+        assert judge(world) == "b"
+        (record,) = world.hosts["a"].store.records.values()
+        assert record.verdict is not None and record.verdict["clean"], record.verdict
+
+    run(body())
+
+
 @pytest.mark.parametrize(
     ("way", "phase", "victim"),
     [(way, phase, victim) for way in WAYS for phase in PHASES for victim in "ab"],

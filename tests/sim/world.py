@@ -113,7 +113,7 @@ class Port:
 
     bridge_port = "no-such-port"
     routed = False
-    outgoing_lost = 0
+    outgoing_lost = tunnel_sent = tunnel_received = 0
     on_ovs = False
     bridged = False
 
@@ -390,6 +390,8 @@ class World:
         self.job_running = self.abort = self.by_people = False
         self.die_at: tuple[str, str] | None = None
         self.lost: tuple[str, ...] = ()
+        self.unanswered: list[str] = []
+        """Requests that arrive, and whose first answers do not; one entry an answer."""
         self.released_while: list[str | None] = []
         """What the VM did at ``a`` when its frames were sent after it; None: it was no longer there."""
         self.tasks: set[asyncio.Task[None]] = set()
@@ -399,6 +401,9 @@ class World:
     def fate(self, op: str) -> str:
         if op in self.lost:
             return "lost"
+        if op in self.unanswered:
+            self.unanswered.remove(op)
+            return "answer lost"
         if self.dice.random() >= self.trouble:
             return "well"
         return self.dice.choice(("lost", "answer lost", "doubled"))

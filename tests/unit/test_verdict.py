@@ -24,6 +24,7 @@ def verdict(**fields: object) -> Verdict:
         ({}, True),
         ({"possible_duplicates": 2, "held": 5}, True),
         ({"lost": 1}, False),
+        ({"unaccounted": 1}, False),
         ({"ordered": False}, False),
         ({"outcome": "rolled-back"}, False),
     ],
