@@ -6,7 +6,7 @@ import asyncio
 import functools
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dom0.fib.sessions import Sessions
 from dom0.fib.settings import FibSettings
 from vmnet.bench.fib_stage import Frr, Namespace, scratch, veth
 
+_OWN = ("connected", "local")  # FRR tells of an address itself from release 10 on
 ROOT = Path(__file__).parents[2]
 MANAGEMENT = "10.255.0.1"
 QUICK = FibSettings(settle_s=1.0, restart_s=2.0, addresses_s=0.5)
@@ -53,8 +54,8 @@ class Stage:
         for address in ("10.9.0.1/24", "2001:db8:9::1/64"):
             self.fib.ip("addr", "add", address, "dev", "up0", "nodad")
 
-    def frr(self, groups: bool = True, bgp: str = "") -> Frr:
-        return Frr(self.vm, self.folder, f"{MANAGEMENT} port 2620", groups, bgp)
+    def frr(self, groups: bool = True, bgp: str = "", static: Sequence[str] = ()) -> Frr:
+        return Frr(self.vm, self.folder, f"{MANAGEMENT} port 2620", groups, bgp, static)
 
     def agent(self, *options: str) -> subprocess.Popen[bytes]:
         return self.vm.popen([str(agent_program()), *options, MANAGEMENT, "2621"])
@@ -125,7 +126,7 @@ def rib(frr: Frr) -> dict[str, set[tuple[str, str]]]:
     for command in ("show ip route json", "show ipv6 route json"):
         for prefix, entries in json.loads(frr.vty(command)).items():
             for entry in entries:
-                if entry.get("selected") and entry["protocol"] != "connected":
+                if entry.get("selected") and entry["protocol"] not in _OWN:
                     hops = [hop for hop in entry["nexthops"] if hop.get("active")]
                     found[prefix] = {
                         ("blackhole", "")

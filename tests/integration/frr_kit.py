@@ -18,14 +18,15 @@ from typing import Any
 from dataplane_kit import Host, bridge, die_with_parent, ip, until, veth
 
 from dom0.router.keepalive_port import KeepaliveWatch
+from vmnet.lab import frr_programs
 
-FRR = Path("/usr/lib/frr")
+FRR = frr_programs.PROGRAMS
 _LIMIT_S = 20.0
 _ROUTER_MAC = "52:54:00:00:00:01"
 
 
 class Router:
-    """zebra and ``daemon`` in the foreground, children of the test: they end with it. ``text``: the daemon's configuration."""
+    """zebra and ``daemon`` in the foreground, below the test: they end with it. ``text``: the daemon's configuration."""
 
     def __init__(self, name: str, host: Host, daemon: str, text: str, folder: Path) -> None:
         self.name, self._folder, self._host, self._name = name, folder / name, host, daemon
@@ -34,40 +35,30 @@ class Router:
         self._write("zebra.conf", f"hostname {name}\n")
         self._write(f"{daemon}.conf", f"hostname {name}\n{text}")
         os.chown(self._folder, owner.pw_uid, owner.pw_gid)
-        self._zebra = self._start("zebra")
-        until((self._folder / "zserv.api").exists, _LIMIT_S, "zebra listens")
-        more = ["--bfdctl", str(self._folder / "bfdd.sock")] if daemon == "bfdd" else []
-        self._daemon = self._start(daemon, *more)
-        until((self._folder / f"{daemon}.vty").exists, _LIMIT_S, f"{daemon} listens")
+        self._daemons = [self._start(one) for one in frr_programs.with_manager(("zebra", daemon))]
 
     def _write(self, name: str, text: str) -> None:
         path = self._folder / name
         path.write_text(text)
         path.chmod(0o644)
 
-    def _start(self, daemon: str, *more: str) -> subprocess.Popen[bytes]:
-        own = [
-            f"--{word}={self._folder}/{daemon}.{end}"
-            for word, end in (("config_file", "conf"), ("pid_file", "pid"))
-        ]
-        common = [
-            "-u",
-            "frr",
-            "-g",
-            "frr",
-            "-z",
-            str(self._folder / "zserv.api"),
-            "--vty_socket",
-            str(self._folder),
-        ]
-        with self._host, (self._folder / f"{daemon}.log").open("wb") as log:
-            return subprocess.Popen(
-                [FRR / daemon, *own, *common, "--log", "stdout", "-P", "0", *more],
+    def _start(self, daemon: str) -> subprocess.Popen[bytes]:
+        log = self._folder / f"{daemon}.log"
+        with self._host, log.open("wb") as out:
+            process = subprocess.Popen(
+                frr_programs.private_argv(self._folder, daemon, "--log", "stdout"),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=out,
+                stderr=out,
                 preexec_fn=die_with_parent,
             )
+
+        def listens() -> bool:
+            assert process.poll() is None, f"{daemon} ended: {log.read_text(errors='replace')[:2000]}"
+            return (self._folder / f"{daemon}.vty").exists()
+
+        until(listens, _LIMIT_S, f"{daemon} listens")
+        return process
 
     def say(self, *commands: str) -> str:
         """What the daemon answers. AssertionError if it refuses one of ``commands``."""
@@ -99,17 +90,20 @@ class Router:
         """How often each session has gone down, as FRR counts it."""
         return {address: one["session-down"] for address, one in self.peers().items()}
 
+    def _signal(self, number: int) -> None:
+        os.kill(frr_programs.innermost(self._daemons[-1].pid), number)
+
     def freeze(self) -> None:
-        self._daemon.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        self._daemon.send_signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def log(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in self._folder.glob("*.log"))
 
     def close(self) -> None:
-        for one in (self._daemon, self._zebra):
+        for one in reversed(self._daemons):
             one.kill()
             one.wait()
 
@@ -147,8 +141,7 @@ class Scene:
 
 @contextmanager
 def scene(daemon: str, router_text: str, neighbour_text: str) -> Iterator[Scene]:
-    """Both routers run ``daemon``, configured with their texts. For a test with mounts of its own: FRR keeps files in /run/frr."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=777", "tmpfs", "/run/frr"], check=True)
+    """Both routers run ``daemon``, configured with their texts."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     try:

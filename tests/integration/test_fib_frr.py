@@ -93,7 +93,7 @@ def test_flaps_end_in_the_same_table(groups: bool) -> None:
         frr = stage.frr(groups)
         frr.configure(STATIC)
         asyncio.run(body(stage, frr))
-        frr.close()
+        frr.kill()
 
 
 class Pings:
@@ -149,14 +149,11 @@ def test_a_killed_zebra_loses_no_packet() -> None:
         before = fib.counts()
 
         async def restart() -> None:
-            await asyncio.to_thread(frr.kill, "zebra")
-            await asyncio.to_thread(frr.kill, "staticd")
+            await asyncio.to_thread(frr.kill)
             # gone while nobody tells of it: only a sweep can find that out
             stage.vm.ip("route", "del", "blackhole", "9.0.0.0/8")
             # another next hop gets the number that the first one had
-            frr._configs["staticd"] = [f"ip route 7.0.0.0/8 {VIA_B}", f"ip route 8.0.0.0/8 {VIA_B}"]
-            await asyncio.to_thread(frr.start, "zebra")
-            await asyncio.to_thread(frr.start, "staticd")
+            await asyncio.to_thread(frr.start, [f"ip route 7.0.0.0/8 {VIA_B}", f"ip route 8.0.0.0/8 {VIA_B}"])
             await until(lambda: fib.counts().generation != before.generation, 15, "new session")
             await until(lambda: fib.counts().swept, 15, "sweep")
             await same(frr, stage.fib)
@@ -171,12 +168,9 @@ def test_a_killed_zebra_loses_no_packet() -> None:
 
     with staged() as stage:
         stage.address_fib()
-        frr = stage.frr()
-        frr._configs["staticd"] = STATIC
-        frr.kill("staticd")
-        frr.start("staticd")
+        frr = stage.frr(static=STATIC)
         asyncio.run(body(stage, frr))
-        frr.close()
+        frr.kill()
 
 
 @isolated(60)
@@ -232,7 +226,7 @@ def test_the_session_moves_to_another_host() -> None:
         frr = stage.frr()
         frr.configure(STATIC)
         asyncio.run(body(stage, frr))
-        frr.close()
+        frr.kill()
 
 
 @isolated(60)

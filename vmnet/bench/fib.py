@@ -119,7 +119,7 @@ class Router:
 
     def close(self) -> None:
         self.bird.close()
-        self.frr.close()
+        self.frr.kill()
 
 
 @contextmanager

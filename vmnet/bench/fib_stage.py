@@ -19,10 +19,11 @@ from types import TracebackType
 from typing import Any
 
 from vmnet.errors import LabError, WaitTimeoutError
+from vmnet.lab import frr_programs
+from vmnet.lab.spawn import last_line
 
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
-_FRR = Path("/usr/lib/frr")
 _START_S = 20.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -121,78 +122,68 @@ def scratch() -> Iterator[Path]:
 
 
 class Frr:
-    """zebra with its FPM module, staticd and, if asked for, bgpd in a namespace."""
+    """zebra with its FPM module, staticd and, if asked for, bgpd in a namespace; their files are in ``folder``."""
 
     def __init__(
-        self, space: Namespace, folder: Path, fpm: str = "", groups: bool = True, bgp: str = ""
+        self,
+        space: Namespace,
+        folder: Path,
+        fpm: str = "",
+        groups: bool = True,
+        bgp: str = "",
+        static: Sequence[str] = (),
     ) -> None:
         self._space = space
         self._folder = folder
         lines = [f"fpm address {fpm}"] if fpm else []
-        self._configs = {
-            "zebra": [*lines, ("" if groups else "no ") + "fpm use-next-hop-groups"],
-            "staticd": [],
-        }
+        self._configs = {"zebra": [*lines, ("" if groups else "no ") + "fpm use-next-hop-groups"]}
         if bgp:
             self._configs["bgpd"] = bgp.splitlines()
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        for daemon in self._configs:
-            self.start(daemon)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.start(static)
 
-    def start(self, daemon: str) -> None:
-        """Returns when it can be spoken to."""
-        config = self._folder / f"{daemon}.conf"
-        config.write_text("\n".join(["hostname router", *self._configs[daemon], ""]))
+    def start(self, static: Sequence[str] = ()) -> None:
+        """With these lines of staticd's. Returns when every daemon can be spoken to."""
+        self._configs["staticd"] = list(static)
+        for daemon, lines in self._configs.items():
+            config = self._folder / f"{daemon}.conf"
+            config.write_text("\n".join(["hostname router", *lines, ""]))
+        for daemon in frr_programs.with_manager(self._configs):
+            self._start(daemon)
+
+    def _start(self, daemon: str) -> None:
         vty = self._folder / f"{daemon}.vty"
         vty.unlink(missing_ok=True)
-        argv = [
-            str(_FRR / daemon),
-            "-u",
-            "frr",
-            "-g",
-            "frr",
-            "-f",
-            str(config),
-            "-i",
-            f"{self._folder}/{daemon}.pid",
-        ]
-        argv += ["-z", f"{self._folder}/zserv", "--vty_socket", str(self._folder), "-P", "0"]
-        argv += ["-M", "dplane_fpm_nl"] if daemon == "zebra" else []
-        log = (self._folder / f"{daemon}.log").open("ab")
-        # FRR becomes another user, which makes the kernel forget whose death it is to die of: a shell, first process of a PID
-        # namespace, remembers
-        guard = ["unshare", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", '"$@"; exit $?', "sh"]
-        self.processes[daemon] = self._space.popen(
-            [*guard, *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-        log.close()
-        until(vty.exists, _START_S, f"vty socket of {daemon}")
+        more = ["-M", "dplane_fpm_nl"] if daemon == "zebra" else []
+        argv = frr_programs.private_argv(self._folder, daemon, *more)
+        log_file = self._folder / f"{daemon}.log"
+        with log_file.open("ab") as log:
+            process = self._space.popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._processes[daemon] = process
 
-    def kill(self, daemon: str) -> None:
-        process = self.processes[daemon]
-        os.kill(_innermost(process.pid), signal.SIGKILL)
-        process.wait()
+        def listens() -> bool:
+            if process.poll() is not None:
+                raise LabError(f"{daemon} ended", f"its log ends: {last_line(log_file)}")
+            return vty.exists()
+
+        until(listens, _START_S, f"vty socket of {daemon}")
+
+    def kill(self) -> None:
+        """All daemons, zebra first: it hears of nobody else's end."""
+        for daemon in sorted(self._processes, key=lambda one: one != "zebra"):
+            process = self._processes.pop(daemon)
+            os.kill(frr_programs.innermost(process.pid), signal.SIGKILL)
+            process.wait()
 
     def vty(self, *commands: str) -> str:
         words = [word for one in commands for word in ("-c", one)]
         return self._space.run("vtysh", "--vty_socket", str(self._folder), *words)
 
     def configure(self, lines: Iterable[str]) -> None:
-        """Configuration lines, read by staticd's or bgpd's own terminal."""
+        """More lines of configuration, passed by vtysh to the daemons that know them."""
         file = self._folder / "lines.conf"
         file.write_text("\n".join([*lines, ""]))
         self._space.run("vtysh", "--vty_socket", str(self._folder), "-f", str(file))
-
-    def close(self) -> None:
-        for daemon in reversed(list(self.processes)):
-            self.kill(daemon)
-
-
-def _innermost(pid: int) -> int:
-    """The daemon below its guards."""
-    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        pid = int(children[0])
-    return pid
 
 
 def bgpd_config(local: str, peer: str) -> str:

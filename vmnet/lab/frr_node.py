@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
 
 from vmnet.errors import LabError
 from vmnet.lab import announce
 from vmnet.lab.command import run
+from vmnet.lab.frr_programs import PROGRAMS, USER, installed, with_manager
 from vmnet.lab.node import Node
 from vmnet.lab.spawn import last_line
 from vmnet.lab.topology import Frr
 from vmnet.lab.wait import wait_for
 
-_PROGRAMS = Path("/usr/lib/frr")
-_USER = "frr"
 _START_S = 10.0
 _CONFIG_S = 60.0
 
@@ -31,7 +29,7 @@ def start(nodes: Iterable[Node]) -> list[str]:
         _announce(node, frr)
         _start_daemons(node, frr)
     for node, frr in wanted:
-        wait_sockets(node, frr.daemons)
+        wait_sockets(node, with_manager(frr.daemons))
         node.run(["vtysh", "-b"], timeout=_CONFIG_S)
     return [node.name for node, _ in wanted]
 
@@ -39,7 +37,7 @@ def start(nodes: Iterable[Node]) -> list[str]:
 def start_daemon(node: Node, daemon: str) -> None:
     """Start one daemon; its configuration comes from ``vtysh -b``."""
     more = ["-M", "dplane_fpm_nl"] if daemon == "zebra" and _wants_fpm(node) else []
-    node.spawn(daemon, [str(_PROGRAMS / daemon), "-u", _USER, "-g", _USER, "-A", "127.0.0.1", *more])
+    node.spawn(daemon, [str(PROGRAMS / daemon), "-u", USER, "-g", USER, "-A", "127.0.0.1", *more])
 
 
 def wait_sockets(node: Node, daemons: Iterable[str]) -> None:
@@ -60,7 +58,7 @@ def _wants_fpm(node: Node) -> bool:
 
 
 def _write_files(node: Node, frr: Frr) -> None:
-    if not (_PROGRAMS / "zebra").exists() or shutil.which("vtysh") is None:
+    if not installed() or shutil.which("vtysh") is None:
         raise LabError("FRR is not installed", "apt-get install frr")
     etc = node.var_dir / "etc-frr"
     (etc / "vtysh.conf").write_text("service integrated-vtysh-config\n")
@@ -68,8 +66,8 @@ def _write_files(node: Node, frr: Frr) -> None:
     (node.var_dir / "var-tmp").chmod(0o1777)
     sockets = node.run_dir / "frr"
     sockets.mkdir(exist_ok=True)
-    for path in (etc, *etc.iterdir(), sockets):
-        shutil.chown(path, _USER, _USER)
+    for path in (etc, *etc.iterdir(), sockets, node.var_dir / "lib-frr"):
+        shutil.chown(path, USER, USER)
 
 
 def _announce(node: Node, frr: Frr) -> None:
@@ -82,8 +80,11 @@ def _announce(node: Node, frr: Frr) -> None:
 
 
 def _start_daemons(node: Node, frr: Frr) -> None:
-    start_daemon(node, "zebra")
-    wait_sockets(node, ["zebra"])
+    """The first ones listen before the others start: those connect to them."""
+    first = with_manager(["zebra"])
+    for daemon in first:
+        start_daemon(node, daemon)
+        wait_sockets(node, [daemon])
     for daemon in frr.daemons:
-        if daemon != "zebra":
+        if daemon not in first:
             start_daemon(node, daemon)

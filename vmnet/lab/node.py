@@ -27,7 +27,7 @@ PRIVATE = {
     "lib-vmnet": "/var/lib/vmnet",
 }
 # The same of a node with FRR, whose sockets are below its own /run anyway.
-FRR_PRIVATE = {"etc-frr": "/etc/frr", "var-tmp": "/var/tmp"}
+FRR_PRIVATE = {"etc-frr": "/etc/frr", "lib-frr": "/var/lib/frr", "var-tmp": "/var/tmp"}
 # And of a node with the controller.
 CONTROLLER_PRIVATE = {"etc-vmnet": "/etc/vmnet", "lib-vmnet": "/var/lib/vmnet"}
 _RUN_FOLDERS = ("lock", "libvirt", "vmnet", "openvswitch", "netns")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vmnet.lab import controller, ovn, places
+from vmnet.lab import controller, frr_programs, ovn, places
 from vmnet.lab.host import Host
 from vmnet.lab.lab import Lab
 from vmnet.lab.node import Node
@@ -17,7 +17,7 @@ def roles(node: Node) -> list[str]:
         wanted += ["ovsdb", "vswitchd"]
     wanted += ovn.roles(node.spec)
     if node.spec.frr:
-        wanted += node.spec.frr.daemons
+        wanted += frr_programs.with_manager(node.spec.frr.daemons)
     if node.spec.controller is not None:
         wanted.append(controller.ROLE)
     if isinstance(node, Host):
