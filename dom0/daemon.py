@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from controller_bridge.rerouters.base import Rerouter, open_rerouter
-from dom0 import doctor, recovery
+from dom0 import doctor, recovery, service_manager
 from dom0.context import Context
 from dom0.control_server import ControlServer
 from dom0.dataplane import priority
@@ -33,7 +33,8 @@ from vmnet.plan import plan_lines
 from vmnet.store import Store, StoreSettings
 
 log = logging.getLogger(__name__)
-_LIBVIRT_S = 10.0
+# libvirtd may start with us at boot; its first start on a slow host takes half a minute (it asks every QEMU what it can do).
+_LIBVIRT_S = 60.0
 _EVENTS_KEPT = 1000
 Emit = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -55,8 +56,10 @@ class Daemon:
             gc.collect()
             gc.freeze()  # what is loaded now stays: to look through all of it takes some 10 ms, in the middle of a switchover
             log.info("host %s is ready", self.config.host.name)
+            service_manager.ready(f"host {self.config.host.name} is ready")
             await self._stop.wait()
             log.info("stopping")
+            service_manager.stopping()
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config

@@ -113,7 +113,9 @@ def test_a_file_of_somebody_else_stops_all_before_anything_is_written(
 
 def test_an_older_certificate_is_refused_with_what_it_lacks(folder: Path, root: Path) -> None:
     weaken(folder)
-    with pytest.raises(RefusedError, match=r"does not permit key encipherment: libvirt refuses it; .*--force"):
+    with pytest.raises(
+        RefusedError, match=r"does not permit key encipherment: libvirt refuses it; .*--force"
+    ):
         pki_install.place(folder, LIBVIRT, root)
     weaken(folder, purposes=True)
     with pytest.raises(RefusedError, match="key encipherment and server authentication"):
