@@ -19,6 +19,7 @@ from dom0.dataplane import priority
 from dom0.desk import Desk
 from dom0.facts import Facts
 from dom0.marks import HookMarks
+from dom0.reach import tunnel_probe
 from dom0.router.registry import Routers
 from dom0.source import SourceMigration
 from dom0.traffic import Traffic
@@ -137,6 +138,8 @@ class Daemon:
     async def _peer(self, peer: str, op: str, message: dict[str, Any]) -> dict[str, Any]:
         if op == "facts":
             return (await self.facts.own()).to_json()
+        if op == tunnel_probe.OP:
+            return await tunnel_probe.answer(self.context, message)
         return await self.desk.peer(peer, op, message)
 
     async def _request(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
