@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 _BLOCK = re.compile(r"^```(\S+)[ \t]*([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -69,24 +70,28 @@ def follow(
     replace: Mapping[str, str] | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
-    """Run the steps in order on their hosts. ``replace``: placeholders of the page, as "REPOSITORY", by what stands here.
+    """Run the steps in order, each on all its hosts at once. ``replace``: placeholders of the page, as "REPOSITORY".
 
-    Raises HowToError, with the command's output, at the first command that fails.
+    ``run`` is called on threads. Raises HowToError, with the command's output, for the first host on which a command fails.
     """
     for step in page:
         if step.part and step.part not in parts:
             continue
         log(f"## {step.heading}")
-        for host in step.hosts:
-            for command in _commands(step):
-                for word, value in (replace or {}).items():
-                    command = command.replace(word, value)
-                log(f"{host}# {command}")
-                code, output = run(host, command)
-                if output.strip():
-                    log(output.rstrip())
-                if code:
-                    raise HowToError(f"{step.heading}: {command!r} on {host} ended with {code}:\n{output}")
+        with ThreadPoolExecutor(len(step.hosts)) as pool:
+            ended = [pool.submit(_on_host, step, host, run, replace or {}, log) for host in step.hosts]
+        for future in ended:
+            future.result()
+
+
+def _on_host(step: Step, host: str, run: Run, replace: Mapping[str, str], log: Callable[[str], None]) -> None:
+    for command in _commands(step):
+        for word, value in replace.items():
+            command = command.replace(word, value)
+        code, output = run(host, command)
+        log("\n".join([f"{host}# {command}", *([output.rstrip()] if output.strip() else [])]))
+        if code:
+            raise HowToError(f"{step.heading}: {command!r} on {host} ended with {code}:\n{output}")
 
 
 def _commands(step: Step) -> tuple[str, ...]:

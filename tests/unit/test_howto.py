@@ -83,10 +83,10 @@ def test_steps_run_in_order_on_their_hosts_and_parts_only_if_asked_for() -> None
     howto.follow(page, run, replace={"two": "2"}, log=lines.append)
     assert [command for host, command in ran if host == "b"] == ["one --more", "2"]
     assert [command for host, command in ran if host == "a"][:3] == ["one --more", "2", "three"]
-    assert lines[:3] == ["## 1. First", "a# one --more", "said"]
+    assert lines[0] == "## 1. First" and "a# one --more\nsaid" in lines[1:5]
     ran.clear()
     howto.follow(page, run, parts=("remove", "ssh"), log=lines.append)
-    assert ("b", "four") in ran and ran[-1] == ("b", "five")
+    assert ("b", "four") in ran and {ran[-2], ran[-1]} == {("a", "five"), ("b", "five")}
 
 
 def test_a_file_is_written_as_it_stands(tmp_path: Path) -> None:
