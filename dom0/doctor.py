@@ -11,7 +11,7 @@ from typing import Any
 from dom0.context import Context
 from dom0.dataplane import bpf_syscall
 from dom0.dataplane.gate_program import SHARED_BYTES, gate_code
-from dom0.reach import findings, peer, probes
+from dom0.reach import findings, peer_checks, probes
 from hooks import install as hooks_install
 from hooks.install import HookStatus
 from vmnet.errors import VmnetError
@@ -22,7 +22,9 @@ _ETC_LIBVIRT = Path("/etc/libvirt")
 async def examine(context: Context) -> list[dict[str, Any]]:
     """A list of {"check", "ok", "detail"}; the detail of a failed check says what to do."""
     own, chains, *peers = await asyncio.gather(
-        _host(context), probes.input_chains(), *(peer.examine(context, name) for name in context.config.peers)
+        _host(context),
+        probes.input_chains(),
+        *(peer_checks.examine(context, name) for name in context.config.peers),
     )
     return [*own, findings.firewall(chains), *(row for rows in peers for row in rows)]
 
