@@ -13,13 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from controller_bridge.rerouters.base import Rerouter, open_rerouter
-from dom0 import doctor, recovery
+from dom0 import doctor, recovery, service_manager
 from dom0.context import Context
 from dom0.control_server import ControlServer
 from dom0.dataplane import kernel_limits, priority
 from dom0.desk import Desk
 from dom0.facts import Facts
 from dom0.marks import HookMarks
+from dom0.reach import tunnel_probe
 from dom0.router.registry import Routers
 from dom0.source import SourceMigration
 from dom0.traffic import Traffic
@@ -34,7 +35,8 @@ from vmnet.plan import plan_lines
 from vmnet.store import Store, StoreSettings
 
 log = logging.getLogger(__name__)
-_LIBVIRT_S = 10.0
+# libvirtd may start with us at boot; its first start on a slow host takes half a minute (it asks every QEMU what it can do).
+_LIBVIRT_S = 60.0
 _EVENTS_KEPT = 1000
 Emit = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -56,8 +58,10 @@ class Daemon:
             gc.collect()
             gc.freeze()  # what is loaded now stays: to look through all of it takes some 10 ms, in the middle of a switchover
             log.info("host %s is ready", self.config.host.name)
+            service_manager.ready(f"host {self.config.host.name} is ready")
             await self._stop.wait()
             log.info("stopping")
+            service_manager.stopping()
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         limits = await self._within_limits()
@@ -160,6 +164,8 @@ class Daemon:
     async def _peer(self, peer: str, op: str, message: dict[str, Any]) -> dict[str, Any]:
         if op == "facts":
             return (await self.facts.own()).to_json()
+        if op == tunnel_probe.OP:
+            return await tunnel_probe.answer(self.context, message)
         return await self.desk.peer(peer, op, message)
 
     async def _request(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
 from dom0.context import Context
 from dom0.dataplane import bpf_syscall
 from dom0.dataplane.gate_program import SHARED_BYTES, gate_code
+from dom0.reach import findings, peer_checks, probes
+from hooks import install as hooks_install
+from hooks.install import HookStatus
 from vmnet.errors import VmnetError
 
-_HOOKS = Path("/etc/libvirt/hooks")
+_ETC_LIBVIRT = Path("/etc/libvirt")
 
 
 async def examine(context: Context) -> list[dict[str, Any]]:
     """A list of {"check", "ok", "detail"}; the detail of a failed check says what to do."""
-    checks = [_kernel(), _tun(), _hold(context), _hooks(context)]
-    checks.append(await _libvirt(context))
-    checks.append(await _store(context))
-    checks += [await _peer(context, name) for name in context.config.peers]
-    return checks
+    own, chains, *peers = await asyncio.gather(
+        _host(context),
+        probes.input_chains(),
+        *(peer_checks.examine(context, name) for name in context.config.peers),
+    )
+    return [*own, findings.firewall(chains), *(row for rows in peers for row in rows)]
+
+
+async def _host(context: Context) -> list[dict[str, Any]]:
+    return [
+        await _versions(context),
+        _kernel(),
+        _tun(),
+        _hold(context),
+        await asyncio.to_thread(_hooks, context),
+        await _libvirt(context),
+        await _store(context),
+    ]
 
 
 def _result(check: str, ok: bool, detail: str) -> dict[str, Any]:
@@ -61,14 +79,40 @@ def _hold(context: Context) -> dict[str, Any]:
 
 
 def _hooks(context: Context) -> dict[str, Any]:
+    """Also whether the libvirtd that runs has seen them: it looks when it starts and when it is reloaded."""
     driver = "libxl" if context.config.libvirt.uri.startswith("xen") else "qemu"
-    found = [one for one in (_HOOKS / f"{driver}.d", _HOOKS) if any(one.glob("*vmnet*"))]
-    detail = (
-        f"installed in {found[0]}"
-        if found
-        else "not installed: run `vmnet hooks install` and restart libvirtd"
+    try:
+        (status,) = hooks_install.status(_ETC_LIBVIRT, [driver])
+    except VmnetError as error:
+        return _result("hooks", False, str(error))
+    return hooks_row(status)
+
+
+def hooks_row(status: HookStatus) -> dict[str, Any]:
+    """Pure."""
+    if status.state in ("absent", "foreign"):
+        return _result("hooks", False, f"{status.path} is {status.state}: run `vmnet hooks install`")
+    if status.reload_needed:
+        return _result(
+            "hooks",
+            False,
+            f"libvirt has not noticed {status.path}: `systemctl try-reload-or-restart libvirtd` (or virtqemud)",
+        )
+    changed = " (it was changed since)" if status.state == "modified" else ""
+    return _result("hooks", True, f"{status.path}{changed}")
+
+
+async def _versions(context: Context) -> dict[str, Any]:
+    """Names them; judges nothing."""
+    try:
+        libvirt, hypervisor = await context.domains.versions()
+    except VmnetError:
+        libvirt = hypervisor = "unknown"
+    return _result(
+        "versions",
+        True,
+        f"Linux {platform.release()}, libvirt {libvirt}, hypervisor {hypervisor} (QEMU or Xen)",
     )
-    return _result("hooks", bool(found), detail)
 
 
 async def _libvirt(context: Context) -> dict[str, Any]:
@@ -84,11 +128,3 @@ async def _store(context: Context) -> dict[str, Any]:
     except VmnetError as error:
         return _result("journal", False, str(error))
     return _result("journal", True, f"{context.store.settings.remote} can be written")
-
-
-async def _peer(context: Context, name: str) -> dict[str, Any]:
-    try:
-        offset = await context.peers[name].clock_offset_ns(4, 3.0)
-    except VmnetError as error:
-        return _result(f"peer {name}", False, str(error))
-    return _result(f"peer {name}", True, f"answers; its clock is {offset / 1e6:+.2f} ms from ours")

@@ -11,6 +11,7 @@ from dom0 import bridges, stretch, wiring
 from dom0.claim import address_field, field, uuid_field
 from dom0.context import Context
 from dom0.dataplane import netdev, tunnel
+from dom0.reach.probes import path_mtu
 from vmnet.domain_xml import DomainInfo
 from vmnet.errors import RefusedError, VmnetError
 
@@ -153,10 +154,10 @@ async def ask(context: Context, info: DomainInfo, destination: str, coming: bool
     if isinstance(refusals, list) and refusals:
         raise RefusedError("; ".join(str(one) for one in refusals))
     notes = _notes(said.get("notes"))
-    if (limited := context.limits.note(context.host)) != "":
+    if limited := context.limits.note(context.host):
         notes.append(limited)
-    underlay = await asyncio.to_thread(_underlay_mtu, local)
-    if underlay is not None and underlay < mtu + tunnel.OUTER_BYTES:
+    underlay = await asyncio.to_thread(path_mtu, peer.address)
+    if underlay is not None and underlay < mtu + tunnel.outer_bytes(local):
         notes.append(
             f"MTU towards {destination} is {underlay}: full-size frames will be fragmented in the tunnel"
         )
@@ -175,13 +176,3 @@ async def _far_from_home(context: Context, info: DomainInfo, destination: str) -
     if binding is None or not binding.home or binding.home in (context.host, destination):
         return []
     return [f"the VM's LAN is at {binding.home}: migrate it there first"]
-
-
-def _underlay_mtu(local: str) -> int | None:
-    """MTU in bytes of the device that has address ``local``; None if none has."""
-    import psutil
-
-    for device, found in psutil.net_if_addrs().items():
-        if any(one.address.split("%")[0] == local for one in found):
-            return netdev.get_mtu(device)
-    return None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from hooks.libvirtd import started_s
+from hooks.libvirtd import looked_s
 from vmnet.errors import ConfigError, NotFoundError, RefusedError
 
 DRIVERS = ("qemu", "libxl")
@@ -200,7 +200,8 @@ def _status_one(hooks: Path, driver: str) -> HookStatus:
     intact = _digest(text.replace(marker[3], "", 1)) == marker[3] and os.access(path, os.X_OK)
     settings = tuple((match[1].lower(), match[2].strip('"')) for match in _SETTING.finditer(text))
     first = min(Path(one).stat().st_mtime for one in (*others, str(path)))
-    late = started_s(driver) is not None and first > (started_s(driver) or 0.0)
+    looked = looked_s(driver)
+    late = looked is not None and first > looked
     return HookStatus(driver, path, "installed" if intact else "modified", marker[1], settings, late, others)
 
 

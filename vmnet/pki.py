@@ -1,4 +1,4 @@
-"""A small certificate authority for the daemons: EC P-256, one folder a host that is copied there as it is."""
+"""A small certificate authority for vmnet and libvirt: EC P-256, one folder a host that is copied there as it is."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vmnet.config.checks import host_name
 from vmnet.errors import ConfigError, NotFoundError, RefusedError
+from vmnet.pki_usage import missing_usages
 
 CA_DAYS = 3650
 HOST_DAYS = 825
 # The hosts' clocks need not agree, least of all just after a boot.
 _BACKDATE = timedelta(days=1)
 URI_PREFIX = "vmnet:host:"
+_CA_NAME = "vmnet CA"
+RENEW = "renew it where the CA is: vmnet pki host NAME DIR --address IP --force"
 
 
 @dataclass(frozen=True)
 class CertificateInfo:
-    """One certificate file: whom it names, until when (UTC) it is valid."""
+    """One certificate file: whom it names, until when (UTC) it is valid, which usages a host's certificate lacks."""
 
     path: Path
     subject: str
     names: tuple[str, ...]
     is_ca: bool
     not_after: datetime
+    missing: tuple[str, ...] = ()
 
     def days_left(self, now: datetime) -> int:
         """Whole days until it expires; negative afterwards."""
@@ -48,13 +52,13 @@ def init(directory: Path, *, force: bool = False, days: float = CA_DAYS) -> Cert
     files = (directory / "ca.pem", directory / "ca.key")
     _refuse_overwrite(files, force)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "vmnet CA")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _CA_NAME)])
     builder = _builder(name, name, key.public_key(), datetime.now(UTC) + timedelta(days=days))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
     certificate = builder.sign(key, hashes.SHA256())
-    _write(files[0], _pem(certificate), 0o644)
-    _write(files[1], _key_pem(key), 0o600)
+    write(files[0], _pem(certificate), 0o644)
+    write(files[1], _key_pem(key), 0o600)
     return _info(files[0], certificate)
 
 
@@ -76,7 +80,7 @@ def host(
     certificate = (
         _builder(subject, ca.subject, key.public_key(), until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage("digital_signature"), critical=True)
+        .add_extension(_usage("digital_signature", "key_encipherment"), critical=True)
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
             critical=False,
@@ -87,9 +91,9 @@ def host(
         )
         .sign(ca_key, hashes.SHA256())
     )
-    _write(folder / "ca.pem", _pem(ca), 0o644)
-    _write(folder / "host.pem", _pem(certificate), 0o644)
-    _write(folder / "host.key", _key_pem(key), 0o600)
+    write(folder / "ca.pem", _pem(ca), 0o644)
+    write(folder / "host.pem", _pem(certificate), 0o644)
+    write(folder / "host.key", _key_pem(key), 0o600)
     return _info(folder / "host.pem", certificate)
 
 
@@ -99,7 +103,7 @@ def show(directory: Path) -> Iterator[CertificateInfo]:
     if not files:
         raise NotFoundError(f"no certificates in {directory}", "create them: vmnet pki init DIR")
     for path in files:
-        yield _info(path, _load_certificate(path))
+        yield _info(path, load_certificate(path))
 
 
 def _check(name: str, addresses: Iterable[str]) -> None:
@@ -113,6 +117,20 @@ def _check(name: str, addresses: Iterable[str]) -> None:
             ipaddress.ip_address(address)
         except ValueError:
             raise ConfigError(f"{address!r} is not an IP address", "give --address 10.0.0.1") from None
+
+
+def is_ours(certificate: x509.Certificate) -> bool:
+    """Whether ``init`` or ``host`` made it: by the CA's name or the host's URI. Proves nothing about the signature."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if any(name.value == _CA_NAME for name in names):
+        return True
+    try:
+        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    return any(
+        uri.startswith(URI_PREFIX) for uri in alternative.get_values_for_type(x509.UniformResourceIdentifier)
+    )
 
 
 def _names(name: str, addresses: Iterable[str]) -> list[x509.GeneralName]:
@@ -142,10 +160,10 @@ def _usage(*allowed: str) -> x509.KeyUsage:
 
 
 def _load_ca(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    certificate = _load_certificate(directory / "ca.pem")
+    certificate = load_certificate(directory / "ca.pem")
     path = directory / "ca.key"
     try:
-        key = serialization.load_pem_private_key(_read(path), None)
+        key = serialization.load_pem_private_key(read(path), None)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is no private key: {error}", "restore it, or create a new CA") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
@@ -153,14 +171,16 @@ def _load_ca(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivate
     return certificate, key
 
 
-def _load_certificate(path: Path) -> x509.Certificate:
+def load_certificate(path: Path) -> x509.Certificate:
+    """Raises NotFoundError if there is none, ConfigError if it cannot be read or is no certificate."""
     try:
-        return x509.load_pem_x509_certificate(_read(path))
+        return x509.load_pem_x509_certificate(read(path))
     except ValueError:
         raise ConfigError(f"{path} is no certificate in PEM", "restore it, or create it anew") from None
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """Raises NotFoundError if there is no such file, ConfigError if it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -179,7 +199,8 @@ def _info(path: Path, certificate: x509.Certificate) -> CertificateInfo:
         elif isinstance(extension.value, x509.BasicConstraints):
             is_ca = extension.value.ca
     subject = str(common[0].value) if common else certificate.subject.rfc4514_string()
-    return CertificateInfo(path, subject, names, is_ca, certificate.not_valid_after_utc)
+    missing = () if is_ca else missing_usages(certificate)
+    return CertificateInfo(path, subject, names, is_ca, certificate.not_valid_after_utc, missing)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:
@@ -199,7 +220,7 @@ def _refuse_overwrite(files: Iterable[Path], force: bool) -> None:
             )
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
+def write(path: Path, data: bytes, mode: int) -> None:
     """Write a whole file or none, never readable by others for a moment if ``mode`` says so."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

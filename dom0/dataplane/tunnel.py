@@ -25,6 +25,11 @@ OUTER_BYTES = 70
 """What VXLAN over IPv6 puts around an Ethernet frame: 40 + 8 + 8 + 14 (over IPv4 20 less)."""
 
 
+def outer_bytes(address: str) -> int:
+    """What VXLAN puts around an Ethernet frame on the way to or from ``address``."""
+    return OUTER_BYTES if ip_address(address).version == 6 else OUTER_BYTES - 20
+
+
 def create(name: str, vni: int, local: str, remote: str, mtu: int) -> int:
     """Make the device and bring it up; returns its ifindex. ``mtu``: the guest's, in bytes. OSError if refused."""
     info = rtnetlink.nested(

@@ -41,7 +41,7 @@ def test_commands_that_are_named_exist(document: Path) -> None:
 
 def _code(text: str) -> str:
     """Only what is typed: first words of lines in code blocks, and inline code."""
-    blocks = re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```(?:sh[^\n]*)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     typed = [
         line for block in blocks for line in block.splitlines() if re.match(r"(# |\$ |sudo )?vmnet ", line)
     ]

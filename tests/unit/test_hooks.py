@@ -298,7 +298,7 @@ def test_no_libvirt(tmp_path: Path) -> None:
 
 def test_reload_is_asked_for_only_if_libvirt_saw_no_hook(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     started = [0.0]
-    monkeypatch.setattr(installer, "started_s", lambda _: started[0])
+    monkeypatch.setattr(installer, "looked_s", lambda _: started[0])
     installer.install(host.etc)
     assert installer.status(host.etc)[0].reload_needed
     installer.install(host.etc, timeout_ms=77)
@@ -324,14 +324,25 @@ def test_start_of_a_process(tmp_path: Path) -> None:
         (process / "stat").write_text(Path(f"/proc/{child.pid}/stat").read_text())
         (tmp_path / "99999").mkdir()
         try:
-            found = libvirtd.started_s("qemu", tmp_path)
+            found = libvirtd.looked_s("qemu", tmp_path)
             assert found is not None
             assert abs(found - time.time()) < 60
-            assert libvirtd.started_s("libxl", tmp_path) == pytest.approx(found, abs=1)
+            assert libvirtd.looked_s("libxl", tmp_path) == pytest.approx(found, abs=1)
             (process / "comm").write_text("virtqemud\n")
-            assert libvirtd.started_s("libxl", tmp_path) is None
+            assert libvirtd.looked_s("libxl", tmp_path) is None
         finally:
             child.kill()
+
+
+def test_a_reload_counts_if_systemd_made_it_of_that_very_process() -> None:
+    shown = "MainPID=7\nActiveState=active\nStateChangeTimestampMonotonic={}\n"
+    just_now = shown.format(int((time.monotonic() - 3) * 1e6))
+    found = libvirtd.reloaded_s(just_now, 7)
+    assert found is not None and found == pytest.approx(time.time() - 3, abs=1)
+    assert libvirtd.reloaded_s(just_now, 8) is None
+    assert libvirtd.reloaded_s(just_now.replace("=active", "=reloading"), 7) is None
+    assert libvirtd.reloaded_s("", 7) is None
+    assert libvirtd.reloaded_s("MainPID=7\nActiveState=active\nStateChangeTimestampMonotonic=\n", 7) is None
 
 
 def test_commands(host: Host) -> None:

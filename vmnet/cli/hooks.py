@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hooks.install import HookChange, HookStatus
 
-RELOAD = "libvirt has not noticed it: systemctl reload libvirtd (or send it SIGHUP; guests are not touched)"
+RELOAD = "libvirt has not noticed it: systemctl try-reload-or-restart libvirtd (or virtqemud; guests are not touched)"
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""vmnet pki: certificates for the daemons."""
+"""vmnet pki: certificates for the daemons, for libvirt and for QEMU."""
 
 from __future__ import annotations
 
@@ -9,14 +9,26 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vmnet.pki import CertificateInfo
+    from vmnet.pki_install import Placed
 
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
+def _install_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What `libvirt` and `qemu` share."""
+    root = click.Path(path_type=Path, file_okay=False)
+    command = click.option("--force", is_flag=True, help="Replace files that vmnet did not create.")(command)
+    return click.option("--root", type=root, default="/", help="Install below this folder.", metavar="DIR")(
+        command
+    )
+
+
 @click.group()
 def pki() -> None:
-    """Create and show the certificates by which the daemons know each other."""
+    """Create, show and install the certificates by which vmnet, libvirt and QEMU authenticate hosts."""
 
 
 @pki.command()
@@ -44,7 +56,9 @@ def host(name: str, directory: Path, addresses: tuple[str, ...], force: bool) ->
     from vmnet import pki as certificates
 
     _say(certificates.host(name, directory, addresses, force=force))
-    click.echo(f"next: copy all of {directory / name}/ to /etc/vmnet/pki/ on {name}")
+    click.echo(
+        f"next: copy all of {directory / name}/ to /etc/vmnet/pki/ on {name}; there: vmnet pki libvirt"
+    )
 
 
 @pki.command()
@@ -62,6 +76,39 @@ def show(directory: Path, as_json: bool) -> None:
         _say(one)
 
 
+@pki.command()
+@click.argument("directory", type=_DIRECTORY, default="/etc/vmnet/pki")
+@_install_options
+def libvirt(directory: Path, root: Path, force: bool) -> None:
+    """Copy the host's certificate in DIRECTORY (default /etc/vmnet/pki) to where libvirt looks for its TLS files.
+
+    libvirt lets every host whose certificate is of this CA control this host.
+    """
+    from vmnet import pki_install
+
+    _report(pki_install.place(directory, pki_install.LIBVIRT, root, force=force))
+
+
+@pki.command()
+@click.argument("directory", type=_DIRECTORY)
+@_install_options
+def qemu(directory: Path, root: Path, force: bool) -> None:
+    """Copy a certificate to where QEMU looks for it: for `virsh migrate --tls`, which encrypts the VM's memory.
+
+    DIRECTORY is a host's folder of a CA that is only for QEMU, because QEMU can read the key.
+    """
+    from vmnet import pki_install
+
+    if not force:
+        pki_install.refuse_shared_ca(directory, root)
+    _report(pki_install.place(directory, pki_install.QEMU, root, force=force))
+
+
+def _report(placed: list[Placed]) -> None:
+    for file in placed:
+        click.echo(f"{file.action:9} {file.path}")
+
+
 def _say(info: CertificateInfo) -> None:
     fields = _fields(info)
     left = int(str(fields["days_left"]))
@@ -71,6 +118,10 @@ def _say(info: CertificateInfo) -> None:
         else f"EXPIRED {info.not_after:%Y-%m-%d}"
     )
     click.echo(f"{info.path}: {info.subject} ({', '.join(info.names) or 'CA'}), {when}")
+    if info.missing:
+        from vmnet.pki import RENEW
+
+        click.echo(f"  does not permit {' and '.join(info.missing)}, which libvirt needs; {RENEW}")
 
 
 def _fields(info: CertificateInfo) -> dict[str, object]:
@@ -81,6 +132,7 @@ def _fields(info: CertificateInfo) -> dict[str, object]:
         "subject": info.subject,
         "names": list(info.names),
         "ca": info.is_ca,
+        "missing": list(info.missing),
         "not_after": info.not_after.isoformat(),
         "days_left": info.days_left(datetime.now(UTC)),
     }

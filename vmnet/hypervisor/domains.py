@@ -13,6 +13,7 @@ from vmnet import router
 from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
 from vmnet.hypervisor.connection import Connection
 from vmnet.hypervisor.events import JobProgress
+from vmnet.hypervisor.versions import version
 
 _CALL_S = 20.0
 Result = TypeVar("Result")
@@ -190,9 +191,13 @@ class Domains:
         return await self._call("domain capabilities", ask)
 
     async def version(self) -> str:
-        def ask(handle: Any) -> str:
-            number = handle.getLibVersion()
-            return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+        return (await self.versions())[0]
+
+    async def versions(self) -> tuple[str, str]:
+        """Of libvirt, and of its hypervisor (QEMU's or Xen's)."""
+
+        def ask(handle: Any) -> tuple[str, str]:
+            return version(handle.getLibVersion()), version(handle.getVersion())
 
         return await self._call("libvirt version", ask)
 
