@@ -15,7 +15,10 @@ from vmnet.errors import ExitCode
 @common.json_option
 @common.socket_option
 def doctor(as_json: bool, socket: Path) -> None:
-    """Check what migrations need: kernel, libvirt, hooks, journal, firewall, and each peer's daemon, ports and libvirt. Exit code 5 if something is missing."""
+    """Check what migrations need: kernel, libvirt, hooks, journal, firewall, and each peer's daemon, ports and libvirt.
+
+    Exit code 5 if something is missing.
+    """
     checks = common.client(socket).request("doctor")["checks"]
     if as_json:
         common.print_json(checks)
