@@ -38,7 +38,7 @@ import time
 
 SOCKET = "/run/vmnet/dom0d.sock"
 WHEN_DAEMON_AWAY = "continue"
-TIMEOUT_MS = 2000
+TIMEOUT_MS = 10000
 
 MAX_XML = 1048576
 MAX_FIELD = 1024

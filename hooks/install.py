@@ -61,7 +61,7 @@ def install(
     drivers: Iterable[str] = DRIVERS,
     socket_path: str = "/run/vmnet/dom0d.sock",
     when_daemon_away: str = "continue",
-    timeout_ms: int = 2000,
+    timeout_ms: int = 10_000,
     *,
     force: bool = False,
 ) -> list[HookChange]:

@@ -63,7 +63,7 @@ class Daemon:
 @dataclass(frozen=True)
 class Hooks:
     when_daemon_away: str = _setting("continue", checks.choice("continue", "refuse"))
-    timeout_ms: int = _setting(2000, checks.integer(10, 60_000, "ms"))
+    timeout_ms: int = _setting(10_000, checks.integer(10, 60_000, "ms"))
 
 
 @dataclass(frozen=True)
