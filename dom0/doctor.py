@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
 from pathlib import Path
 from typing import Any
 
 from dom0.context import Context
-from dom0.dataplane import bpf_syscall
-from dom0.dataplane.gate_program import SHARED_BYTES, gate_code
+from dom0.dataplane import kernel_probe
 from dom0.reach import findings, peer_checks, probes
 from hooks import install as hooks_install
 from hooks.install import HookStatus
@@ -32,8 +30,7 @@ async def examine(context: Context) -> list[dict[str, Any]]:
 async def _host(context: Context) -> list[dict[str, Any]]:
     return [
         await _versions(context),
-        _kernel(),
-        _tun(),
+        *await _kernel(),
         _hold(context),
         await asyncio.to_thread(_hooks, context),
         await _libvirt(context),
@@ -45,29 +42,9 @@ def _result(check: str, ok: bool, detail: str) -> dict[str, Any]:
     return {"check": check, "ok": ok, "detail": detail}
 
 
-def _kernel() -> dict[str, Any]:
-    try:
-        shared = bpf_syscall.create_shared_array(SHARED_BYTES, "vmnet_doctor")
-        try:
-            os.close(bpf_syscall.load_classifier(gate_code(shared), "vmnet_doctor"))
-        finally:
-            os.close(shared)
-    except OSError as error:
-        return _result(
-            "gate",
-            False,
-            f"the kernel does not take the gate's program: {error.strerror}; Linux 5.10 or newer is needed",
-        )
-    return _result("gate", True, "the kernel takes the gate's program")
-
-
-def _tun() -> dict[str, Any]:
-    there = Path("/dev/net/tun").exists()
-    return _result(
-        "park",
-        there,
-        "/dev/net/tun is there" if there else "no /dev/net/tun: load the module (`modprobe tun`)",
-    )
+async def _kernel() -> list[dict[str, Any]]:
+    found = await asyncio.to_thread(kernel_probe.examine)
+    return [_result(one.what, one.works or not one.needed, one.detail) for one in found]
 
 
 def _hold(context: Context) -> dict[str, Any]:
@@ -75,7 +52,7 @@ def _hold(context: Context) -> dict[str, Any]:
     detail = f"{limits.queue_packets} packets an interface"
     if limits.short:
         detail += f": the kernel makes no longer queue (hold.max_packets is {limits.wanted_packets})"
-    return _result("hold queue", True, detail)
+    return _result("queue length", True, detail)
 
 
 def _hooks(context: Context) -> dict[str, Any]:

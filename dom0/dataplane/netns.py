@@ -50,23 +50,46 @@ def _ip_netns(verb: str, name: str) -> None:
 def call(name: str, function: Callable[[], T]) -> T:
     """Run ``function`` in the namespace (``name``: also a path); sockets it opens stay there. OSError if there is none."""
     descriptor = os.open(FOLDER / name, os.O_RDONLY | os.O_CLOEXEC)
+
+    def enter() -> None:
+        _check(_libc.setns(descriptor, _CLONE_NEWNET), f"cannot enter network namespace {name}")
+
+    try:
+        return _in_thread(enter, function, f"netns {name}")
+    finally:
+        os.close(descriptor)
+
+
+def call_apart(function: Callable[[], T]) -> T:
+    """Run ``function`` in a new network namespace, which goes with what it leaves open. OSError if none can be made."""
+
+    def leave() -> None:
+        _check(_libc.unshare(_CLONE_NEWNET), "cannot make a network namespace")
+
+    return _in_thread(leave, function, "netns of its own")
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _in_thread(enter: Callable[[], None], function: Callable[[], T], name: str) -> T:
+    """A namespace is a thread's, and this thread ends with the call."""
     result: list[T] = []
     failure: list[BaseException] = []
 
     def inside() -> None:
         try:
-            if _libc.setns(descriptor, _CLONE_NEWNET):
-                number = ctypes.get_errno()
-                raise OSError(number, f"cannot enter network namespace {name}: {os.strerror(number)}")
+            enter()
             result.append(function())
         except BaseException as error:
             failure.append(error)
 
-    # a namespace is a thread's, and this thread ends with the call
-    thread = threading.Thread(target=inside, name=f"netns {name}")
+    thread = threading.Thread(target=inside, name=name)
     thread.start()
     thread.join()
-    os.close(descriptor)
     if failure:
         raise failure[0]
     return result[0]
