@@ -78,7 +78,9 @@ def _machine(topology: Topology, node: Node, path: str) -> None:
             raise _bad(path, f"has a link's end named '{port}': the machine has that interface already")
     others = [host.name for host in topology.hosts if host.machine is None]
     if others:
-        raise _bad(f"{path}.kind", f"is machine, and {others[0]} is a namespace: hosts are all the one or the other")
+        raise _bad(
+            f"{path}.kind", f"is machine, and {others[0]} is a namespace: hosts are all the one or the other"
+        )
 
 
 def _access(topology: Topology, node: Node, path: str) -> None:

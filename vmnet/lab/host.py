@@ -47,6 +47,18 @@ class Host(Node, ABC):
     """Programs for the host are in its own places: :meth:`program`; how patient to be with it: ``limits``."""
 
     limits: Limits
+    own_clock = False
+    """Whether its clock is another than this computer's."""
+
+    def platform(self) -> str:
+        """Its kernel, libvirt and QEMU, if they are others than this computer's."""
+        return ""
+
+    def freeze(self) -> None:
+        """Let the whole host stand still, if that is possible."""
+
+    def thaw(self) -> None:
+        """Let it go on. Its clock is right."""
 
     @property
     def address(self) -> str:

@@ -27,8 +27,7 @@ class Lab:
         self.paths = LabPaths(state.name)
         self.topology: Topology = places.placed(schema.parse(state.document), state.places)
         self.nodes: Mapping[str, Node] = {
-            name: _kind(spec)(self.paths, spec)
-            for name, spec in self.topology.nodes.items()
+            name: _kind(spec)(self.paths, spec) for name, spec in self.topology.nodes.items()
         }
 
     @classmethod

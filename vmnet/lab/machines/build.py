@@ -38,7 +38,7 @@ def require() -> None:
 def build(release: Release, public_key: Path, out: Path) -> None:
     """Fill ``out`` with base.qcow2, vmlinuz, initrd and facts.json. Raises LabError when a step fails."""
     require()
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix="build-") as name:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"build{release}-") as name:
         scratch = Path(name)
         files = scratch / "files"
         files.mkdir()
@@ -65,7 +65,13 @@ def _stage(files: Path, public_key: Path) -> None:
 def _make_tree(release: Release, root: Path, files: Path) -> None:
     sources = [found] if (found := os.environ.get(SOURCES_VARIABLE)) else []
     bake = f"'{HERE / 'bake.sh'}' \"$1\" '{files}'"
-    argv = ["nice", *packages.mmdebstrap(release, str(root), [bake], sources)]
+    argv = [
+        "setpriv",
+        "--pdeathsig",
+        "TERM",
+        "nice",
+        *packages.mmdebstrap(release, str(root), [bake], sources),
+    ]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "PYTHON"))}
     try:
         done = subprocess.run(

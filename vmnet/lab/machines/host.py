@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from vmnet.lab import command, image
 from vmnet.lab.domain import Boot
 from vmnet.lab.host import Host, Limits, Running, guest_of
 from vmnet.lab.machines import howto, ssh
+from vmnet.lab.machines.qmp import Qmp
 from vmnet.lab.spawn import last_line, spawn
 from vmnet.lab.topology import Vm
 from vmnet.lab.wait import wait_for
@@ -30,9 +32,10 @@ _PROGRAMS = {"python": howto.PYTHON, "vmnet": "vmnet", "vmnet-dom0d": "vmnet-dom
 
 
 class MachineHost(Host):
-    """Its namespace holds QEMU, the connection that all commands share, and the wires. See setup.py for how it comes up."""
+    """Its namespace holds QEMU, the connection that all commands share, and the wires. See bring_up.py for how it comes up."""
 
     limits = Limits(start_s=240, guest_s=240, migrate_s=300, answer_s=15, events_s=60, settle_s=60)
+    own_clock = True
 
     @property
     def key(self) -> Path:
@@ -85,11 +88,16 @@ class MachineHost(Host):
         """As in a namespace, with more patience."""
         done = self._ssh(argv, text.encode() if text is not None else b"", timeout * _SLOWNESS)
         found = command.Completed(
-            done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+            done.args,
+            done.returncode,
+            done.stdout.decode(errors="replace"),
+            done.stderr.decode(errors="replace"),
         )
         if check and found.returncode:
             words = "; ".join((found.stderr.strip() or found.stdout.strip() or "no output").split("\n"))
-            raise LabError(f"on {self.name}: '{_short(argv)}' failed with code {found.returncode}: {words[:300]}")
+            raise LabError(
+                f"on {self.name}: '{_short(argv)}' failed with code {found.returncode}: {words[:300]}"
+            )
         return found
 
     def feed(self, argv: Sequence[str], data: bytes, timeout: float = 60.0) -> None:
@@ -97,7 +105,9 @@ class MachineHost(Host):
         done = self._ssh(argv, data, timeout * _SLOWNESS)
         if done.returncode:
             words = done.stderr.decode(errors="replace").strip() or "no output"
-            raise LabError(f"on {self.name}: '{_short(argv)}' failed with code {done.returncode}: {words[:300]}")
+            raise LabError(
+                f"on {self.name}: '{_short(argv)}' failed with code {done.returncode}: {words[:300]}"
+            )
 
     def _ssh(self, argv: Sequence[str], data: bytes, timeout: float) -> subprocess.CompletedProcess[bytes]:
         try:
@@ -160,6 +170,19 @@ class MachineHost(Host):
             raise LabError(f"on {self.name}: cannot list processes: {done.stderr.strip()}")
         lines = [line.split() for line in done.stdout.splitlines()]
         return [Running(vm, self.name, int(words[0])) for words in lines if (vm := guest_of(words[1:]))]
+
+    def platform(self) -> str:
+        facts = self.facts
+        return ", ".join(f"{name} {facts[name]}" for name in ("kernel", "libvirt", "qemu", "openvswitch"))
+
+    def freeze(self) -> None:
+        with Qmp(self.qmp) as monitor:
+            monitor.ask("stop")
+
+    def thaw(self) -> None:
+        with Qmp(self.qmp) as monitor:
+            monitor.ask("cont")
+        self.run(["date", "--set", f"@{time.time():.3f}"])
 
     def start_daemon(self) -> None:
         if self.runs_daemon:

@@ -55,8 +55,10 @@ def _bridge(node: Node, bridge: Bridge) -> str:
         lines += [f"pre-up ip link set dev {port} mtu {bridge.mtu}" for port in bridge.ports]
         return _stanza(node, bridge.name, [*lines, f"mtu {bridge.mtu}"])
     # ifupdown's script of Open vSwitch evaluates the line once: the inner quotes are for ovs-vsctl
-    mac = rf'other-config:hwaddr=\"{bridge.mac}\"'
-    extra = f"ovs_extra set bridge {bridge.name} {mac} -- set interface {bridge.name} mtu_request={bridge.mtu}"
+    mac = rf"other-config:hwaddr=\"{bridge.mac}\""
+    extra = (
+        f"ovs_extra set bridge {bridge.name} {mac} -- set interface {bridge.name} mtu_request={bridge.mtu}"
+    )
     lines = ["ovs_type OVSBridge", f"ovs_ports {' '.join(bridge.ports)}", extra]
     blocks = [_stanza(node, bridge.name, lines)]
     for port in bridge.ports:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tomllib
@@ -20,7 +22,9 @@ from vmnet.lab.machines.packages import Release
 from vmnet.lab.paths import REPOSITORY, cache_dir
 
 Tell = Callable[[str], None]
-_MADE_OF = ("bake.sh", "session.c", "build.py", "packages.py")
+_MADE_OF = ("bake.sh", "session.c")
+_FORMAT = 1
+"""To be raised when build.py or packages.py make something else of the same packages."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,19 @@ def key() -> Path:
     """The private key that root of every machine accepts, made once a cache."""
     found = root() / "key"
     if not found.exists():
-        found.parent.mkdir(parents=True, exist_ok=True)
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(found)])
+        new = found.with_name(f"key-{os.getpid()}")
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(new)])
+        with contextlib.suppress(FileExistsError):  # another builder was faster
+            os.link(new.with_suffix(".pub"), found.with_suffix(".pub"))
+            os.link(new, found)
+        for file in (new, new.with_suffix(".pub")):
+            file.unlink()
     return found
 
 
 def ensure(release: Release, tell: Tell = lambda line: None) -> MachineImage:
     """The cached image, built first if need be. Raises LabError when it cannot be built."""
-    with locked():
+    with locked(release):
         public = key().with_suffix(".pub")
         image = MachineImage(root() / f"debian{release}-{content_hash(release, public.read_text())}", release)
         if not image.folder.exists():
@@ -80,21 +89,21 @@ def content_hash(release: Release, public_key: str) -> str:
     """Changes with whatever makes another image; vmnet's own code does not: labs put it in when they come up."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     wanted = {name: project.get(name) for name in ("dependencies", "scripts", "entry-points")}
-    digest = hashlib.sha256(json.dumps([release, packages.names(), public_key, wanted]).encode())
+    digest = hashlib.sha256(json.dumps([_FORMAT, release, packages.names(), public_key, wanted]).encode())
     for name in _MADE_OF:
         digest.update(f"\0{name}\0".encode() + (build.HERE / name).read_bytes())
     return digest.hexdigest()[:16]
 
 
 @contextmanager
-def locked() -> Iterator[None]:
-    """One builder at a time."""
+def locked(release: Release) -> Iterator[None]:
+    """One builder of a release's images at a time."""
     root().mkdir(parents=True, exist_ok=True)
-    with (root() / "lock").open("w") as lock:
+    with (root() / f"lock-{release}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in root().glob("*.new"):  # of a build that was killed; we hold the lock
+        for leftover in root().glob(f"debian{release}-*.new"):  # of a build that was killed; we hold the lock
             shutil.rmtree(leftover, ignore_errors=True)
-        for leftover in root().glob("build-*"):
+        for leftover in root().glob(f"build{release}-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
 

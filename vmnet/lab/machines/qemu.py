@@ -15,7 +15,10 @@ SSH_PORT = 22
 """In the node's namespace, at 127.0.0.1."""
 _NETWORK = "192.0.2.0/24"
 """For documentation (RFC 5737): a topology's addresses are not there. The image has 192.0.2.15."""
-KERNEL_ARGUMENTS = "root=LABEL=machine ro console=ttyS0,115200 net.ifnames=0 quiet"
+KERNEL_ARGUMENTS = (
+    "root=LABEL=machine ro console=ttyS0,115200 net.ifnames=0 quiet systemd.default_timeout_start_sec=900"
+)
+"""As in bake.sh; units get more time to start, since emulated processors are slow."""
 _CPU: dict[Accel, str] = {"kvm": "host", "tcg": "max"}
 _ACCEL: dict[Accel, str] = {"kvm": "kvm", "tcg": "tcg,thread=multi,tb-size=512"}
 
@@ -50,7 +53,10 @@ def argv(name: str, machine: Machine, boot: Boot, taps: int) -> list[str]:
     for slot in range(MACHINE_PORTS):
         words += ["-device", f"pcie-root-port,id=slot{slot},chassis={slot + 1}"]
     for number in range(taps):
-        words += ["-netdev", f"tap,id=net{number},ifname={wire.tap(number)},script=no,downscript=no,vhost=off"]
+        words += [
+            "-netdev",
+            f"tap,id=net{number},ifname={wire.tap(number)},script=no,downscript=no,vhost=off",
+        ]
     if boot.state is not None:
         words += ["-incoming", f"exec:cat '{boot.state}'"]
     return words

@@ -22,7 +22,6 @@ from vmnet.lab.state import lab_lock, locked
 from vmnet.lab.topology import Machine, Node
 from vmnet.lab.wait import wait_for
 
-_LAB = "machine-image"
 _BOOT_S = 900.0
 _SAVE_S = 300.0
 _UUID = "00000000-0000-4000-8000-000000000000"
@@ -30,6 +29,7 @@ _UUID = "00000000-0000-4000-8000-000000000000"
 _FIRST_BOOT = """
 systemctl is-system-running --wait > /dev/null || systemctl --failed --no-legend >&2
 set -e
+systemctl is-active --quiet ssh openvswitch-switch libvirtd.socket || { echo "ssh, Open vSwitch or libvirt is not up" >&2; exit 1; }
 for device in kvm vhost-net net/tun; do [ -c /dev/$device ] || { echo "no /dev/$device" >&2; exit 1; }; done
 virsh --quiet capabilities > /dev/null
 virsh --quiet domcapabilities --virttype kvm --machine q35 > /dev/null
@@ -59,7 +59,7 @@ class Warm:
 def ensure(machine: Machine, accel: Accel, tell: Tell = lambda line: None) -> Warm:
     """The kept machine, booted first if need be. Raises LabError when it does not boot."""
     found = image.ensure(machine.release, tell)
-    with image.locked():
+    with image.locked(machine.release):
         warm = Warm(found, accel, found.folder / f"warm-{_shape(machine, accel)}")
         if not warm.folder.exists():
             tell(f"first boot of a Debian {machine.release} machine (some minutes)")
@@ -88,6 +88,7 @@ def start(host: MachineHost, machine: Machine, warm: Warm, uuid: str, ports: Seq
     host.var_dir.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(image.key(), host.key)
     host.key.chmod(0o600)
+    shutil.copyfile(image.key().with_suffix(".pub"), host.key.with_suffix(".pub"))
     shutil.copyfile(warm.image.folder / "facts.json", host.var_dir / "facts.json")
     first = ports is None
     disk = warm.disk if first else host.var_dir / "disk.qcow2"
@@ -100,8 +101,8 @@ def start(host: MachineHost, machine: Machine, warm: Warm, uuid: str, ports: Seq
 
 
 def _boot(machine: Machine, warm: Warm) -> None:
-    paths = LabPaths(_LAB)
-    with locked(lab_lock(paths), f"lab '{_LAB}'"):
+    paths = LabPaths(f"first-boot-{machine.release}")
+    with locked(lab_lock(paths), f"lab '{paths.name}'"):
         down.remove(paths)  # of a first boot that was killed
         host = MachineHost(paths, Node("machine", "host", machine=machine))
         try:
@@ -118,5 +119,3 @@ def _boot(machine: Machine, warm: Warm) -> None:
             raise LabError(f"the machine's first boot failed: {error}") from error
         finally:
             down.remove_traces(paths)
-
-
