@@ -70,11 +70,22 @@ def key() -> Path:
     return found
 
 
+def find(release: Release) -> MachineImage | None:
+    """The image if it has been built."""
+    public = root() / "key.pub"
+    image = _place(release, public.read_text()) if public.exists() else None
+    return image if image is not None and image.folder.exists() else None
+
+
+def _place(release: Release, public_key: str) -> MachineImage:
+    return MachineImage(root() / f"debian{release}-{content_hash(release, public_key)}", release)
+
+
 def ensure(release: Release, tell: Tell = lambda line: None) -> MachineImage:
     """The cached image, built first if need be. Raises LabError when it cannot be built."""
     with locked(release):
         public = key().with_suffix(".pub")
-        image = MachineImage(root() / f"debian{release}-{content_hash(release, public.read_text())}", release)
+        image = _place(release, public.read_text())
         if not image.folder.exists():
             tell(f"building the image of a Debian {release} machine (some minutes)")
             new = image.folder.with_suffix(".new")
@@ -103,7 +114,7 @@ def locked(release: Release) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in root().glob(f"debian{release}-*.new"):  # of a build that was killed; we hold the lock
             shutil.rmtree(leftover, ignore_errors=True)
-        for leftover in root().glob(f"build{release}-*"):
+        for leftover in (*root().glob(f"debian{release}-*/warm-*.new"), *root().glob(f"build{release}-*")):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
 
