@@ -28,11 +28,14 @@ set -e
 date --set "@$1" > /dev/null
 tar -xf - -C /
 hostname -F /etc/hostname
-for conf in libvirtd virtqemud; do
-    file=/etc/libvirt/$conf.conf
-    [ ! -e $file ] || { sed -i '/^host_uuid = /d' $file; echo "host_uuid = \\"$2\\"" >> $file; }
+systemctl restart systemd-journald.service  # its folder is named by the machine's ID
+for daemon in libvirtd virtqemud; do
+    file=/etc/libvirt/$daemon.conf
+    [ -e $file ] || continue
+    sed -i '/^host_uuid = /d' $file
+    echo "host_uuid = \\"$2\\"" >> $file
+    if systemctl --quiet is-active $daemon.service; then systemctl restart $daemon.service; fi
 done
-systemctl try-restart libvirtd.service virtqemud.service
 systemctl reload ssh.service
 udevadm control --reload
 echo "$2" > /etc/openvswitch/system-id.conf

@@ -25,7 +25,7 @@ _SOCKETS = ("/run/vmnet/dom0d.sock", "/run/libvirt/libvirt-sock")
 _SLOWNESS = 4.0
 """A command's time limit is meant for a host that is not emulated."""
 _SSH_S = 60.0
-_DAEMON_S = 120.0
+_DAEMON_S = 240.0
 _IMAGES = "/var/lib/libvirt/images"
 _CONSOLES = "/var/log/libvirt/qemu"
 _PROGRAMS = {"python": howto.PYTHON, "vmnet": "vmnet", "vmnet-dom0d": "vmnet-dom0d"}

@@ -22,14 +22,14 @@ def libvirt_uri(host: Node) -> str:
     return f"qemu+ssh://root@{host.underlay}/system"
 
 
-# Step 2: vmnet. The archive of this copy is the command's standard input; packages that pip installed give way to it.
+# Step 2: vmnet. The archive of this copy is the command's standard input. What pip installed of it gives way; files that are the
+# same stay, and with them their bytecode.
 VMNET = f"""
 set -e
 tar -xf - -C /opt/vmnet
-site=$({PYTHON} -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+site=$(echo /opt/vmnet/.venv/lib/python3*/site-packages)
 for package in {" ".join(PACKAGES)}; do
-    find "$site/$package" -name '*.py' -delete
-    cp -r "/opt/vmnet/$package" "$site/"
+    rsync -rc --delete --exclude=__pycache__ "/opt/vmnet/$package/" "$site/$package/"
 done
 """
 
