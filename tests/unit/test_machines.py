@@ -223,7 +223,14 @@ def test_image_hash_changes_with_what_it_is_made_of(monkeypatch):
 def test_image_has_the_packages_of_the_how_to():
     text = (image.REPOSITORY / "docs" / "install.md").read_text()
     block = text.partition("apt-get install ")[2].partition("```")[0].replace("\\", " ")
-    assert set(block.split()) <= set(packages.names())
+    assert set(block.split()) - {"-y"} <= set(packages.names())
+
+
+@pytest.mark.parametrize("step", ["LIBVIRT", "CHECK", "HOOKS", "DAEMON"])
+def test_what_is_typed_on_a_machine_is_in_the_how_to(step):
+    page = (image.REPOSITORY / "docs" / "install.md").read_text().splitlines()
+    lines = [line for line in getattr(howto, step).splitlines() if line]
+    assert lines and set(lines) <= set(page)
 
 
 def test_mmdebstrap_runs_without_recommends_and_with_our_hook():

@@ -18,14 +18,16 @@ from vmnet.lab.machines.qmp import Qmp
 from vmnet.lab.topology import Machine, Topology
 from vmnet.lab.wait import wait_for
 
+_CLOCK_TRIES = 3
+_CLOCK_S = 0.25
+_STEP_CLOCK = "import sys, time; time.clock_settime(time.CLOCK_REALTIME, time.time() + float(sys.argv[1]))"
 _LOAD_S = 120.0
 _PLUG_S = 60.0
 _STEP_S = 60.0
 
-# Arguments: seconds since 1970, the host's UUID. The clock stood still while the state was kept.
+# Argument: the host's UUID.
 _IDENTITY = """
 set -e
-date --set "@$1" > /dev/null
 tar -xf - -C /
 hostname -F /etc/hostname
 systemctl restart systemd-journald.service  # its folder is named by the machine's ID
@@ -33,13 +35,12 @@ for daemon in libvirtd virtqemud; do
     file=/etc/libvirt/$daemon.conf
     [ -e $file ] || continue
     sed -i '/^host_uuid = /d' $file
-    echo "host_uuid = \\"$2\\"" >> $file
-    if systemctl --quiet is-active $daemon.service; then systemctl restart $daemon.service; fi
+    echo "host_uuid = \\"$1\\"" >> $file
 done
 systemctl reload ssh.service
 udevadm control --reload
-echo "$2" > /etc/openvswitch/system-id.conf
-ovs-vsctl --timeout=60 --no-wait set Open_vSwitch . "external-ids:system-id=\\"$2\\""
+echo "$1" > /etc/openvswitch/system-id.conf
+ovs-vsctl --timeout=60 --no-wait set Open_vSwitch . "external-ids:system-id=\\"$1\\""
 """
 # Open vSwitch's part of ifupdown gives up after 5 s
 _NETWORK = """
@@ -107,17 +108,22 @@ def _set_up(
     begin = time.monotonic()
     _resume(host)
     host.connect()
+    _set_clock(host)
     tell(f"machine {host.name} answers after {time.monotonic() - begin:.0f} s")
     _become(lab, topology, host, secrets)
     _plug(lab, topology, host)
     tell(f"machine {host.name} is on its networks after {time.monotonic() - begin:.0f} s")
     host.feed(["sh", "-c", howto.VMNET], archive.read_bytes(), _STEP_S)
     host.feed(["tar", "-xf", "-", "-C", "/"], identity.archive(howto.files(topology, host.spec, secrets.pki)))
-    host.run(["sh", "-c", howto.CHECK], timeout=_STEP_S)
-    if host.spec.hooks:
-        host.run(["sh", "-c", howto.HOOKS], timeout=_STEP_S)
+    for step, wanted in (
+        (howto.LIBVIRT, True),
+        (howto.CHECK, True),
+        (howto.HOOKS, host.spec.hooks),
+        (howto.DAEMON, host.runs_daemon),
+    ):
+        if wanted:
+            host.run(["sh", "-ec", step], timeout=_STEP_S)
     if host.runs_daemon:
-        host.run(["sh", "-c", howto.DAEMON], timeout=_STEP_S)
         host.wait_daemon()
         tell(f"the daemon is up on {host.name} after {time.monotonic() - begin:.0f} s")
 
@@ -141,6 +147,15 @@ def _resume(host: MachineHost) -> None:
     wait_for(f"the state of machine {host.name} to be loaded", loaded, _LOAD_S, 0.1)
 
 
+def _set_clock(host: MachineHost) -> None:
+    """The machine's clock stood still while its state was kept."""
+    for _ in range(_CLOCK_TRIES):
+        behind_s = host.clock_behind_s()
+        if abs(behind_s) < _CLOCK_S:
+            return
+        host.run([*host.program("python"), "-I", "-S", "-c", _STEP_CLOCK, f"{behind_s:.6f}"])
+
+
 def _become(lab: str, topology: Topology, host: MachineHost, secrets: Secrets) -> None:
     """Give the machine its names and keys."""
     hosts = wiring.hosts_file(topology.nodes.values())
@@ -155,8 +170,8 @@ def _become(lab: str, topology: Topology, host: MachineHost, secrets: Secrets) -
             host.key.with_suffix(".pub").read_bytes() + secrets.public("root"), 0o600,
         ),
     }  # fmt: skip
-    words = [f"{time.time():.3f}", identity.host_uuid(lab, host.spec)]
-    host.feed(["sh", "-c", _IDENTITY, "identity", *words], identity.archive(found))
+    uuid = identity.host_uuid(lab, host.spec)
+    host.feed(["sh", "-c", _IDENTITY, "identity", uuid], identity.archive(found))
 
 
 def _plug(lab: str, topology: Topology, host: MachineHost) -> None:

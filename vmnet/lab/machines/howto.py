@@ -19,7 +19,7 @@ DAEMON_UNIT = "vmnet-dom0d"
 
 
 def libvirt_uri(host: Node) -> str:
-    return f"qemu+ssh://root@{host.underlay}/system"
+    return f"qemu+tls://{host.underlay}/system"
 
 
 # Step 2: vmnet. The archive of this copy is the command's standard input. What pip installed of it gives way; files that are the
@@ -42,7 +42,7 @@ def certificates(topology: Topology, folder: Path) -> None:
 
 
 def files(topology: Topology, host: Node, folder: Path) -> dict[str, tuple[bytes, int]]:
-    """What steps 3 and 4 put on the host: path -> content and mode."""
+    """What steps 3 and 5 put on the host: path -> content and mode."""
     found = {"/etc/vmnet/vmnet.toml": (toml.dumps(configuration(topology, host)).encode(), 0o644)}
     for file in sorted((folder / host.name).iterdir()):
         found[f"/etc/vmnet/pki/{file.name}"] = (file.read_bytes(), file.stat().st_mode & 0o777)
@@ -52,7 +52,7 @@ def files(topology: Topology, host: Node, folder: Path) -> dict[str, tuple[bytes
 
 
 def configuration(topology: Topology, host: Node) -> Mapping[str, Any]:
-    """Step 4: vmnet.toml; the topology's own ``config`` wins."""
+    """Step 5: vmnet.toml; the topology's own ``config`` wins."""
     peers = {
         other.name: {
             "address": other.underlay,
@@ -67,7 +67,6 @@ def configuration(topology: Topology, host: Node) -> Mapping[str, Any]:
         "listen": {"tunnel_address": host.underlay},
         "peers": peers,
     }
-    base["hold"] = {"max_packets": 32767}  # Linux 6.1 refuses longer queues of taps
     if segments := {b.name: {"segment": b.segment} for b in host.bridges if b.segment != "lan"}:
         base["bridges"] = segments
     if rerouter := fabric_files.rerouter(topology, host):
@@ -75,18 +74,24 @@ def configuration(topology: Topology, host: Node) -> Mapping[str, Any]:
     return toml.merged(base, host.config)
 
 
-# Step 4, its check
-CHECK = "vmnet-dom0d --check"
-
-# Step 5. libvirtd is started by its socket and ends when idle: then there is nothing to reload.
+LIBVIRT = """
+vmnet pki libvirt
+systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service
+systemctl enable --now libvirtd-tls.socket
+systemctl start libvirtd.service
+"""
+"""Step 4, the part with TLS."""
+CHECK = """
+vmnet-dom0d --check
+"""
+"""The end of step 5. Of step 6 there is nothing to do: Debian installs no rules."""
 HOOKS = """
-set -e
 vmnet hooks install
-systemctl try-reload-or-restart libvirtd.service
+systemctl try-reload-or-restart libvirtd
 """
 DAEMON = f"""
-set -e
 cp /opt/vmnet/scripts/vmnet-dom0d.service /etc/systemd/system/
 systemctl daemon-reload
-systemctl enable --quiet --now {DAEMON_UNIT}
+systemctl enable --now {DAEMON_UNIT}
 """
+"""These two are step 7."""
