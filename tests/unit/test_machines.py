@@ -13,7 +13,7 @@ from vmnet.lab import schema, wiring
 from vmnet.lab.domain import Boot, domain_xml
 from vmnet.lab.host import guest_of, newest_q35, oldest_q35
 from vmnet.lab.image import Image
-from vmnet.lab.machines import build, howto, identity, image, packages, pip_settings, qemu, ssh, tree
+from vmnet.lab.machines import build, clock, howto, identity, image, packages, pip_settings, qemu, ssh, tree
 from vmnet.lab.machines.host import MachineHost
 from vmnet.lab.paths import LabPaths
 from vmnet.lab.topology import Machine
@@ -280,3 +280,8 @@ def test_session_ends_the_command_when_nobody_reads_any_more(session):
         assert process.stdout.readline() == b"up\n"
         process.stdout.close()
         assert process.wait(5) == 128 + 15
+
+
+def test_a_clock_is_read_by_the_fastest_answer():
+    slow, fast = clock.Asked(100.0, 250.0, 104.0), clock.Asked(200.0, 350.25, 200.5)
+    assert clock.ahead_s([slow, fast]) == pytest.approx(150.0)

@@ -11,16 +11,13 @@ from pathlib import Path
 from vmnet.errors import LabError
 from vmnet.lab import accel, image, wiring
 from vmnet.lab.command import run
-from vmnet.lab.machines import howto, identity, qemu, tree, warm
+from vmnet.lab.machines import clock, howto, identity, qemu, tree, warm
 from vmnet.lab.machines.host import MachineHost
 from vmnet.lab.machines.image import Tell
 from vmnet.lab.machines.qmp import Qmp
 from vmnet.lab.topology import Machine, Topology
 from vmnet.lab.wait import wait_for
 
-_CLOCK_TRIES = 3
-_CLOCK_S = 0.25
-_STEP_CLOCK = "import sys, time; time.clock_settime(time.CLOCK_REALTIME, time.time() + float(sys.argv[1]))"
 _LOAD_S = 120.0
 _PLUG_S = 60.0
 _STEP_S = 60.0
@@ -108,7 +105,7 @@ def _set_up(
     begin = time.monotonic()
     _resume(host)
     host.connect()
-    _set_clock(host)
+    clock.set_clock(host)  # it stood still while the state was kept
     tell(f"machine {host.name} answers after {time.monotonic() - begin:.0f} s")
     _become(lab, topology, host, secrets)
     _plug(lab, topology, host)
@@ -145,15 +142,6 @@ def _resume(host: MachineHost) -> None:
             return False
 
     wait_for(f"the state of machine {host.name} to be loaded", loaded, _LOAD_S, 0.1)
-
-
-def _set_clock(host: MachineHost) -> None:
-    """The machine's clock stood still while its state was kept."""
-    for _ in range(_CLOCK_TRIES):
-        behind_s = host.clock_behind_s()
-        if abs(behind_s) < _CLOCK_S:
-            return
-        host.run([*host.program("python"), "-I", "-S", "-c", _STEP_CLOCK, f"{behind_s:.6f}"])
 
 
 def _become(lab: str, topology: Topology, host: MachineHost, secrets: Secrets) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ from vmnet.errors import LabError
 from vmnet.lab import command, image
 from vmnet.lab.domain import Boot
 from vmnet.lab.host import Host, Limits, Running, guest_of
-from vmnet.lab.machines import howto, ssh
+from vmnet.lab.machines import clock, howto, ssh
 from vmnet.lab.machines.qmp import Qmp
 from vmnet.lab.spawn import last_line, spawn
 from vmnet.lab.topology import Vm
@@ -171,16 +170,6 @@ class MachineHost(Host):
         lines = [line.split() for line in done.stdout.splitlines()]
         return [Running(vm, self.name, int(words[0])) for words in lines if (vm := guest_of(words[1:]))]
 
-    def clock_behind_s(self) -> float:
-        """By how much, from the answer that took the least time; exact to half of that time."""
-        answers = []
-        for _ in range(3):
-            asked = time.time()
-            theirs = float(self.run(["date", "+%s.%N"]).stdout)
-            answered = time.time()
-            answers.append((answered - asked, (asked + answered) / 2 - theirs))
-        return min(answers)[1]
-
     def platform(self) -> str:
         facts = self.facts
         return ", ".join(f"{name} {facts[name]}" for name in ("kernel", "libvirt", "qemu", "openvswitch"))
@@ -192,7 +181,7 @@ class MachineHost(Host):
     def thaw(self) -> None:
         with Qmp(self.qmp) as monitor:
             monitor.ask("cont")
-        self.run(["date", "--set", f"@{time.time():.3f}"])
+        clock.set_clock(self)
 
     def start_daemon(self) -> None:
         if self.runs_daemon:
