@@ -10,11 +10,11 @@ PYTEST = $(BIN)/python -m pytest -q -p no:cacheprovider
 OUT ?= vmnet-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean setup
+.PHONY: help demo test test-machines check bench clean setup
 .NOTPARALLEL:
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 15
 
 demo: ## two hosts, a VM, traffic: three migrations and a table of what they lost (root, 3 minutes)
 	@scripts/setup.sh lab
@@ -25,6 +25,10 @@ test: ## all tests: `check`, and those with real hosts, VMs and migrations (root
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory static
 	@$(SUDO) env HYPOTHESIS_STORAGE_DIRECTORY=/tmp/vmnet-hypothesis scripts/isolated.sh $(PYTEST) $(ARGS)
+
+test-machines: ## tests with full Debian machines, emulated if need be (root)
+	@scripts/setup.sh machines
+	@$(SUDO) env VMNET_TEST_MACHINES=1 scripts/isolated.sh $(PYTEST) tests/machines $(ARGS)
 
 check: ## style, types, unit, property, fuzz and simulation tests (no root, a minute)
 	@scripts/setup.sh check
@@ -46,7 +50,7 @@ setup: ## only install what all the others need (root)
 	@scripts/setup.sh test
 
 clean: ## take labs of the demo and the bench down; remove .venv, results, caches
-	@if [ -x $(BIN)/vmnet ]; then for lab in demo-pair demo-pair-vmnet demo-follow bench-pair bench-pair-ovs bench-pair-ovn bench-pair-vmnet bench-pair-openflow-vmnet pisa-bench-standard pisa-bench-separation pisa-bench-openflow forward-bench; do \
+	@if [ -x $(BIN)/vmnet ]; then for lab in demo-pair demo-pair-vmnet demo-follow bench-pair bench-pair-ovs bench-pair-ovn bench-pair-vmnet bench-pair-openflow-vmnet bench-machines bench-machines-vmnet bench-machines-ovs bench-machines-ovs-vmnet bench-machines-13 bench-machines-13-vmnet bench-machines-13-ovs bench-machines-13-ovs-vmnet pisa-bench-standard pisa-bench-separation pisa-bench-openflow forward-bench; do \
 	    [ ! -d /run/vmnet-lab/$$lab ] || $(SUDO) $(BIN)/vmnet lab down $$lab; done; fi
 	rm -rf .venv $(OUT) bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

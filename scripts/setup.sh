@@ -1,8 +1,9 @@
 #!/bin/sh
-# scripts/setup.sh [check|lab|test]: what vmnet's own targets need, on Debian 12 and 13. Starts nothing, changes no configuration.
+# scripts/setup.sh [check|lab|test|machines]: what vmnet's own targets need, on Debian 12 and 13. Starts nothing, changes no configuration.
 #   check  packages to build with, and .venv: enough for `make check`. No root if the packages are there.
 #   lab    also libvirt, QEMU, Open vSwitch and the guest image: for `make demo` and `make bench`. Root or sudo.
-#   test   also FRR and the guest image with it; other people's controllers (Faucet, Ryu), each in a venv of its own.
+#   test   also FRR and the guest image with it; other people's controllers (Faucet, Ryu), each in a venv of its own; a Debian 12 machine.
+#   machines  as test, and a Debian 13 machine.
 # Idempotent; when all is there it ends at once.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,6 +13,8 @@ build="make gcc libc6-dev cpio pkg-config python3 python3-venv python3-dev libvi
 # libvirtd, virtlogd, virsh, QEMU; ip, nsenter, mount; the guest's busybox and responder; ovsdb-server; what tests call; routing daemons; OVN
 lab="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 openvswitch-switch
      iproute2 util-linux mount hostname busybox-static binutils nftables openssl kmod frr bird2 ovn-central ovn-host"
+# what builds the image of a machine, and ssh into it
+machines="mmdebstrap qemu-utils e2fsprogs fdisk openssh-client"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -19,8 +22,9 @@ die() { say "$*"; exit 1; }
 case $level in
 check) wanted=$build ;;
 lab) wanted="$build $lab" images="small" ;;
-test) wanted="$build $lab frr" images="small router" ;;
-*) die "usage: scripts/setup.sh [check|lab|test]" ;;
+test) wanted="$build $lab frr $machines" images="small router" releases="12" ;;
+machines) wanted="$build $lab frr $machines" images="small router" releases="12 13" ;;
+*) die "usage: scripts/setup.sh [check|lab|test|machines]" ;;
 esac
 
 if [ "$(id -u)" = 0 ]; then root=""; else root="sudo"; fi
@@ -103,6 +107,13 @@ make_controllers() {
         say "their tests will be skipped"
 }
 
+# Full Debian machines, booted once. Without them only their tests are skipped.
+make_machines() {
+    # shellcheck disable=SC2086
+    as_root env "VMNET_CACHE=${VMNET_CACHE:-/var/cache/vmnet}" PYTHONDONTWRITEBYTECODE=1 "$PWD/.venv/bin/python" -m vmnet.lab.machines.warm $releases > /dev/null ||
+        say "tests with Debian machines will be skipped"
+}
+
 exec 9< pyproject.toml
 flock 9  # one set-up at a time
 missing=$(missing_packages)
@@ -110,6 +121,6 @@ missing=$(missing_packages)
 [ "$level" = check ] || make_users
 [ "$(cat .venv/.vmnet 2> /dev/null)" = "$(fingerprint)" ] || make_venv
 [ "$level" = check ] || make_images
-[ "$level" != test ] || make_controllers
+[ -z "${releases:-}" ] || { make_controllers; make_machines; }
 # The targets write no bytecode (as root it would be root's); without any, each hook and command would compile itself anew.
 .venv/bin/python -m compileall -q vmnet dom0 hooks controller_bridge

@@ -12,7 +12,8 @@ from vmnet.bench.rows import Case
 from vmnet.bench.vm import Settings, remaining, steps
 from vmnet.errors import ConfigError, UnavailableError, WaitTimeoutError
 from vmnet.lab import schema
-from vmnet.lab.paths import check_name
+from vmnet.lab.namespace_host import NamespaceHost
+from vmnet.lab.paths import LabPaths, check_name
 
 CASE = Case("vmnet", 1000, 64, "idle")
 COLUMNS = "scheme rate_pps size_bytes run guest sent lost duplicated reordered longest_gap_ms compute_downtime_ms total_ms"
@@ -136,7 +137,9 @@ def test_qemu_event_line():
 
 
 def test_virsh_names_the_migration_uri():
-    assert schemes.find(["libvirt-ovs"])[0].argv("vm1", "b", "10.0.0.2")[-3:] == [
+    topology = schema.parse(schema.load_document(schema.find("pair-ovs")[1]))
+    a, b = (NamespaceHost(LabPaths("x"), host) for host in topology.hosts)
+    assert schemes.find(["libvirt-ovs"])[0].argv("vm1", a, b)[-3:] == [
         "vm1",
         "qemu+tcp://10.0.0.2/system",
         "tcp://10.0.0.2",

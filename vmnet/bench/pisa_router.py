@@ -61,7 +61,7 @@ def _migrate(case: Case, place: RouterPlace, source: Host) -> Moved:
     assert isinstance(scheme, RouterScheme)
     destination = place.other(source)
     since = time.time()
-    argv = scheme.argv(place.vm, destination.name, destination.address)
+    argv = scheme.argv(place.vm, source, destination)
     with Child(f"'{' '.join(argv)}'", source.popen(argv, **PIPES)) as migrate:
         begin = time.monotonic()
         code = migrate.finish(MIGRATE_S)

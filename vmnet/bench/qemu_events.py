@@ -1,7 +1,8 @@
 """QEMU's own events of one host as JSON lines, with QEMU's microseconds: ``python -m vmnet.bench.qemu_events URI``.
 
-A process of its own, since libvirt's event loop is one for a process. First line: ``{"ready": true}``. Ends with its standard
-input. SUSPENDED as libvirt reports it comes 5-10 ms after the guest stopped; QEMU's STOP carries the moment itself.
+A process of its own, since libvirt's event loop is one for a process. First line: ``{"ready": true}``. Each line of its standard
+input is answered by the time (``clock``); it ends with the input. SUSPENDED as libvirt reports it comes 5-10 ms after the guest
+stopped; QEMU's STOP carries the moment itself.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from typing import Any
 
 
@@ -40,7 +42,8 @@ def main(uri: str) -> None:
     libvirt_qemu.qemuMonitorEventRegister(connection, None, None, on_event, None)
     _say(json.dumps({"ready": True}))
     threading.Thread(target=_loop, args=(libvirt,), daemon=True).start()
-    sys.stdin.read()
+    for _question in sys.stdin:
+        _say(json.dumps({"clock": time.time()}))
 
 
 def _loop(libvirt: Any) -> None:

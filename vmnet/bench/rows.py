@@ -68,6 +68,8 @@ class Row:
     seconds: float | None = None
     source: str = ""
     verdict: Mapping[str, Any] | None = None
+    platform: str = ""
+    """Of a host that is a machine: its kernel, libvirt and QEMU."""
     error: str = ""
 
     @property
@@ -75,8 +77,8 @@ class Row:
         return Case(self.scheme, self.rate_pps, self.size_bytes, self.guest)
 
     def to_json(self) -> dict[str, Any]:
-        """All columns; ``error`` and ``verdict`` only where there is one."""
-        return {k: v for k, v in asdict(self).items() if k not in ("error", "verdict") or v}
+        """All columns; ``error``, ``verdict`` and ``platform`` only where there is one."""
+        return {k: v for k, v in asdict(self).items() if k not in ("error", "verdict", "platform") or v}
 
 
 def failed(case: Case, run: int, control: bool, source: str, error: str) -> Row:

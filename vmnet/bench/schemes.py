@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from vmnet.errors import ConfigError
+from vmnet.lab import Host
 
-Argv = Callable[[str, str, str], list[str]]
+Argv = Callable[[str, Host, Host], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """``managed``: hooks and daemons are on. ``argv(vm, name, address)`` migrates to that host, run on the source host."""
+    """``managed``: hooks and daemons are on. ``argv(vm, source, destination)`` migrates there, run on the source."""
 
     name: str
     topology: str
@@ -28,22 +27,33 @@ class Scheme:
         return f"{self.topology}-vmnet" if self.managed else self.topology
 
 
-def virsh(vm: str, name: str, address: str) -> list[str]:
-    target = [f"qemu+tcp://{address}/system", f"tcp://{address}"]
+def virsh(vm: str, source: Host, destination: Host) -> list[str]:
+    target = [destination.libvirt_uri, destination.migrate_uri]
     return ["virsh", "-c", "qemu:///system", "migrate", "--live", vm, *target]
 
 
-def ours(vm: str, name: str, address: str) -> list[str]:
-    sibling = Path(sys.executable).with_name("vmnet")
-    program = [str(sibling)] if sibling.exists() else [sys.executable, "-m", "vmnet.cli.entry"]
-    return [*program, "migrate", vm, name, "--json"]
+def ours(vm: str, source: Host, destination: Host) -> list[str]:
+    return [*source.program("vmnet"), "migrate", vm, destination.name, "--json"]
 
 
-def ovn(vm: str, name: str, address: str) -> list[str]:
-    return [sys.executable, "-m", "vmnet.bench.ovn_migrate", vm, name, address]
+def ovn(vm: str, source: Host, destination: Host) -> list[str]:
+    words = ["-m", "vmnet.bench.ovn_migrate", vm, destination.name, destination.address]
+    return [*source.program("python"), *words]
 
 
 # 8: migrated, but not clean; the meter says by how much
+_OURS_CODES = (0, 8)
+MACHINES = ("machines", "machines-ovs", "machines-13", "machines-13-ovs")
+"""Topologies whose hosts are full Debian machines."""
+
+
+def _on_machines() -> Iterator[Scheme]:
+    for topology in MACHINES:
+        yield Scheme(f"{topology}-libvirt", topology, False, virsh)
+        yield Scheme(f"{topology}-vmnet-virsh", topology, True, virsh)
+        yield Scheme(f"{topology}-vmnet", topology, True, ours, good_codes=_OURS_CODES)
+
+
 SCHEMES: Mapping[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
@@ -51,8 +61,9 @@ SCHEMES: Mapping[str, Scheme] = {
         Scheme("libvirt-ovs", "pair-ovs", False, virsh),
         Scheme("ovn-multichassis", "pair-ovn", False, ovn),
         Scheme("vmnet-virsh", "pair", True, virsh),
-        Scheme("vmnet", "pair", True, ours, good_codes=(0, 8)),
-        Scheme("vmnet-openflow", "pair-openflow", True, ours, good_codes=(0, 8)),
+        Scheme("vmnet", "pair", True, ours, good_codes=_OURS_CODES),
+        Scheme("vmnet-openflow", "pair-openflow", True, ours, good_codes=_OURS_CODES),
+        *_on_machines(),
     )
 }
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from vmnet.bench import clocks
 from vmnet.bench.child import PIPES, Child
 from vmnet.bench.schemes import Scheme
 from vmnet.errors import LabError, UnavailableError, VmnetError
 from vmnet.lab import Host, Lab, Options, lab_up, up
+from vmnet.lab.host import Limits
 from vmnet.probe.control import Control
 
 VM = "vm1"
 CLIENT = "client"
-EVENTS_READY_S = 10.0
-SETTLE_S = 15.0
-ANSWER_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,27 @@ class Place:
     lab: Lab
     events: dict[str, Child]
     vm: str = VM
+    clocks: dict[str, float] = field(default_factory=dict, kw_only=True)
+    """Host -> by how many seconds its clock is ahead of ours."""
+
+    @property
+    def limits(self) -> Limits:
+        return self.lab.hosts[0].limits
+
+    def compare_clocks(self) -> None:
+        """Ask hosts that have a clock of their own what time it is. Raises WaitTimeoutError when one does not answer."""
+        for host in self.lab.hosts:
+            if host.own_clock:
+                self.clocks[host.name] = clocks.ahead_s(self.events[host.name])
+
+    def events_of(self, host: Host) -> list[dict[str, Any]]:
+        """QEMU's events on that host so far, by our clock."""
+        ahead_s = self.clocks.get(host.name, 0.0)
+        return [
+            {**event, "t": event["t"] - ahead_s}
+            for event in list(self.events[host.name].lines)
+            if "t" in event
+        ]
 
     def where(self) -> Host | None:
         """The one host on which the VM runs, ``None`` when it runs nowhere or (during a migration) on two."""
@@ -39,7 +59,7 @@ class Place:
 
     def settled(self) -> Host:
         """Where the VM runs once no migration is under way; boots it if it is gone. Raises LabError."""
-        deadline = time.monotonic() + SETTLE_S
+        deadline = time.monotonic() + self.limits.settle_s
         while time.monotonic() < deadline:
             host = self.where()
             if host:
@@ -47,14 +67,17 @@ class Place:
             if not any(r.vm == self.vm for r in self.lab.running_vms()):
                 list(self.lab.start_vms())
             time.sleep(0.05)
-        raise LabError(f"{self.vm} of lab {self.lab.name} still runs on two hosts after {SETTLE_S:g} s")
+        raise LabError(
+            f"{self.vm} of lab {self.lab.name} still runs on two hosts after {self.limits.settle_s:g} s"
+        )
 
-    def answers(self, timeout_s: float = ANSWER_S) -> bool:
-        """Whether the guest's responder can be reached from the client."""
+    def answers(self, timeout_s: float | None = None) -> bool:
+        """Whether the guest's responder can be reached from the client. ``timeout_s``: else what the hosts need."""
+        limit_s = self.limits.answer_s if timeout_s is None else timeout_s
 
         def hello() -> bool:
             with Control(self.address()) as control:
-                control.hello(timeout_s)
+                control.hello(limit_s)
             return True
 
         try:
@@ -88,8 +111,12 @@ class Stage:
     def focus(self, name: str) -> Place:
         for other in self._awake - {name}:
             self._virsh(other, "suspend")
+            for host in self._places[other].lab.hosts:
+                host.freeze()
         place = self._places[name]
         if name not in self._awake:
+            for host in place.lab.hosts:
+                host.thaw()
             self._virsh(name, "resume")
         self._awake = {name}
         if not place.answers():
@@ -130,7 +157,7 @@ def _has_daemons(lab: Lab, scheme: Scheme) -> None:
 
 
 def listen(host: Host) -> Child:
-    argv = [sys.executable, "-m", "vmnet.bench.qemu_events", "qemu:///system"]
+    argv = [*host.program("python"), "-m", "vmnet.bench.qemu_events", "qemu:///system"]
     child = Child(f"the QEMU event listener on {host.name}", host.popen(argv, **PIPES))
-    child.expect("ready", lambda line: "ready" in line, EVENTS_READY_S)
+    child.expect("ready", lambda line: "ready" in line, host.limits.events_s)
     return child

@@ -29,8 +29,6 @@ LEAD_S = 0.5
 TAIL_S = 1.0
 METER_START_S = 20.0
 METER_END_S = 30.0
-MIGRATE_S = 60.0
-EVENTS_S = 5.0
 CONTROL_S = 4.0
 
 
@@ -108,16 +106,17 @@ class Bench:
     def _migration(self, step: Step, place: Place, source: Host) -> Row:
         destination = place.other(source)
         scheme = SCHEMES[step.case.scheme]
+        place.compare_clocks()
         with self._meter(step, place) as meter:
             time.sleep(LEAD_S)
             since = time.time()
-            argv = scheme.argv(VM, destination.name, destination.address)
+            argv = scheme.argv(VM, source, destination)
             shown = " ".join(
                 [Path(argv[0]).name, *argv[1:]]
             )  # rows are for others to read: where it is here says nothing
             with Child(f"'{shown}'", source.popen(argv, **PIPES)) as migrate:
                 begin = time.monotonic()
-                code = migrate.finish(MIGRATE_S)
+                code = migrate.finish(source.limits.migrate_s)
                 total_ms = (time.monotonic() - begin) * 1e3
             if code not in scheme.good_codes:
                 raise LabError(f"{migrate.what} ended with code {code}: {migrate.last_noise()}")
@@ -131,7 +130,7 @@ class Bench:
         row = rows.measured(
             step.case, step.run, found, source=source.name, downtime_ms=over.downtime_ms, total_ms=total_ms
         )
-        return replace(row, verdict=said_verdict(migrate.lines))
+        return replace(row, verdict=said_verdict(migrate.lines), platform=source.platform())
 
     def _meter(self, step: Step, place: Place) -> Child:
         """The meter in the client, its stream flowing."""
@@ -169,7 +168,7 @@ class Bench:
         """Adds what the migration did to the file of the meter's packets."""
         file = self._events_file(step)
         if file:
-            events = switchover.timeline_events(VM, list(place.events[source.name].lines), over, since, own)
+            events = switchover.timeline_events(VM, place.events_of(source), over, since, own)
             with file.open("a") as out:
                 out.writelines(json.dumps(event) + "\n" for event in events)
 
@@ -184,15 +183,16 @@ def end_stream(meter: Child) -> dict[str, Any]:
 
 def await_switchover(place: Place, source: Host, destination: Host, since: float) -> switchover.Switchover:
     """Raises LabError when QEMU's events do not come."""
-    deadline = time.monotonic() + EVENTS_S
+    limit_s = source.limits.settle_s
+    deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        there, here = (list(place.events[host.name].lines) for host in (source, destination))
+        there, here = (place.events_of(host) for host in (source, destination))
         found = switchover.find(place.vm, there, here, since)
         if found:
             return found
         time.sleep(0.02)
     raise LabError(
-        f"no STOP on {source.name} and RESUME on {destination.name} within {EVENTS_S:g} s of the migration's end"
+        f"no STOP on {source.name} and RESUME on {destination.name} within {limit_s:g} s of the migration's end"
     )
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vmnet.errors import NotFoundError, VmnetError
+
+if TYPE_CHECKING:
+    from vmnet.lab.node import Node
 
 _LAB_OPTION = click.option(
     "--lab", "name", envvar="VMNET_LAB", help="Which lab; not needed when there is only one."
@@ -126,8 +130,14 @@ def exec_(name: str | None, node: str, command: tuple[str, ...]) -> None:
     words = command[1:] if command[0] == "--" else command
     if not words:
         raise click.UsageError("which command?")
-    argv = Lab.load(name or _only_lab()).node(node).argv(words)
+    argv = _argv(Lab.load(name or _only_lab()).node(node), words)
     os.execvp(argv[0], argv)
+
+
+def _argv(node: Node, words: Sequence[str]) -> list[str]:
+    """A machine's terminal is one more program between ours and the command: only where somebody sits at ours."""
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    return node.interactive_argv(words) if at_terminal else node.argv(words)
 
 
 def _only_lab() -> str:

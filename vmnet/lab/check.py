@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmnet.errors import ConfigError
-from vmnet.lab.topology import SWITCH, End, Node, Topology, Vm
+from vmnet.lab.topology import MACHINE_NAMES, MACHINE_PORTS, SWITCH, End, Node, Topology, Vm
 
 _SECTION = {"host": "hosts", "client": "clients", "switch": "switches", "router": "routers"}
 
@@ -59,6 +59,28 @@ def _node(topology: Topology, node: Node) -> None:
     _access(topology, node, path)
     if node.kind == "host" and not node.underlay:
         raise _bad(f"{path}.addresses", "has no IPv4 address; libvirt needs one")
+    if node.machine:
+        _machine(topology, node, path)
+
+
+def _machine(topology: Topology, node: Node, path: str) -> None:
+    """What a machine cannot have."""
+    for bridge in node.bridges:
+        if bridge.kind == "ovn":
+            raise _bad(f"{path}.bridges.{bridge.name}.kind", "is ovn: a machine has linux or ovs bridges")
+    if node.plain_checksums:
+        raise _bad(f"{path}.plain_checksums", "is for namespaces: a machine's kernel fills checksums in")
+    ports = topology.ports(node.name)
+    if len(ports) > MACHINE_PORTS:
+        raise _bad(path, f"has {len(ports)} links: a machine has at most {MACHINE_PORTS}")
+    for port in ports:
+        if port in MACHINE_NAMES:
+            raise _bad(path, f"has a link's end named '{port}': the machine has that interface already")
+    others = [host.name for host in topology.hosts if host.machine is None]
+    if others:
+        raise _bad(
+            f"{path}.kind", f"is machine, and {others[0]} is a namespace: hosts are all the one or the other"
+        )
 
 
 def _access(topology: Topology, node: Node, path: str) -> None:

@@ -27,6 +27,8 @@ class Boot:
     accel: Accel
     machine: str
     console: Path
+    kernel_datapath: bool = False
+    """Bridges of Open vSwitch are the kernel's, which takes frames without checksums."""
 
 
 def kernel_arguments(vm: Vm) -> str:
@@ -64,7 +66,9 @@ def domain_xml(vm: Vm, boot: Boot, kinds: dict[str, BridgeKind]) -> str:
     devices = ET.SubElement(root, "devices")
     _text(devices, "emulator", "/usr/bin/qemu-system-x86_64")
     for number, interface in enumerate(vm.interfaces):
-        _interface(devices, interface, kinds[interface.bridge], vm_port(boot.lab, vm.name, number))
+        kind = kinds[interface.bridge]
+        plain = interface.plain_checksums or (kind != "linux" and not boot.kernel_datapath)
+        _interface(devices, interface, kind, vm_port(boot.lab, vm.name, number), plain)
     serial = ET.SubElement(devices, "serial", type="file")
     # append: the destination of a migration opens the same file
     ET.SubElement(serial, "source", path=str(boot.console), append="on")
@@ -92,7 +96,9 @@ def _odd_memory(root: ET.Element, memory_mib: int) -> None:
         ET.SubElement(line, f"{{{_QEMU}}}arg", value=word)
 
 
-def _interface(devices: ET.Element, interface: VmInterface, kind: BridgeKind, port: str) -> None:
+def _interface(
+    devices: ET.Element, interface: VmInterface, kind: BridgeKind, port: str, plain_checksums: bool
+) -> None:
     element = ET.SubElement(devices, "interface", type="bridge")
     ET.SubElement(element, "mac", address=interface.mac)
     ET.SubElement(element, "source", bridge=interface.bridge)
@@ -102,7 +108,7 @@ def _interface(devices: ET.Element, interface: VmInterface, kind: BridgeKind, po
         vport = ET.SubElement(element, "virtualport", type="openvswitch")
         if kind == "ovn":
             ET.SubElement(vport, "parameters", interfaceid=port)
-    if kind != "linux" or interface.plain_checksums:
+    if plain_checksums:
         driver = ET.SubElement(element, "driver")
         # the userspace datapath takes frames as they are: checksums have to be in them
         ET.SubElement(driver, "host", csum="off", gso="off", tso4="off", tso6="off", ecn="off", ufo="off")

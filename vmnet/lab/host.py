@@ -1,28 +1,64 @@
-"""A host: a node with libvirtd, hooks and our daemon."""
+"""A host: a node with libvirt, hooks and our daemon. What namespaces and machines have in common."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
+import re
 import socket
-import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vmnet.errors import LabError
-from vmnet.lab import capabilities, controller, hostfiles, procs
+from vmnet.lab.domain import Boot
 from vmnet.lab.node import Node
-from vmnet.lab.spawn import last_line
-from vmnet.lab.topology import Topology
-from vmnet.lab.wait import wait_for
-
-LIBVIRT_SECONDS = 20.0
-DAEMON_SECONDS = 15.0
+from vmnet.lab.topology import Vm
 
 
-class Host(Node):
-    """Its daemons are started with ``start_*`` and waited for with ``wait_*``, so that hosts start side by side."""
+@dataclass(frozen=True)
+class Limits:
+    """How long things may take on a kind of host, in seconds."""
+
+    start_s: float = 60.0
+    """``virsh start`` of a VM."""
+    guest_s: float = 60.0
+    """From there until the guest says that it is up."""
+    migrate_s: float = 60.0
+    answer_s: float = 3.0
+    """The guest's responder answers the first request."""
+    events_s: float = 10.0
+    """The listener for QEMU's events is ready."""
+    settle_s: float = 15.0
+    """After a migration only one host runs the VM."""
+
+
+@dataclass(frozen=True)
+class Running:
+    vm: str
+    host: str
+    pid: int
+    """Of QEMU, as the host numbers it."""
+
+
+class Host(Node, ABC):
+    """Programs for the host are in its own places: :meth:`program`; how patient to be with it: ``limits``."""
+
+    limits: Limits
+    own_clock = False
+    """Whether its clock is another than this computer's."""
+
+    def platform(self) -> str:
+        """Its kernel, libvirt and QEMU, if they are others than this computer's."""
+        return ""
+
+    def freeze(self) -> None:
+        """Let the whole host stand still, if that is possible."""
+
+    def thaw(self) -> None:
+        """Let it go on. Its clock is right."""
 
     @property
     def address(self) -> str:
@@ -30,9 +66,14 @@ class Host(Node):
         return self.spec.underlay
 
     @property
+    @abstractmethod
     def libvirt_uri(self) -> str:
         """Usable only inside the lab's hosts."""
-        return f"qemu+tcp://{self.address}/system"
+
+    @property
+    def migrate_uri(self) -> str:
+        """Where QEMU sends a VM's memory to."""
+        return f"tcp://{self.address}"
 
     @property
     def libvirt_socket_uri(self) -> str:
@@ -47,57 +88,51 @@ class Host(Node):
     @property
     def runs_daemon(self) -> bool:
         """Whether the topology wants the daemon and this installation has one."""
-        return self.spec.daemon and _importable("dom0.main")
+        return self.spec.daemon and importable("dom0.main")
 
-    def write_files(self, lab: str, topology: Topology) -> None:
-        """Configuration and hooks; libvirtd looks for hooks only when it starts."""
-        etc = self.var_dir / "etc-libvirt"
-        (etc / "hooks").mkdir(exist_ok=True)
-        (etc / "libvirtd.conf").write_text(hostfiles.libvirtd_conf(lab, self.spec))
-        (etc / "qemu.conf").write_text(hostfiles.QEMU_CONF)
-        (self.var_dir / "etc-vmnet" / "vmnet.toml").write_text(hostfiles.vmnet_toml(topology, self.spec))
-        controller.write_fabric(self.var_dir / "etc-vmnet", topology)
-        capabilities.seed(self.var_dir / "cache-libvirt")
-        if self.spec.hooks and _importable("hooks.install"):
-            self._install_hooks(etc)
+    @abstractmethod
+    def daemons(self) -> list[str]:
+        """Roles of its processes besides those of every node."""
 
-    def _install_hooks(self, etc: Path) -> None:
-        try:
-            importlib.import_module("hooks.install").install(etc, sys.executable)
-        except ImportError as error:
-            raise LabError(
-                f"cannot install the hooks: {error}", "or bring the lab up with --no-hooks"
-            ) from error
+    @abstractmethod
+    def program(self, name: str) -> list[str]:
+        """How ``python``, ``vmnet`` or ``vmnet-dom0d`` are called on the host."""
 
-    def start_libvirt(self) -> None:
-        self.spawn("virtlogd", ["virtlogd"])
-        self.spawn("libvirtd", ["libvirtd", "--listen"], reaped=True)
+    @abstractmethod
+    def boot(self, lab: str, vm: Vm, console: Path) -> Boot:
+        """What the VM is started with there. Raises LabError when the guest's image cannot be made."""
 
-    def wait_libvirt(self) -> None:
-        """Raises LabError when libvirtd does not answer in time."""
-        path = self.run_dir / "libvirt" / "libvirt-sock"
-        wait_for(
-            f"libvirtd on {self.name}", lambda: self._up("libvirtd") and _connects(path), LIBVIRT_SECONDS
-        )
+    @abstractmethod
+    def clear_console(self, console: Path) -> None: ...
 
+    @abstractmethod
+    def console_text(self, console: Path) -> str:
+        """What the guest wrote so far; empty when there is no such file."""
+
+    @abstractmethod
+    def running_vms(self) -> list[Running]:
+        """VMs with a QEMU process, found without libvirt."""
+
+    @abstractmethod
     def start_daemon(self) -> None:
         """Start our daemon, if the topology wants it."""
-        if self.runs_daemon:
-            sibling = Path(sys.executable).with_name("vmnet-dom0d")
-            program = [str(sibling)] if sibling.exists() else [sys.executable, "-m", "dom0.main"]
-            self.spawn("dom0d", [*program, "--config", "/etc/vmnet/vmnet.toml"])
 
+    @abstractmethod
     def wait_daemon(self) -> None:
         """Raises LabError when the daemon does not answer a ping in time."""
-        if not self.runs_daemon:
-            return
-        what = f"the daemon on {self.name} to answer"
-        try:
-            wait_for(what, lambda: self._up("dom0d") and self.ping(), DAEMON_SECONDS)
-        except LabError as error:
-            if error.hint:
-                raise
-            raise LabError(error.message, f"its log ends: {last_line(self.log_file('dom0d'))}") from None
+
+    @abstractmethod
+    def kill_daemon(self) -> None:
+        """kill -9, as a crash would."""
+
+    @abstractmethod
+    def stop_daemon(self) -> None: ...
+
+    def restart_daemon(self) -> None:
+        """Stop the daemon if it runs, start it, wait for its answer. Raises LabError when it does not come."""
+        self.stop_daemon()
+        self.start_daemon()
+        self.wait_daemon()
 
     def ping(self) -> Any:
         """The daemon's answer to ``ping``, None when it does not answer."""
@@ -113,37 +148,29 @@ class Host(Node):
         except (OSError, ValueError):
             return None
 
-    def kill_daemon(self) -> None:
-        """kill -9, as a crash would."""
-        if daemon := self.service("dom0d"):
-            procs.end([daemon])
 
-    def stop_daemon(self) -> None:
-        if daemon := self.service("dom0d"):
-            procs.stop(daemon)
-
-    def restart_daemon(self) -> None:
-        """Stop the daemon if it runs, start it, wait for its answer. Raises LabError when it does not come."""
-        self.stop_daemon()
-        self.start_daemon()
-        self.wait_daemon()
-
-    def _up(self, role: str) -> bool:
-        if self.service(role) is None:
-            raise LabError(f"{role} on {self.name} ended", f"its log ends: {last_line(self.log_file(role))}")
-        return True
+def guest_of(arguments: Sequence[str]) -> str:
+    """The VM that a QEMU with this command line runs; empty when it is no QEMU of libvirt's."""
+    guest = next((word for word in arguments if word.startswith("guest=")), "")
+    return guest.removeprefix("guest=").partition(",")[0] if guest and "qemu-system" in arguments[0] else ""
 
 
-def _connects(path: Path) -> bool:
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(path))
-    except OSError:
-        return False
-    return True
+def oldest_q35(machines: Iterable[str]) -> str:
+    """Of ``pc-q35-VERSION`` names."""
+    return min(machines, key=lambda name: [int(part) for part in name.rpartition("-")[2].split(".")])
 
 
-def _importable(module: str) -> bool:
+def newest_q35(listing: str) -> str:
+    """The newest versioned q35 machine type of ``-machine help``. Raises LabError when there is none."""
+    versions = [
+        tuple(map(int, v.split("."))) for v in re.findall(r"^pc-q35-([\d.]+)\s", listing, re.MULTILINE)
+    ]
+    if not versions:
+        raise LabError("qemu-system-x86_64 knows no versioned q35 machine")
+    return f"pc-q35-{'.'.join(map(str, max(versions)))}"
+
+
+def importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 
 from vmnet.errors import NotFoundError
-from vmnet.lab import image, ovn, places, schema, vms
-from vmnet.lab.accel import choose
+from vmnet.lab import ovn, places, schema, vms
 from vmnet.lab.domain import Boot
-from vmnet.lab.host import Host
+from vmnet.lab.host import Host, Running, oldest_q35
+from vmnet.lab.machines.host import MachineHost
+from vmnet.lab.namespace_host import NamespaceHost
 from vmnet.lab.node import Node
 from vmnet.lab.paths import LabPaths, check_name
 from vmnet.lab.state import State, load
+from vmnet.lab.topology import Node as Spec
 from vmnet.lab.topology import Topology, Vm
-from vmnet.lab.vms import Running
 
 
 class Lab:
@@ -25,8 +27,7 @@ class Lab:
         self.paths = LabPaths(state.name)
         self.topology: Topology = places.placed(schema.parse(state.document), state.places)
         self.nodes: Mapping[str, Node] = {
-            name: (Host if spec.kind == "host" else Node)(self.paths, spec)
-            for name, spec in self.topology.nodes.items()
+            name: _kind(spec)(self.paths, spec) for name, spec in self.topology.nodes.items()
         }
 
     @classmethod
@@ -89,14 +90,21 @@ class Lab:
             yield vm.name
 
     def _start(self, vm: Vm, host: Host) -> Boot:
-        boot = self._boot(vm)
+        boot = self._boots(vm)[host.name]
         ovn.place(self.name, self.topology, self.nodes, vm, host.name)
         vms.start(vm, host, boot)
         return boot
 
-    def _boot(self, vm: Vm) -> Boot:
-        picture = image.ensure(vm.image)
-        small = picture if vm.image == "small" else image.ensure("small")
-        full = image.with_files(picture, vm.files, self.paths.var / "guest" / f"{vm.name}.initrd")
-        machine = vm.machine or vms.newest_machine()
-        return Boot(self.name, full, choose(small), machine, self.paths.console(vm.name))
+    def _boots(self, vm: Vm) -> dict[str, Boot]:
+        """What the VM is started with, for each host: all of them have its image, since it may migrate there."""
+        console = self.paths.console(vm.name)
+        boots = {host.name: host.boot(self.name, vm, console) for host in self.hosts}
+        # every host's QEMU has to know the machine type
+        machine = vm.machine or oldest_q35(boot.machine for boot in boots.values())
+        return {name: replace(boot, machine=machine) for name, boot in boots.items()}
+
+
+def _kind(spec: Spec) -> type[Node]:
+    if spec.kind != "host":
+        return Node
+    return MachineHost if spec.machine else NamespaceHost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vmnet.lab import offload, wiring
+from vmnet.lab import command, offload, wiring
 from vmnet.lab.command import run
 from vmnet.lab.node import Node
 from vmnet.lab.paths import LabPaths
@@ -53,4 +53,4 @@ def _settings(node: Node) -> None:
     script = [f"echo {value} > /proc/sys/net/{key}" for key, value in wiring.sysctls(node.spec).items()]
     # only where the kernel has br_netfilter: bridged packets are no business of the packet filter
     quiet = "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ -e $f ] && echo 0 > $f; done; true"
-    node.run(["/bin/sh", "-e"], text="\n".join([*script, quiet]) + "\n")
+    command.run(node.namespace_argv(["/bin/sh", "-e"]), text="\n".join([*script, quiet]) + "\n")

@@ -104,9 +104,21 @@ class Node:
     def log_file(self, role: str) -> Path:
         return self.paths.logs / f"{self.name}.{role}.log"
 
+    def pids(self, roles: Sequence[str]) -> dict[str, int | None]:
+        """Role -> pid, None when it does not live."""
+        return {role: found.pid if (found := self.service(role)) else None for role in roles}
+
+    def namespace_argv(self, argv: Sequence[str], cwd: str | None = None) -> list[str]:
+        """The command line that runs ``argv`` in the node's namespaces."""
+        return enter.argv(self.pid, argv, cwd)
+
     def argv(self, argv: Sequence[str], cwd: str | None = None) -> list[str]:
         """The command line that runs ``argv`` inside the node."""
-        return enter.argv(self.pid, argv, cwd)
+        return self.namespace_argv(argv, cwd)
+
+    def interactive_argv(self, argv: Sequence[str]) -> list[str]:
+        """As :meth:`argv`, for a user at our own terminal if there is one."""
+        return self.argv(argv)
 
     def run(
         self, argv: Sequence[str], *, text: str | None = None, check: bool = True, timeout: float = 30.0
@@ -190,6 +202,8 @@ class Node:
 
 
 def _private(spec: Spec) -> dict[str, str]:
+    if spec.machine:
+        return {}
     if spec.kind == "host":
         return PRIVATE
     frr = FRR_PRIVATE if spec.frr else {}

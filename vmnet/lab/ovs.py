@@ -25,7 +25,7 @@ def start(node: Node) -> None:
 
     Raises LabError when Open vSwitch is missing or does not start.
     """
-    bridges = [bridge for bridge in node.spec.bridges if bridge.is_vswitch]
+    bridges = node.spec.own_vswitches
     if not bridges:
         return
     if not Path(_SCHEMA).exists():

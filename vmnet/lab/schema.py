@@ -21,6 +21,7 @@ from vmnet.lab.topology import (
     BridgeKind,
     End,
     Link,
+    Machine,
     Node,
     NodeKind,
     Topology,
@@ -39,8 +40,9 @@ _SECTIONS: dict[str, NodeKind] = {
     "routers": "router",
 }
 _COMMON = ("addresses", "gateways", "macs", "plain_checksums")
+_MACHINE = ("release", "vcpus", "memory")
 _KEYS: dict[NodeKind, tuple[str, ...]] = {
-    "host": (*_COMMON, "bridges", "daemon", "hooks", "config"),
+    "host": (*_COMMON, "bridges", "daemon", "hooks", "config", "kind", *_MACHINE),
     "client": (*_COMMON, "bridges", "frr", "controller", "ovn_central"),
     "router": (*_COMMON, "frr", "proxy_arp"),
     "switch": schema_switch.KEYS,
@@ -117,6 +119,21 @@ def _node(reader: Reader, name: str, kind: NodeKind, links: tuple[Link, ...]) ->
         frr=frr(reader.at("frr")),
         controller=reader.at("controller").mapping() if reader.has("controller") else None,
         ovn_central=reader.at("ovn_central").flag(False),
+        machine=_machine(reader),
+    )
+
+
+def _machine(reader: Reader) -> Machine | None:
+    if reader.at("kind").choice(("namespace", "machine"), "namespace") == "namespace":
+        for key in _MACHINE:
+            if reader.has(key):
+                raise reader.at(key).fail("is for hosts of kind: machine only")
+        return None
+    release = reader.at("release").integer(12, 13, 12)
+    return Machine(
+        13 if release == 13 else 12,
+        reader.at("vcpus").integer(1, 64, 1),
+        reader.at("memory").integer(768, 1 << 20, 1536),
     )
 
 

@@ -64,9 +64,14 @@ def _start(command: Sequence[str], pid_file: Path, log: Path) -> Proc:
 def last_line(log: Path) -> str:
     """The end of a log, for error messages."""
     try:
-        lines = log.read_text(errors="replace").split("\n")
+        return last_words(log.read_text(errors="replace"))
     except OSError:
         return "no log"
+
+
+def last_words(text: str) -> str:
+    """The last line that is not empty."""
+    lines = text.split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
 
 

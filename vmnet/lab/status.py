@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from vmnet.lab import controller, frr_programs, ovn, places
@@ -13,7 +14,7 @@ from vmnet.lab.node import Node
 def roles(node: Node) -> list[str]:
     """The processes that a healthy node has."""
     wanted = ["holder"]
-    if any(bridge.is_vswitch for bridge in node.spec.bridges):
+    if node.spec.own_vswitches:
         wanted += ["ovsdb", "vswitchd"]
     wanted += ovn.roles(node.spec)
     if node.spec.frr:
@@ -21,7 +22,7 @@ def roles(node: Node) -> list[str]:
     if node.spec.controller is not None:
         wanted.append(controller.ROLE)
     if isinstance(node, Host):
-        wanted += ["virtlogd", "libvirtd", *(["dom0d"] if node.runs_daemon else [])]
+        wanted += node.daemons()
     return wanted
 
 
@@ -29,7 +30,7 @@ def dead_parts(lab: Lab) -> list[str]:
     """What should live and does not, as ``node: role``."""
     dead = [f"{node.name}: namespace" for node in lab.nodes.values() if node.netns_inode is None]
     for node in lab.nodes.values():
-        dead += [f"{node.name}: {role}" for role in roles(node) if node.service(role) is None]
+        dead += [f"{node.name}: {role}" for role, pid in node.pids(roles(node)).items() if pid is None]
     dead += [f"{port.partition(':')[0]}: link (its move is unfinished)" for port in lab.state.moving]
     return dead
 
@@ -56,8 +57,9 @@ def report(lab: Lab) -> dict[str, Any]:
 
 
 def _node(node: Node, at: str | None) -> dict[str, Any]:
-    services = {role: found.pid if (found := node.service(role)) else None for role in roles(node)}
-    facts: dict[str, Any] = {"kind": node.spec.kind, "netns": node.netns_name, "pids": services}
+    facts: dict[str, Any] = {"kind": node.spec.kind, "netns": node.netns_name, "pids": node.pids(roles(node))}
+    if node.spec.machine:
+        facts["machine"] = asdict(node.spec.machine)
     if at is not None:
         facts["at"] = at
     if isinstance(node, Host):

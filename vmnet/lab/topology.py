@@ -16,6 +16,10 @@ LINK_MTU = 9000
 """Room for a tunnelled 1500-byte frame, so that nothing is fragmented."""
 GUEST_MTU = 1500
 PORT_NAME = r"[A-Za-z0-9_.-]{1,15}"
+MACHINE_PORTS = 8
+"""As many interfaces can be plugged into a machine."""
+MACHINE_NAMES = ("lo", "mgmt")
+"""Interfaces that a machine has besides the ends of links."""
 SWITCH = "switch"
 """The bridge of every switch."""
 
@@ -74,6 +78,15 @@ class Frr:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """A host that is a full Debian under QEMU; its namespace holds QEMU and the wires to it."""
+
+    release: Literal[12, 13] = 12
+    vcpus: int = 1
+    memory_mib: int = 1536
+
+
+@dataclass(frozen=True)
 class Node:
     """One network namespace."""
 
@@ -93,8 +106,15 @@ class Node:
     """Of a client: vmnet-controllerd runs there, with these settings over those that the lab works out."""
     ovn_central: bool = False
     """Of a client: OVN's databases and northd run there."""
+    machine: Machine | None = None
+    """Of a host: bridges and addresses are inside the machine."""
     access: tuple[str, ...] = ()
     """Of a switch: ports that clients may be moved to, whether or not a link is there now."""
+
+    @property
+    def own_vswitches(self) -> tuple[Bridge, ...]:
+        """Bridges of Open vSwitch in the namespace itself; a machine's are inside it."""
+        return () if self.machine else tuple(bridge for bridge in self.bridges if bridge.is_vswitch)
 
     @property
     def underlay(self) -> str:

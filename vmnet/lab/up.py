@@ -25,6 +25,9 @@ from vmnet.lab import (
     status,
 )
 from vmnet.lab.lab import Lab
+from vmnet.lab.machines import bring_up
+from vmnet.lab.machines.host import MachineHost
+from vmnet.lab.namespace_host import NamespaceHost
 from vmnet.lab.paths import LabPaths, check_name
 from vmnet.lab.state import State, boot_id, lab_lock, load, locked, save
 from vmnet.lab.topology import Topology
@@ -151,19 +154,28 @@ def _steps(lab: Lab, options: Options, tell: Tell) -> None:
         tell(f"booting {', '.join(lab.topology.vms)} ({accel.choose(image.ensure('small'))})")
         for vm in lab.start_vms():
             tell(f"{vm} is up")
-        capabilities.keep(lab.host(next(iter(lab.topology.vms.values())).host).var_dir / "cache-libvirt")
+        first = lab.host(next(iter(lab.topology.vms.values())).host)
+        if isinstance(first, NamespaceHost):
+            capabilities.keep(first.var_dir / "cache-libvirt")
 
 
 def _start_hosts(lab: Lab, tell: Tell) -> None:
-    for host in lab.hosts:
+    machines = [host for host in lab.hosts if isinstance(host, MachineHost)]
+    bring_up.bring_up(lab.name, lab.topology, machines, tell)
+    _start_namespace_hosts(lab, [host for host in lab.hosts if isinstance(host, NamespaceHost)], tell)
+
+
+def _start_namespace_hosts(lab: Lab, hosts: list[NamespaceHost], tell: Tell) -> None:
+    for host in hosts:
         host.write_files(lab.name, lab.topology)
         host.start_libvirt()
-    for host in lab.hosts:
+    for host in hosts:
         host.wait_libvirt()
-    tell(f"libvirt is up on {', '.join(h.name for h in lab.hosts)}")
-    for host in lab.hosts:
+    if hosts:
+        tell(f"libvirt is up on {', '.join(h.name for h in hosts)}")
+    for host in hosts:
         host.start_daemon()
-    for host in lab.hosts:
+    for host in hosts:
         host.wait_daemon()
         if host.runs_daemon:
             tell(f"the daemon is up on {host.name}")

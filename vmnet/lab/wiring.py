@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_interface
 
+from vmnet.lab.machines import wire
 from vmnet.lab.paths import LabPaths
 from vmnet.lab.topology import Bridge, End, Node, Topology
 
@@ -13,7 +14,8 @@ def link_lines(paths: LabPaths, topology: Topology) -> list[str]:
     """Veth pairs, made straight in their namespaces: the namespace of the caller never sees them."""
 
     def end(e: End, mtu: int) -> str:
-        mac = topology.nodes[e.node].macs.get(e.port)
+        node = topology.nodes[e.node]
+        mac = None if node.machine else node.macs.get(e.port)
         address = f" address {mac}" if mac else ""
         return f"name {e.port} mtu {mtu}{address} netns {paths.netns_name(e.node)}"
 
@@ -26,6 +28,8 @@ def link_lines(paths: LabPaths, topology: Topology) -> list[str]:
 def node_lines(topology: Topology, node: Node) -> list[str]:
     """Everything inside a node except what Open vSwitch makes."""
     lines = ["link set dev lo up"]
+    if node.machine:
+        return lines + wire.lines(topology.ports(node.name))
     for bridge in node.bridges:
         if bridge.kind == "linux":
             lines += _linux_bridge(bridge)
@@ -46,7 +50,9 @@ def _linux_bridge(bridge: Bridge) -> list[str]:
 
 
 def address_lines(node: Node) -> list[str]:
-    """Addresses and default routes; for after every bridge exists."""
+    """Addresses and default routes; for after every bridge exists. A machine has its own inside."""
+    if node.machine:
+        return []
     lines = [f"link set dev {name} up" for name in node.addresses]
     for port, addresses in node.addresses.items():
         for address in addresses:
@@ -60,6 +66,8 @@ def address_lines(node: Node) -> list[str]:
 
 def address_lines_v6(node: Node) -> list[str]:
     """Default routes of IPv6, which ip(8) wants in a batch of their own."""
+    if node.machine:
+        return []
     return [
         f"route add default via {gateway}" for gateway in node.gateways if ip_address(gateway).version == 6
     ]
@@ -85,12 +93,12 @@ def sysctls(node: Node) -> dict[str, str]:
             f"ipv6/conf/{scope}/accept_ra": "0",
             f"ipv4/conf/{scope}/rp_filter": "0",
         }
-    if node.kind == "switch":
+    if node.kind == "switch" or node.machine:
         settings["ipv6/conf/default/disable_ipv6"] = "1"
     if node.kind == "router":
         settings |= {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
         settings |= {f"ipv4/conf/{scope}/send_redirects": "0" for scope in ("all", "default")}
-    if any(bridge.is_vswitch for bridge in node.bridges):
+    if node.own_vswitches:
         # Userspace Open vSwitch gets copies of what arrives on its ports; the kernel must not answer there for the bridge's address
         settings |= {f"ipv4/conf/{scope}/arp_ignore": "1" for scope in ("all", "default")}
     if node.proxy_arp:

@@ -14,7 +14,7 @@ VERSION = 1
 MAX_FRAME = 4 * 1024 * 1024
 MAX_IN_FLIGHT = 64  # requests on one connection
 BODY_S = 10.0  # a frame that has begun must be complete after this
-HANDSHAKE_S = 5.0
+HANDSHAKE_S = 15.0
 # A peer that vanished (power, cable) is noticed after about IDLE + COUNT x INTERVAL seconds.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3))
 
