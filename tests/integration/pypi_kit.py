@@ -22,6 +22,12 @@ _STEPS = {
         ["--no-build-isolation", "ryu==4.34", "eventlet==0.33.3", "dnspython>=2.3,<2.7"],
     ),
 }
+_TOO_NEW = {
+    RYU: (
+        (3, 12),
+        "Ryu 4.34 is built by setuptools before 58 only, which needs distutils; Python has none from 3.12 on",
+    ),
+}
 
 
 class NotThereError(Exception):
@@ -30,6 +36,9 @@ class NotThereError(Exception):
 
 def venv(name: str) -> Path:
     """The folder of its programs. NotThereError if it is not in the cache and cannot be installed."""
+    limit, why = _TOO_NEW.get(name, (None, ""))
+    if limit and sys.version_info >= limit:  # .venv and these are made by the same /usr/bin/python3
+        raise NotThereError(f"{why} (this is {sys.version_info.major}.{sys.version_info.minor})")
     cache = Path(os.environ.get("VMNET_CACHE", "/var/cache/vmnet"))
     home = cache / name
     cache.mkdir(parents=True, exist_ok=True)

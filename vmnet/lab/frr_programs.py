@@ -29,13 +29,13 @@ exit $?
 """
 
 
-def installed(daemon: str = "zebra") -> bool:
-    return (PROGRAMS / daemon).exists()
+def installed(daemon: str = "zebra", programs: Path = PROGRAMS) -> bool:
+    return (programs / daemon).exists()
 
 
-def with_manager(daemons: Iterable[str]) -> tuple[str, ...]:
+def with_manager(daemons: Iterable[str], programs: Path = PROGRAMS) -> tuple[str, ...]:
     """The daemons in the order in which they are started: ``mgmtd``, where FRR has it, comes before those that it configures."""
-    return (*((MANAGER,) if installed(MANAGER) else ()), *daemons)
+    return (*((MANAGER,) if installed(MANAGER, programs) else ()), *daemons)
 
 
 def private_argv(folder: Path, daemon: str, *options: str) -> list[str]:
