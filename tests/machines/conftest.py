@@ -22,6 +22,12 @@ def why_not(release):
     return ""
 
 
+@pytest.fixture(scope="session")
+def debian12_once():
+    if reason := why_not(12):
+        pytest.skip(reason)
+
+
 @pytest.fixture
 def debian12():
     if reason := why_not(12):

@@ -129,6 +129,7 @@ class MachineHost(Host):
                 reason = last_line(self.log_file("qemu"))
                 raise LabError(f"machine {self.name} has ended", f"QEMU's log ends: {reason}")
             if self.service("ssh") is None:
+                (self.run_dir / Path(ssh.CONTROL).name).unlink(missing_ok=True)  # of one that was killed
                 master = self.namespace_argv(ssh.master(self.key, _SOCKETS), "/")
                 spawn(master, self.pid_file("ssh"), self.log_file("ssh"))
             return command.run(self.namespace_argv(ssh.check(self.key), "/"), check=False).returncode == 0

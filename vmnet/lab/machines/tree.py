@@ -1,4 +1,4 @@
-"""This copy of vmnet as an archive: what the install how-to clones to /opt/vmnet."""
+"""This copy of vmnet as an archive: of what the install how-to clones to /opt/vmnet, all that a host needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vmnet.errors import LabError
 from vmnet.lab.paths import REPOSITORY
 
 PACKAGES = ("vmnet", "dom0", "hooks", "controller_bridge")
-_REST = ("guest", "scripts", "docs", "pyproject.toml", "setup.py", "README.md", "LICENSE", "CHANGELOG.md")
+_REST = ("scripts", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 _PICTURES = {".png", ".svg", ".gif", ".pdf"}
 
 
