@@ -20,7 +20,7 @@ from vmnet.lab.wait import wait_for
 
 _LOAD_S = 120.0
 _PLUG_S = 60.0
-_STEP_S = 60.0
+_STEP_S = 120.0
 
 # Argument: the host's UUID.
 _IDENTITY = """
