@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import select
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from vmnet.errors import UnavailableError, WaitTimeoutError
-from vmnet.store import dbfile, process
+from vmnet.store import dbfile, process, schema
 from vmnet.store.settings import StoreSettings
 
 LOG = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ LOG_MAX = 1 << 20  # bytes; a longer log of the server is put aside at start
 _SUMMARY = "failed to configure databases"  # Open vSwitch 3.5 ends its log with it, behind the line that names the cause
 LOCK_WAIT_S = 0.5  # a process that was just killed may need a moment to let go of its lock
 LOCK_STEP_S = 0.01
+ANSWER_S = 1.0
+_ANSWER_BYTES = 4096  # two names and an id
 READY_STEP_MS = 5  # the server says nothing when it is ready, so its socket is tried this often
 
 
@@ -102,7 +105,7 @@ def wait_ready(child: subprocess.Popen[bytes], settings: StoreSettings) -> None:
     ended = os.pidfd_open(child.pid)
     poller.register(ended, select.POLLIN)
     try:
-        while not _accepts(settings.socket):
+        while not _serves(settings.socket):
             if poller.poll(READY_STEP_MS):
                 raise UnavailableError(
                     f"ovsdb-server did not start: {_last_line(settings.log)}", f"see {settings.log}"
@@ -116,9 +119,20 @@ def wait_ready(child: subprocess.Popen[bytes], settings: StoreSettings) -> None:
         os.close(ended)
 
 
-def _accepts(path: Path) -> bool:
+def _serves(path: Path) -> bool:
+    """Whether the server lists our database (RFC 7047, 4.1.1).
+
+    Open vSwitch 3.5 accepts connections before it has opened any, and may end because it cannot.
+    """
+    question = json.dumps({"method": "list_dbs", "params": [], "id": 0}).encode()
     with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
+        probe.settimeout(ANSWER_S)
+        try:
+            probe.connect(str(path))
+            probe.sendall(question)
+            return f'"{schema.NAME}"'.encode() in probe.recv(_ANSWER_BYTES)
+        except OSError:
+            return False
 
 
 def _put_aside(log: Path) -> None:
