@@ -81,15 +81,16 @@ def hooks_row(status: HookStatus) -> dict[str, Any]:
 
 async def _versions(context: Context) -> dict[str, Any]:
     """Names them; judges nothing."""
-    try:
-        libvirt, hypervisor = await context.domains.versions()
-    except VmnetError:
-        libvirt = hypervisor = "unknown"
-    return _result(
-        "versions",
-        True,
-        f"Linux {platform.release()}, libvirt {libvirt}, hypervisor {hypervisor} (QEMU or Xen)",
-    )
+    found = [f"Linux {platform.release()}"]
+    for name, ask in (
+        ("libvirt", context.domains.version),
+        ("hypervisor (QEMU or Xen)", context.domains.hypervisor_version),
+    ):
+        try:
+            found.append(f"{name} {await ask()}")
+        except VmnetError:
+            found.append(f"{name} unknown (no answer)")
+    return _result("versions", True, ", ".join(found))
 
 
 async def _libvirt(context: Context) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""python -m dom0.reach.libvirt_child URI: the versions of libvirt and of its hypervisor there, or libvirt's error."""
+"""python -m dom0.reach.libvirt_child URI: the version of libvirt there, or libvirt's error.
+
+Not the hypervisor's version: the first such question makes libvirtd start each of its emulators, which may take minutes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ def main() -> None:
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     try:
         connection = libvirt.open(sys.argv[1])
-        print(f"libvirt {version(connection.getLibVersion())}, hypervisor {version(connection.getVersion())}")
+        print(f"libvirt {version(connection.getLibVersion())}")
     except libvirt.libvirtError as error:
         sys.exit(str(error))
 

@@ -18,7 +18,7 @@ _LIBVIRT_PORTS = {"tls": 16514, "tcp": 16509, "ssh": 22}
 
 
 async def examine(context: Context, name: str) -> list[dict[str, Any]]:
-    """Daemon, ports, MTU and libvirt of a peer. Takes as long as the slowest probe, 30 s at most."""
+    """Daemon, ports, MTU and libvirt of a peer. Takes as long as the slowest probe, 60 s at most."""
     peer = context.config.peers[name]
     daemon, frames, libvirt, memory = await asyncio.gather(
         _daemon(context, name),

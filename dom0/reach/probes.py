@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from dom0.reach.findings import Reach, classify, input_policy
 
 _TCP_S = 4.0
-_LIBVIRT_S = 30.0
+_LIBVIRT_S = 60.0
 _NFT_S = 5.0
 _IP_MTU, _IPV6_MTU = 14, 24  # ip(7), ipv6(7)
 _ANY_PORT = 9
@@ -49,14 +49,14 @@ def path_mtu(address: str) -> int | None:
 
 @dataclass(frozen=True)
 class LibvirtAnswer:
-    """``text``: the versions, or the error."""
+    """``text``: the version, or the error."""
 
     ok: bool
     text: str
 
 
 async def libvirt(uri: str) -> LibvirtAnswer:
-    """Ask libvirt at ``uri`` for its versions, in a process of its own that has 30 s: TLS and ssh may hang."""
+    """Ask libvirt at ``uri`` for its version, in a process of its own that has 60 s: TLS and ssh may hang."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "dom0.reach.libvirt_child", _silent(uri),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -13,13 +13,17 @@ Argv = Callable[[str, Host, Host], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """``managed``: hooks and daemons are on. ``argv(vm, source, destination)`` migrates there, run on the source."""
+    """``managed``: hooks and daemons are on. ``argv(vm, source, destination)`` migrates there, run on the source.
+
+    ``stays``: the VM does not migrate, it only stands still for a while: what the gap has beyond the downtime is then the guest's own.
+    """
 
     name: str
     topology: str
     managed: bool
     argv: Argv
     good_codes: tuple[int, ...] = (0,)
+    stays: bool = False
 
     @property
     def lab(self) -> str:
@@ -41,6 +45,19 @@ def ovn(vm: str, source: Host, destination: Host) -> list[str]:
     return [*source.program("python"), *words]
 
 
+_STILL_S = 0.2
+"""How long a VM that is only paused stands still: about the downtime of a migration."""
+
+
+def pause(vm: str, source: Host, destination: Host) -> list[str]:
+    return ["sh", "-ec", f"virsh -q suspend {vm}; sleep {_STILL_S}; virsh -q resume {vm}"]
+
+
+def save(vm: str, source: Host, destination: Host) -> list[str]:
+    file = f"/var/lib/libvirt/qemu/save/{vm}.bench"
+    return ["sh", "-ec", f"virsh -q save {vm} {file}; virsh -q restore {file}; rm {file}"]
+
+
 # 8: migrated, but not clean; the meter says by how much
 _OURS_CODES = (0, 8)
 MACHINES = ("machines", "machines-ovs", "machines-13", "machines-13-ovs")
@@ -52,6 +69,8 @@ def _on_machines() -> Iterator[Scheme]:
         yield Scheme(f"{topology}-libvirt", topology, False, virsh)
         yield Scheme(f"{topology}-vmnet-virsh", topology, True, virsh)
         yield Scheme(f"{topology}-vmnet", topology, True, ours, good_codes=_OURS_CODES)
+        yield Scheme(f"{topology}-pause", topology, True, pause, stays=True)
+        yield Scheme(f"{topology}-save", topology, True, save, stays=True)
 
 
 SCHEMES: Mapping[str, Scheme] = {
@@ -63,6 +82,8 @@ SCHEMES: Mapping[str, Scheme] = {
         Scheme("vmnet-virsh", "pair", True, virsh),
         Scheme("vmnet", "pair", True, ours, good_codes=_OURS_CODES),
         Scheme("vmnet-openflow", "pair-openflow", True, ours, good_codes=_OURS_CODES),
+        Scheme("pause", "pair", True, pause, stays=True),
+        Scheme("save", "pair", True, save, stays=True),
         *_on_machines(),
     )
 }

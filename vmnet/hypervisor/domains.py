@@ -191,15 +191,12 @@ class Domains:
         return await self._call("domain capabilities", ask)
 
     async def version(self) -> str:
-        return (await self.versions())[0]
+        """Of libvirt."""
+        return await self._call("libvirt version", lambda handle: version(handle.getLibVersion()))
 
-    async def versions(self) -> tuple[str, str]:
-        """Of libvirt, and of its hypervisor (QEMU's or Xen's)."""
-
-        def ask(handle: Any) -> tuple[str, str]:
-            return version(handle.getLibVersion()), version(handle.getVersion())
-
-        return await self._call("libvirt version", ask)
+    async def hypervisor_version(self) -> str:
+        """Of QEMU or Xen. libvirtd may have to start its emulators for it, which takes long on a slow host."""
+        return await self._call("hypervisor version", lambda handle: version(handle.getVersion()))
 
 
 def _lookup(handle: Any, name_or_uuid: str) -> Any:

@@ -19,6 +19,7 @@ from vmnet.store.settings import StoreSettings
 
 LOG = logging.getLogger(__name__)
 LOG_MAX = 1 << 20  # bytes; a longer log of the server is put aside at start
+_SUMMARY = "failed to configure databases"  # Open vSwitch 3.5 ends its log with it, behind the line that names the cause
 LOCK_WAIT_S = 0.5  # a process that was just killed may need a moment to let go of its lock
 LOCK_STEP_S = 0.01
 READY_STEP_MS = 5  # the server says nothing when it is ready, so its socket is tried this often
@@ -130,4 +131,6 @@ def _last_line(log: Path) -> str:
         lines = log.read_text(errors="replace").strip().splitlines()
     except OSError:
         return "it left no log"
-    return lines[-1].rpartition("|")[2] if lines else "it left no log"
+    said = [line.rpartition("|")[2] for line in lines]
+    causes = [one for one in said if one != _SUMMARY]
+    return (causes or said or ["it left no log"])[-1]
