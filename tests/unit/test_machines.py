@@ -147,6 +147,7 @@ def test_interfaces_of_a_linux_bridge():
     topology = schema.parse(document(gateways=["10.0.0.254"]))
     text = identity.interfaces(topology.nodes["a"], ["up0"])
     assert "auto br0\niface br0 inet static\n    address 10.0.0.1/24\n" in text
+    assert text.index("br0 mtu 8999") < text.index("br0 mtu 9000")
     assert "    bridge_ports up0\n" in text and "pre-up ip link set dev up0 mtu 9000" in text
     assert "up ip -4 route add default via 10.0.0.254 dev br0" in text
 

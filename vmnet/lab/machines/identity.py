@@ -53,7 +53,9 @@ def _bridge(node: Node, bridge: Bridge) -> str:
         ports = " ".join(bridge.ports) or "none"
         lines = [f"hwaddress {bridge.mac}", f"bridge_ports {ports}", "bridge_stp off", "bridge_fd 0"]
         lines += [f"pre-up ip link set dev {port} mtu {bridge.mtu}" for port in bridge.ports]
-        return _stanza(node, bridge.name, [*lines, f"mtu {bridge.mtu}"])
+        # A bridge follows its smallest port, a VM's, unless its MTU was set; and to set what it is already counts for nothing.
+        lines += [f"up ip link set dev {bridge.name} mtu {mtu}" for mtu in (bridge.mtu - 1, bridge.mtu)]
+        return _stanza(node, bridge.name, lines)
     # ifupdown's script of Open vSwitch evaluates the line once: the inner quotes are for ovs-vsctl
     mac = rf"other-config:hwaddr=\"{bridge.mac}\""
     extra = (
