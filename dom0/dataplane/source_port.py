@@ -67,6 +67,8 @@ class SourcePort:
             self._make(settings)
         self._resizing = threading.Lock()
         self._offset: int | None = None
+        self._empty_ns: int | None = None
+        """When the guest's tap was last seen empty (CLOCK_REALTIME)."""
         self._stranded_sent = self._missing = self._sent = 0
         self._brought: int | None = None
         self._tunnelled_before = 0
@@ -133,9 +135,12 @@ class SourcePort:
 
     def sample(self) -> None:
         """Learn what the counters show when the tap is empty: the least difference ever seen. Call often while the guest runs."""
+        now_ns = time.time_ns()
         taken = self.counters.taken()  # first: what arrives in between can only make the difference larger
         difference = self.gate.entered() - self.counters.dropped() - taken
         self._offset = difference if self._offset is None else min(self._offset, difference)
+        if difference == self._offset:
+            self._empty_ns = now_ns
 
     def unread(self) -> int:
         """Frames in the tap that the guest's hypervisor has not read."""
@@ -180,7 +185,7 @@ class SourcePort:
         unread = self.unread()
         if stop_ns is None and not unread:
             return stranded.Stranded((), 0)
-        return stranded.select(self._complete_copy(), unread, stop_ns)
+        return stranded.select(self._complete_copy(), unread, stop_ns, self._empty_ns)
 
     def _complete_copy(self) -> Iterator[RecordedFrame]:
         newest = self._until_complete()

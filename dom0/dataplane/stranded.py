@@ -2,9 +2,12 @@
 
 A tap's ring is first in, first out, so what is unread is the newest ``unread`` frames of the copy. Beyond them, QEMU may have read
 up to two more that the stopped guest never saw: one dropped while it stopped its devices and one it keeps for a guest that will not
-run here again (QEMU ``net/net.c``, ``net_vm_change_state_handler``). Those are sent too if they came when it was stopping, or if what
-is unread had waited for long by then: the guest's own ring was full, and QEMU had one in its hands that it dropped (so in 5 of 7;
-in the others QEMU itself had not run). Better twice than never. They are counted as possible duplicates.
+run here again (QEMU ``net/net.c``, ``net_vm_change_state_handler``). With vhost the kernel's thread reads the tap while the guest
+runs; what it has not delivered goes back into the ring, and QEMU, which polls the tap again (``vhost_net_stop``), reads the oldest.
+So a frame is in doubt if it came when the guest was stopping, or after the tap was last seen empty: a host on which a reader waits for
+its turn may read it late. And if what is unread had waited for long by then: the guest's own ring was full, and QEMU had one in its
+hands that it dropped (so in 5 of 7; in the others QEMU itself had not run). Better twice than never. They are counted as possible
+duplicates.
 """
 
 from __future__ import annotations
@@ -30,8 +33,12 @@ class Stranded:
     possible_duplicates: int
 
 
-def select(newest: Iterable[RecordedFrame], unread: int, stop_ns: int | None) -> Stranded:
+def select(
+    newest: Iterable[RecordedFrame], unread: int, stop_ns: int | None, empty_ns: int | None = None
+) -> Stranded:
     """``newest``: recorded frames, newest first; ``unread``: frames in the tap's ring; ``stop_ns``: CLOCK_REALTIME of the stop.
+
+    ``empty_ns``: by the same clock, when the tap was last seen empty while the guest ran; None: not known.
 
     ``stop_ns`` None: the guest is known to have taken everything before it stopped (the tap was empty and closed before).
     """
@@ -39,9 +46,11 @@ def select(newest: Iterable[RecordedFrame], unread: int, stop_ns: int | None) ->
     unread_frames = list(islice(source, max(0, unread)))
     doubtful: list[RecordedFrame] = []
     if stop_ns is not None:
-        stuck = bool(unread_frames) and unread_frames[-1].time_ns < stop_ns - GUARD_NS
+        guard_ns = stop_ns - GUARD_NS
+        stuck = bool(unread_frames) and unread_frames[-1].time_ns < guard_ns
+        in_doubt_ns = guard_ns if empty_ns is None else min(guard_ns, empty_ns)
         ahead = islice(source, READ_AHEAD)
-        doubtful = [one for one in ahead if stuck or one.time_ns >= stop_ns - GUARD_NS]
+        doubtful = [one for one in ahead if stuck or one.time_ns >= in_doubt_ns]
     ordered = [frame.data for frame in reversed(unread_frames + doubtful)]
     maybe_taken = sum(1 for frame in doubtful if stop_ns is not None and frame.time_ns <= stop_ns)
     return Stranded(tuple(ordered), maybe_taken)
