@@ -15,6 +15,7 @@ from controller_bridge import fence
 from controller_bridge.local_frame import local_frame
 from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel, wire
 from dom0.dataplane.addresses import AddressWatch
+from dom0.dataplane.clock_step import ClockStep
 from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
@@ -67,6 +68,7 @@ class SourcePort:
             self._make(settings)
         self._resizing = threading.Lock()
         self._offset: int | None = None
+        self._clock = ClockStep()
         self._empty_ns: int | None = None
         """When the guest's tap was last seen empty (CLOCK_REALTIME)."""
         self._stranded_sent = self._missing = self._sent = 0
@@ -135,6 +137,7 @@ class SourcePort:
 
     def sample(self) -> None:
         """Learn what the counters show when the tap is empty: the least difference ever seen. Call often while the guest runs."""
+        self._clock.look()
         now_ns = time.time_ns()
         taken = self.counters.taken()  # first: what arrives in between can only make the difference larger
         difference = self.gate.entered() - self.counters.dropped() - taken
@@ -185,7 +188,9 @@ class SourcePort:
         unread = self.unread()
         if stop_ns is None and not unread:
             return stranded.Stranded((), 0)
-        return stranded.select(self._complete_copy(), unread, stop_ns, self._empty_ns)
+        # of frames whose times cannot be compared with the stop's, all that may be are in doubt
+        empty_ns = 0 if self._clock.look() else self._empty_ns
+        return stranded.select(self._complete_copy(), unread, stop_ns, empty_ns)
 
     def _complete_copy(self) -> Iterator[RecordedFrame]:
         newest = self._until_complete()
