@@ -32,7 +32,8 @@ _CLAIM_S = 5.0
 _AGREE_S = 60.0
 """A peer that is slow, or cannot be reached, is asked again for so long, unless the guest runs before."""
 _BARRIER_S = 15.0
-_COMING_S = 60.0
+_COMING_S = 600.0
+"""Between libvirt's first word of an incoming VM and its tap: a minute was seen (AppArmor's parser on a busy host)."""
 
 
 async def make_taps_ready(info: domain_xml.DomainInfo) -> None:

@@ -211,6 +211,22 @@ def test_what_a_stopped_guest_left_is_sent_though_the_destination_does_not_answe
     run(body())
 
 
+def test_a_hypervisor_that_takes_minutes_to_make_the_guest_is_not_forgotten(
+    run: Run, make: Callable[..., World]
+) -> None:
+    """The tap came 60 s after the first hook: the migration went on without vmnet, and nothing was logged (82 packets lost)."""
+
+    async def body() -> None:
+        world = make(1, 0.0)
+        world.prepare_s = 300.0
+        await hooks(world)
+        assert judge(world) == "b"
+        (record,) = world.hosts["a"].store.records.values()
+        assert record.verdict is not None and record.verdict["clean"], record.verdict
+
+    run(body())
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_claim_whose_answer_is_lost_is_made_again(

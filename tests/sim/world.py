@@ -390,6 +390,8 @@ class World:
         self.job_running = self.abort = self.by_people = False
         self.die_at: tuple[str, str] | None = None
         self.lost: tuple[str, ...] = ()
+        self.prepare_s = 0.0
+        """How long ``b``'s hypervisor takes from its first hook to its second."""
         self.unanswered: list[str] = []
         """Requests that arrive, and whose first answers do not; one entry an answer."""
         self.released_while: list[str | None] = []
@@ -443,6 +445,7 @@ class World:
         marks: Any = b.context.marks
         if "blue" not in marks.expected:
             await self._hook(b, "migrate")
+        await asyncio.sleep(self.prepare_s)
         await self._phase("prepare")
         self.at["b"] = "incoming"
         self._hook_later(b, "start", (0.005, 0.02, 1.0))

@@ -31,7 +31,8 @@ def _options(key: Path) -> list[str]:
 def master(key: Path, sockets: Sequence[str]) -> list[str]:
     """The connection itself. ``sockets``: of the machine, which appear at the same places in the namespace."""
     forwards = [word for path in sockets for word in ("-L", f"{path}:{path}")]
-    patience = ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8"]
+    # a machine that is frozen while others are measured answers nothing for minutes
+    patience = ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=120"]
     return [
         "ssh", "-M", "-N", *_options(key), *patience, "-o", "StreamLocalBindUnlink=yes", *forwards, _TARGET,
     ]  # fmt: skip
