@@ -130,7 +130,7 @@ class SourceMigration(Migration):
             if self.fabric is not None and can_roll_back(self.state) and not self.held:
                 self.fabric.prepare_again()  # its guest has shown more addresses meanwhile
                 self.fabric.rehearse()
-            self.post(Event.PASS)
+            self.post(Event.PASS, self._unclaimed())
         elif happening in (Happening.GUEST_STOP, Happening.SUSPENDED):
             self._guest_stopped(event)
         elif happening in (Happening.GUEST_RESUME, Happening.RESUMED):
@@ -146,6 +146,16 @@ class SourceMigration(Migration):
             self.post(Event.GONE)
         elif happening is Happening.JOB_COMPLETED:
             self.tell("job-completed", downtime_ms=event.number)
+
+    def _unclaimed(self) -> RefusedError | None:
+        """Why the migration ends if its memory is copied already while the destination's daemon has not asked for the VM."""
+        if self.state is not State.STARTING or self.claim is not None:
+            return None
+        there = self.record.destination
+        return RefusedError(
+            f"the hypervisor began to copy the VM before the daemon on {there} had asked for it",
+            f"try again; if it stays so, {there} is too busy or its hooks do not run (`vmnet hooks status`)",
+        )
 
     def _guest_stopped(self, event: DomainEvent) -> None:
         if self.state not in (State.PRECOPY, State.SWITCHOVER, State.STARTING):

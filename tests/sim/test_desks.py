@@ -211,6 +211,20 @@ def test_what_a_stopped_guest_left_is_sent_though_the_destination_does_not_answe
     run(body())
 
 
+def test_a_destination_that_never_asks_is_named_as_the_cause(run: Run, make: Callable[..., World]) -> None:
+    """libvirt only says that its job was cancelled, which is our own doing."""
+
+    async def body() -> None:
+        world = make(1, 0.0)
+        world.lost = ("claim",)
+        await expected(world)
+        assert judge(world) == "a"
+        (record,) = world.hosts["a"].store.records.values()
+        assert "before the daemon on b had asked for it" in record.error
+
+    run(body())
+
+
 def test_a_hypervisor_that_takes_minutes_to_make_the_guest_is_not_forgotten(
     run: Run, make: Callable[..., World]
 ) -> None:
