@@ -36,7 +36,7 @@ box: ## pack a Debian 12 machine as a box for Vagrant and libvirt, print the fil
 
 vagrant-test: ## two hosts and a client by Vagrant, migrations under the meter, a table of what they lost (root)
 	@scripts/setup.sh vagrant
-	@$(SUDO) $(BIN)/python vagrant/acceptance.py
+	@$(SUDO) env PYTHONPATH=tests/machines $(BIN)/python vagrant/acceptance.py
 
 check: ## style, types, unit, property, fuzz and simulation tests (no root, a minute)
 	@scripts/setup.sh check

@@ -1,6 +1,6 @@
 """`make vagrant-test`: up, migrations under the meter, down; what was lost and how long each part took.
 
-Where no libvirtd runs, everything runs beside one of its own (libvirtd_alone.sh).
+Where no libvirtd runs, everything runs beside one of its own (libvirtd_alone.sh). PYTHONPATH has tests/machines.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/machines"), str(ROOT / "vagrant")]
-
 import howto
 import migrations
 from machines import NAMES, Machines
+
 from vmnet.errors import LabError, VmnetError
 from vmnet.lab import accel, image
 from vmnet.lab.machines import box
 from vmnet.report import table
 
+ROOT = Path(__file__).resolve().parents[1]
 ALONE_STATE = Path("/var/lib/vmnet-vagrant")
 _ALONE = "VMNET_VAGRANT_ALONE"
 _COLUMNS = ("migration", "from", "sent", "lost", "reordered", "duplicated", "longest gap ms", "seconds")
@@ -81,7 +80,11 @@ def run(machines: Machines, times: Times) -> list[migrations.Move]:
     with times.part("start of the VM"):
         how = migrations.start_vm(machines)
     print(f"the VM is up: type='{how}'", flush=True)
-    print(machines.shell("a", "uname -r; pgrep -a vhost; pgrep -a qemu-system | cut -c 1-200", check=False).stdout)
+    print(
+        machines.shell(
+            "a", "uname -r; pgrep -a vhost; pgrep -a qemu-system | cut -c 1-200", check=False
+        ).stdout
+    )
     moves = []
     for host, command in page_moves():
         with times.part(f"on {host}: {command}"):
@@ -112,7 +115,10 @@ def main() -> int:
             raise LabError("libvirt does not answer at qemu:///system")
         os.environ[_ALONE] = "1"
         print("no libvirtd runs here: starting one that lives as long as this test", flush=True)
-        os.execv(ROOT / "vagrant/libvirtd_alone.sh", ["libvirtd_alone.sh", str(ALONE_STATE), sys.executable, *sys.argv])
+        os.execv(
+            ROOT / "vagrant/libvirtd_alone.sh",
+            ["libvirtd_alone.sh", str(ALONE_STATE), sys.executable, *sys.argv],
+        )
     times = Times()
     driver = {"kvm": "kvm", "tcg": "qemu"}[accel.choose(image.ensure("small"))]
     machines = Machines({"VMNET_VAGRANT_DRIVER": driver})

@@ -1,7 +1,7 @@
 """On the client, as root: follows docs/install.md on the hosts a and b, block by block, by ssh.
 
 Steps 1 and 2 are in the box (vmnet/lab/machines). On hosts that are installed, the part "Updating" is followed instead, without
-what step 2 downloads.
+what step 2 downloads. PYTHONPATH has tests/machines.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/machines")]
-
 import howto
 
+ROOT = Path(__file__).resolve().parents[1]
 HOSTS = {"a": "10.0.0.1", "b": "10.0.0.2"}
 IN_THE_BOX = ("1. ", "2. ")
 FETCHES = ("git ", "/opt/vmnet/.venv/bin/pip ")
@@ -51,7 +49,7 @@ def installed(host: str) -> bool:
 
 def main() -> None:
     page = (ROOT / "docs/install.md").read_text()
-    update = all([installed(host) for host in HOSTS])
+    update = all(installed(host) for host in HOSTS)
     try:
         howto.follow(
             list(wanted(page, update)), on_host, log=lambda line: sys.stdout.write(f"{line}\n"), parts=()

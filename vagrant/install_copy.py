@@ -1,16 +1,13 @@
 """On a machine: this copy of the repository becomes what is installed, as step 2 of docs/install.md would do it.
 
-The box has all that the step downloads and compiles.
+The box has all that the step downloads and compiles. PYTHONPATH is this copy: what the box has of vmnet is older.
 """
 
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vmnet.lab.machines import howto, tree
 

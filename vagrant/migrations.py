@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from machines import Machines
+
 from vmnet.bench.child import PIPES, Child
 from vmnet.errors import LabError
 from vmnet.lab import domain, image

@@ -21,5 +21,4 @@ else
 fi > /etc/network/interfaces.d/vmnet
 ip -4 -o address show dev "$port" 2> /dev/null | grep -qw "$address" || ifup "$port"
 
-cd /vmnet
-/opt/vmnet/.venv/bin/python -B vagrant/install_copy.py
+PYTHONPATH=/vmnet /opt/vmnet/.venv/bin/python -B /vmnet/vagrant/install_copy.py

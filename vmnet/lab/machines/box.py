@@ -22,6 +22,9 @@ from vmnet.lab.machines.packages import Release
 PROGRAMS = ("debugfs", "e2fsck", "qemu-img")
 _OFFSET_BYTES = build.PARTITION_SECTOR * build.SECTOR_BYTES
 _CONVERT_S = 1800.0
+_FORMAT = 1
+"""To be raised when _pack() makes something else of the same."""
+_ACCOUNTS = ("passwd", "shadow", "group", "gshadow")
 _UID = 1000
 # The public half of a key that everybody has: Vagrant's convention for boxes. Whoever reaches such a machine controls it.
 _INSECURE_KEY = (
@@ -90,8 +93,9 @@ def entries(accounts: Mapping[str, str]) -> list[Entry]:
 
 
 def _place(base: MachineImage) -> Path:
-    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-    return image.root() / f"vagrant-{base.folder.name}-{own}.box"
+    blank = dict.fromkeys(_ACCOUNTS, "")
+    made_of = repr((_FORMAT, entries(blank), _METADATA, _VAGRANTFILE))
+    return image.root() / f"vagrant-{base.folder.name}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}.box"
 
 
 def ensure(release: Release, tell: Tell = lambda line: None) -> Path:
@@ -126,14 +130,14 @@ def _locked() -> Iterator[None]:
 
 def _pack(base: MachineImage, scratch: Path) -> Path:
     raw, disk, box = (scratch / name for name in ("disk.raw", "box.img", "machine.box"))
-    run(["qemu-img", "convert", "-W", "-t", "unsafe", "-O", "raw", str(base.disk), str(raw)], timeout=_CONVERT_S)
-    filesystem = Filesystem(raw, _OFFSET_BYTES)
-    names = ("passwd", "shadow", "group", "gshadow")
-    filesystem.put(entries({name: filesystem.read(f"/etc/{name}") for name in names}))
-    compressed = ["-c", "-m", "2", "-W", "-o", "compression_type=zstd"]
     run(
-        ["qemu-img", "convert", *compressed, "-O", "qcow2", str(raw), str(disk)], timeout=_CONVERT_S
+        ["qemu-img", "convert", "-W", "-t", "unsafe", "-O", "raw", str(base.disk), str(raw)],
+        timeout=_CONVERT_S,
     )
+    filesystem = Filesystem(raw, _OFFSET_BYTES)
+    filesystem.put(entries({name: filesystem.read(f"/etc/{name}") for name in _ACCOUNTS}))
+    compressed = ["-c", "-m", "2", "-W", "-o", "compression_type=zstd"]
+    run(["qemu-img", "convert", *compressed, "-O", "qcow2", str(raw), str(disk)], timeout=_CONVERT_S)
     size_gib = -(-raw.stat().st_size // (1 << 30))
     (scratch / "metadata.json").write_text(json.dumps({**_METADATA, "virtual_size": size_gib}) + "\n")
     (scratch / "Vagrantfile").write_text(_VAGRANTFILE)
