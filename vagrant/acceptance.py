@@ -110,24 +110,22 @@ def show(moves: list[migrations.Move], times: Times) -> None:
 
 def main() -> int:
     require()
+    times = Times()
+    with times.part("make box"):
+        file = box.ensure(12, print)
     if not libvirt_answers():
         if os.environ.get(_ALONE):
             raise LabError("libvirt does not answer at qemu:///system")
         os.environ[_ALONE] = "1"
         print("no libvirtd runs here: starting one that lives as long as this test", flush=True)
-        os.execv(
-            ROOT / "vagrant/libvirtd_alone.sh",
-            ["libvirtd_alone.sh", str(ALONE_STATE), sys.executable, *sys.argv],
-        )
-    times = Times()
+        argv = ["libvirtd_alone.sh", str(ALONE_STATE), sys.executable, *sys.argv]
+        os.execv(ROOT / "vagrant/libvirtd_alone.sh", argv)
     driver = {"kvm": "kvm", "tcg": "qemu"}[accel.choose(image.ensure("small"))]
     machines = Machines({"VMNET_VAGRANT_DRIVER": driver})
     if left := machines.left():
         if not os.environ.get(_ALONE):
             raise LabError(f"there are machines already: {', '.join(left)}", "end them: vagrant destroy")
         machines.vagrant("destroy", "--force")  # of a test that was killed, and its libvirtd with it
-    with times.part("make box"):
-        file = box.ensure(12, print)
     with times.part("vagrant box add"):
         machines.vagrant("box", "add", "--force", "--name", "vmnet-debian12", str(file))
     moves: list[migrations.Move] = []

@@ -51,9 +51,7 @@ def main() -> None:
     page = (ROOT / "docs/install.md").read_text()
     update = all(installed(host) for host in HOSTS)
     try:
-        howto.follow(
-            list(wanted(page, update)), on_host, log=lambda line: sys.stdout.write(f"{line}\n"), parts=()
-        )
+        howto.follow(list(wanted(page, update)), on_host)
     except howto.HowToError as error:
         sys.exit(f"error: {error}")
 

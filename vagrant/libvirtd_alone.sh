@@ -8,7 +8,7 @@ if [ "${1:-}" != --inside ]; then
     [ "$(id -u)" = 0 ] || { echo "libvirtd_alone.sh: needs root" >&2; exit 1; }
     state=$(mkdir -p "$1" && cd "$1" && pwd)
     shift
-    mkdir -p "$state"/{run,etc,lib,cache,log,vagrant.d} /var/{lib,cache,log}/libvirt /etc/libvirt
+    mkdir -p "$state"/{run,etc,lib,cache,log,vagrant.d,over}
     [ -e "$state/etc/libvirtd.conf" ] || cp -a /etc/libvirt/. "$state/etc/"
     rm -rf "$state"/run/* "$state/etc/qemu/networks/autostart" "$state/etc/qemu/autostart"
     exec setpriv --pdeathsig KILL unshare --mount --uts --net --pid --fork --kill-child=KILL --mount-proc --propagation private \
@@ -18,9 +18,18 @@ state=$2
 shift 2
 hostname vagrant-host
 ip link set lo up
-# settings of a network namespace of its own: bridges do not hand their frames to iptables
-sysctl -q -w net.bridge.bridge-nf-call-iptables=0 2> /dev/null || true
-cat > "$state/etc/qemu.conf" << 'END'
+mount --bind "$state/run" /run
+mkdir -p /run/{state,lock}
+mount --bind "$state" /run/state
+# A mount point that somebody outside removes takes with it what is mounted there: ours are in overlays, which nobody else sees.
+mount -t tmpfs tmpfs /run/state/over
+for folder in etc var/lib var/cache var/log; do
+    mkdir -p "/run/state/over/$folder"/{upper,work}
+    mount -t overlay -o "lowerdir=/$folder,upperdir=/run/state/over/$folder/upper,workdir=/run/state/over/$folder/work" overlay "/$folder"
+    mkdir -p "/$folder/libvirt"
+    mount --bind "/run/state/${folder#var/}" "/$folder/libvirt"
+done
+cat > /etc/libvirt/qemu.conf << 'END'
 user = "root"
 group = "root"
 security_driver = "none"
@@ -29,10 +38,7 @@ namespaces = []
 stdio_handler = "file"
 remember_owner = 0
 END
-mount --bind "$state/run" /run
-mount --bind "$state/etc" /etc/libvirt
-for folder in lib cache log; do mount --bind "$state/$folder" "/var/$folder/libvirt"; done
-export VAGRANT_HOME="$state/vagrant.d"
+export VAGRANT_HOME=/run/state/vagrant.d
 virtlogd -d
 libvirtd -d
 deadline=$((SECONDS + 60))

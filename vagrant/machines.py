@@ -29,7 +29,11 @@ class Machines:
         """Its output goes where ours goes. Raises LabError when it fails."""
         try:
             code = subprocess.run(
-                ["vagrant", "--no-tty", *words], cwd=HERE, env=self._environment, stdin=subprocess.DEVNULL, timeout=_UP_S
+                ["vagrant", "--no-tty", *words],
+                cwd=HERE,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                timeout=_UP_S,
             ).returncode
         except subprocess.TimeoutExpired:
             raise LabError(f"'vagrant {shlex.join(words)}' did not end within {_UP_S:g} s") from None
