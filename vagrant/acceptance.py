@@ -113,6 +113,7 @@ def main() -> int:
     times = Times()
     with times.part("make box"):
         file = box.ensure(12, print)
+    driver = {"kvm": "kvm", "tcg": "qemu"}[accel.choose(image.ensure("small"))]
     if not libvirt_answers():
         if os.environ.get(_ALONE):
             raise LabError("libvirt does not answer at qemu:///system")
@@ -120,7 +121,6 @@ def main() -> int:
         print("no libvirtd runs here: starting one that lives as long as this test", flush=True)
         argv = ["libvirtd_alone.sh", str(ALONE_STATE), sys.executable, *sys.argv]
         os.execv(ROOT / "vagrant/libvirtd_alone.sh", argv)
-    driver = {"kvm": "kvm", "tcg": "qemu"}[accel.choose(image.ensure("small"))]
     machines = Machines({"VMNET_VAGRANT_DRIVER": driver})
     if left := machines.left():
         if not os.environ.get(_ALONE):
