@@ -1,6 +1,6 @@
 #!/bin/bash
-# provision.sh NAME ADDRESS: run by vagrant as root, on each machine. What docs/install.md takes as given: the bridge, addresses, root's
-# ssh key; and this copy of vmnet in place of the one in the box. follow_howto.py does the rest. Idempotent.
+# provision.sh NAME ADDRESS: run by vagrant as root, on each machine. What docs/install.md takes as given: the bridge, addresses, names,
+# root's ssh key; and this copy of vmnet in place of the one in the box. follow_howto.py does the rest. Idempotent.
 set -euo pipefail
 name=$1 address=$2
 
@@ -11,6 +11,10 @@ install -m 600 /tmp/root.ssh.pub /root/.ssh/authorized_keys
 rm /tmp/root.ssh /tmp/root.ssh.pub
 # the first answer is believed: nobody else is in this network
 printf 'Host 10.0.0.*\n    StrictHostKeyChecking accept-new\n' > /root/.ssh/config
+
+# libvirt gives the source of a migration the destination's name
+sed -i '/ # vmnet$/d' /etc/hosts
+printf '10.0.0.1 a # vmnet\n10.0.0.2 b # vmnet\n' >> /etc/hosts
 
 if [ "$name" = client ]; then
     printf 'auto eth1\niface eth1 inet static\n    address %s/24\n' "$address"
