@@ -3,14 +3,14 @@ SHELL = /bin/sh
 export PYTHONDONTWRITEBYTECODE = 1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 BIN = .venv/bin
-CODE = vmnet dom0 hooks controller_bridge guest scripts tests setup.py
+CODE = vmnet dom0 hooks controller_bridge guest scripts tests vagrant setup.py
 QUICK = $(wildcard tests/unit tests/property tests/fuzz tests/sim)
 # no caches in the tree: a run as root would leave files there that nobody else can remove
 PYTEST = $(BIN)/python -m pytest -q -p no:cacheprovider
 OUT ?= vmnet-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-machines check bench clean setup
+.PHONY: help demo test test-machines vagrant-test box check bench clean setup
 .NOTPARALLEL:
 
 help: ## this list
@@ -29,6 +29,14 @@ test: ## all tests: `check`, and those with real hosts, VMs and migrations (root
 test-machines: ## tests with full Debian machines, emulated if need be (root)
 	@scripts/setup.sh machines
 	@$(SUDO) env VMNET_TEST_MACHINES=1 scripts/isolated.sh $(PYTEST) tests/machines $(ARGS)
+
+box: ## pack a Debian 12 machine as a box for Vagrant and libvirt, print the file (root)
+	@scripts/setup.sh box
+	@$(SUDO) $(BIN)/python -m vmnet.lab.machines.box 12
+
+vagrant-test: ## two hosts and a client by Vagrant, migrations under the meter, a table of what they lost (root)
+	@scripts/setup.sh vagrant
+	@$(SUDO) env PYTHONPATH=tests/machines $(BIN)/python vagrant/acceptance.py
 
 check: ## style, types, unit, property, fuzz and simulation tests (no root, a minute)
 	@scripts/setup.sh check

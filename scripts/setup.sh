@@ -1,9 +1,10 @@
 #!/bin/sh
-# scripts/setup.sh [check|lab|test|machines]: what vmnet's own targets need, on Debian 12 and 13. Starts nothing, changes no configuration.
+# scripts/setup.sh [check|lab|test|machines|box|vagrant]: what vmnet's own targets need, on Debian 12 and 13. Starts nothing, changes no configuration.
 #   check  packages to build with, and .venv: enough for `make check`. No root if the packages are there.
 #   lab    also libvirt, QEMU, Open vSwitch and the guest image: for `make demo` and `make bench`. Root or sudo.
 #   test   also FRR and the guest image with it; other people's controllers (Faucet, Ryu), each in a venv of its own; a Debian 12 machine.
 #   machines  as test, and a Debian 13 machine.
+#   box    what `make box` needs. vagrant: as lab and box, and Vagrant.
 # Idempotent; when all is there it ends at once.
 set -eu
 cd "$(dirname "$0")/.."
@@ -15,6 +16,7 @@ lab="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 o
      iproute2 util-linux mount hostname busybox-static binutils nftables openssl kmod frr bird2 ovn-central ovn-host"
 # what builds the image of a machine, and ssh into it
 machines="mmdebstrap qemu-utils e2fsprogs fdisk openssh-client"
+vagrant="vagrant vagrant-libvirt dnsmasq-base iptables rsync"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -24,7 +26,9 @@ check) wanted=$build ;;
 lab) wanted="$build $lab" images="small" ;;
 test) wanted="$build $lab frr $machines" images="small router" releases="12" ;;
 machines) wanted="$build $lab frr $machines" images="small router" releases="12 13" ;;
-*) die "usage: scripts/setup.sh [check|lab|test|machines]" ;;
+box) wanted="$build $machines" ;;
+vagrant) wanted="$build $lab $machines $vagrant" images="small" ;;
+*) die "usage: scripts/setup.sh [check|lab|test|machines|box|vagrant]" ;;
 esac
 
 if [ "$(id -u)" = 0 ]; then root=""; else root="sudo"; fi
@@ -120,7 +124,7 @@ missing=$(missing_packages)
 [ -z "$missing" ] || install_packages "$missing"
 [ "$level" = check ] || make_users
 [ "$(cat .venv/.vmnet 2> /dev/null)" = "$(fingerprint)" ] || make_venv
-[ "$level" = check ] || make_images
+[ -z "${images:-}" ] || make_images
 [ -z "${releases:-}" ] || { make_controllers; make_machines; }
 # The targets write no bytecode (as root it would be root's); without any, each hook and command would compile itself anew.
 .venv/bin/python -m compileall -q vmnet dom0 hooks controller_bridge

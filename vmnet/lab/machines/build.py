@@ -22,8 +22,8 @@ SOURCES_VARIABLE = "VMNET_MACHINE_SOURCES"
 PROGRAMS = ("mmdebstrap", "qemu-img", "mkfs.ext4", "sfdisk", "ssh", "ssh-keygen", "nice")
 _BUILD_S = 1800.0
 _DISK_MIB = 8192
-_SECTOR = 512
-_PARTITION_SECTOR = 2048
+SECTOR_BYTES = 512
+PARTITION_SECTOR = 2048
 
 
 def require() -> None:
@@ -93,18 +93,18 @@ def _make_disk(root: Path, files: Path, raw: Path, disk: Path) -> None:
     """A disk with a boot loader and one partition, written without mounting anything."""
     with raw.open("wb") as out:
         out.truncate(_DISK_MIB << 20)
-    offset = _PARTITION_SECTOR * _SECTOR
+    offset = PARTITION_SECTOR * SECTOR_BYTES
     run(
         ["mkfs.ext4", "-q", "-F", "-L", "machine", "-m", "0", "-E", f"offset={offset}", "-d", str(root), str(raw),
          f"{_DISK_MIB - offset // (1 << 20)}M"],
         timeout=600,
     )  # fmt: skip
-    table = f"label: dos\nstart={_PARTITION_SECTOR}, type=83, bootable\n"
+    table = f"label: dos\nstart={PARTITION_SECTOR}, type=83, bootable\n"
     run(["sfdisk", "-q", "--no-reread", "--no-tell-kernel", str(raw)], text=table)
     with raw.open("r+b") as out:
         # the boot sector's default is to load the core image from the next sectors, the gap before the partition
         out.write((files / "boot.img").read_bytes()[:440])
-        out.seek(_SECTOR)
+        out.seek(SECTOR_BYTES)
         out.write((files / "core.img").read_bytes())
     run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(disk)], timeout=600)
     raw.unlink()

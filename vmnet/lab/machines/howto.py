@@ -29,7 +29,7 @@ set -e
 tar -xf - -C /opt/vmnet
 site=$(echo /opt/vmnet/.venv/lib/python3*/site-packages)
 for package in {" ".join(PACKAGES)}; do
-    rsync -rc --delete --exclude=__pycache__ "/opt/vmnet/$package/" "$site/$package/"
+    rsync -rcL --delete --exclude=__pycache__ "/opt/vmnet/$package/" "$site/$package/"
 done
 """
 
