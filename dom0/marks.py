@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-_LIMIT_S = 60.0
+_LIMIT_S = 600.0
+"""A hypervisor on a busy host took over a minute from our preflight to its first hook of the guest."""
 
 
 class Marks:
@@ -29,7 +30,7 @@ class Marks:
         return name in self._ends
 
     def add(self, name: str) -> None:
-        """For a minute at most. A name that cannot be a file's gets none."""
+        """For ten minutes at most. A name that cannot be a file's gets none."""
         if not name or "/" in name or "\0" in name or name in (".", ".."):
             return
         try:
