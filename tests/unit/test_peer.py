@@ -1,6 +1,7 @@
 """Peers against each other over loopback: identity, errors, bounds, reconnection."""
 
 import asyncio
+import time
 import contextlib
 import json
 import random
@@ -154,13 +155,21 @@ def test_a_late_answer_is_nudged_a_few_times_and_an_early_one_never(both: tuple[
             writer = client._link._writer
             write = writer.write
             writer.write = lambda data: (written.append(data), write(data))[1]  # type: ignore[method-assign]
-            await client.request("x", {}, 5)
+            for _ in range(50):  # one that the machine itself did not hold up
+                written.clear()
+                began = time.monotonic()
+                await client.request("x", {}, 5)
+                if early := time.monotonic() - began < NUDGE_S[0] / 2:
+                    break
+            assert early, "no answer came within 5 ms"
             await asyncio.sleep(0.05)
             assert len(written) == 1
             await client.request("sleep", {"s": 0.05}, 5)
-            assert [b"_clock" in one for one in written[1:]] == [False, True, True]
+            assert written[1:] and b"_clock" not in written[1]
+            assert 2 <= sum(b"_clock" in one for one in written[2:]) == len(written) - 2 <= len(NUDGE_S)
+            before = len(written)
             await client.request("sleep", {"s": 0.5}, 5)
-            assert len(written) == 4 + 1 + len(NUDGE_S)
+            assert len(written) == before + 1 + len(NUDGE_S)
             assert await client.request("x", {"n": 1}, 5) == {"from": "a", "op": "x", "n": 1}
 
     run(test())
