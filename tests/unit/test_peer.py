@@ -1,11 +1,11 @@
 """Peers against each other over loopback: identity, errors, bounds, reconnection."""
 
 import asyncio
-import time
 import contextlib
 import json
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
