@@ -16,7 +16,7 @@ from controller_bridge.rerouters.base import Rerouter, open_rerouter
 from dom0 import doctor, recovery, service_manager
 from dom0.context import Context
 from dom0.control_server import ControlServer
-from dom0.dataplane import kernel_limits, netns, priority
+from dom0.dataplane import kernel_limits, priority
 from dom0.desk import Desk
 from dom0.facts import Facts
 from dom0.marks import HookMarks
@@ -113,9 +113,7 @@ class Daemon:
         """From now on the configuration asks for no longer queue than the kernel makes."""
         config = self.config
         try:
-            limits = await asyncio.to_thread(
-                netns.call_apart, lambda: kernel_limits.probe(config.hold.max_packets)
-            )
+            limits = await asyncio.to_thread(kernel_limits.probe, config.hold.max_packets)
         except OSError as error:
             raise UnavailableError(
                 f"cannot make a tap to hold packets: {error.strerror}",

@@ -10,6 +10,7 @@ from typing import Any
 from dom0.context import Context
 from dom0.dataplane import kernel_probe
 from dom0.reach import findings, peer_checks, probes
+from dom0.reach.findings import row
 from hooks import install as hooks_install
 from hooks.install import HookStatus
 from vmnet.errors import VmnetError
@@ -38,13 +39,9 @@ async def _host(context: Context) -> list[dict[str, Any]]:
     ]
 
 
-def _result(check: str, ok: bool, detail: str) -> dict[str, Any]:
-    return {"check": check, "ok": ok, "detail": detail}
-
-
 async def _kernel() -> list[dict[str, Any]]:
     found = await asyncio.to_thread(kernel_probe.examine)
-    return [_result(one.what, one.works or not one.needed, one.detail) for one in found]
+    return [row(one.what, one.works or not one.needed, one.detail) for one in found]
 
 
 def _hold(context: Context) -> dict[str, Any]:
@@ -52,7 +49,7 @@ def _hold(context: Context) -> dict[str, Any]:
     detail = f"{limits.queue_packets} packets an interface"
     if limits.short:
         detail += f": the kernel makes no longer queue (hold.max_packets is {limits.wanted_packets})"
-    return _result("queue length", True, detail)
+    return row("queue length", True, detail)
 
 
 def _hooks(context: Context) -> dict[str, Any]:
@@ -61,22 +58,22 @@ def _hooks(context: Context) -> dict[str, Any]:
     try:
         (status,) = hooks_install.status(_ETC_LIBVIRT, [driver])
     except VmnetError as error:
-        return _result("hooks", False, str(error))
+        return row("hooks", False, str(error))
     return hooks_row(status)
 
 
 def hooks_row(status: HookStatus) -> dict[str, Any]:
     """Pure."""
     if status.state in ("absent", "foreign"):
-        return _result("hooks", False, f"{status.path} is {status.state}: run `vmnet hooks install`")
+        return row("hooks", False, f"{status.path} is {status.state}: run `vmnet hooks install`")
     if status.reload_needed:
-        return _result(
+        return row(
             "hooks",
             False,
             f"libvirt has not noticed {status.path}: `systemctl try-reload-or-restart libvirtd` (or virtqemud)",
         )
     changed = " (it was changed since)" if status.state == "modified" else ""
-    return _result("hooks", True, f"{status.path}{changed}")
+    return row("hooks", True, f"{status.path}{changed}")
 
 
 async def _versions(context: Context) -> dict[str, Any]:
@@ -90,19 +87,19 @@ async def _versions(context: Context) -> dict[str, Any]:
             found.append(f"{name} {await ask()}")
         except VmnetError:
             found.append(f"{name} unknown (no answer)")
-    return _result("versions", True, ", ".join(found))
+    return row("versions", True, ", ".join(found))
 
 
 async def _libvirt(context: Context) -> dict[str, Any]:
     try:
-        return _result("libvirt", True, f"{context.config.libvirt.uri}: {await context.domains.version()}")
+        return row("libvirt", True, f"{context.config.libvirt.uri}: {await context.domains.version()}")
     except VmnetError as error:
-        return _result("libvirt", False, str(error))
+        return row("libvirt", False, str(error))
 
 
 async def _store(context: Context) -> dict[str, Any]:
     try:
         await context.store.space_check()
     except VmnetError as error:
-        return _result("journal", False, str(error))
-    return _result("journal", True, f"{context.store.settings.remote} can be written")
+        return row("journal", False, str(error))
+    return row("journal", True, f"{context.store.settings.remote} can be written")

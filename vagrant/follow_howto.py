@@ -6,7 +6,6 @@ what step 2 downloads. PYTHONPATH has tests/machines.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,15 +34,7 @@ def patiently(host: str, command: str) -> tuple[int, str]:
 
 
 def on_host(host: str, command: str) -> tuple[int, str]:
-    done = subprocess.run(
-        ["ssh", "-o", "BatchMode=yes", f"root@{HOSTS[host]}", command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=COMMAND_S,
-    )
-    return done.returncode, done.stdout
+    return howto.typed(["ssh", "-o", "BatchMode=yes", f"root@{HOSTS[host]}", command], COMMAND_S)
 
 
 def wanted(page: str, update: bool) -> Iterator[howto.Step]:

@@ -8,19 +8,16 @@ A tap's ring is also never larger than one allocation of the kernel (``ptr_ring_
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
-import secrets
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from dom0.dataplane import netdev
+from dom0.dataplane import netdev, netns
+from dom0.dataplane.park import Park
 
-_TUNSETIFF: Final = 0x400454CA
-_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
+_TAP: Final = "vmqprobe0"
+_MTU_BYTES: Final = 1500
 _TOO_LONG: Final = (errno.ERANGE, errno.EINVAL, errno.ENOMEM)
 SHORTEST_QUEUE: Final = 1000
 """Packets. Every kernel makes a tap with this length (``DEFAULT_TX_QUEUE_LEN``, include/net/pkt_sched.h)."""
@@ -49,9 +46,13 @@ def short_queue(host: str, packets: int) -> str:
 
 
 def probe(wanted_packets: int) -> KernelLimits:
-    """Try it. OSError if there is no /dev/net/tun, or no device can be made."""
-    with _scratch_tap() as name:
-        return KernelLimits(longest(wanted_packets, lambda packets: _takes(name, packets)), wanted_packets)
+    """Try it in a network namespace that nobody else sees. OSError if there is no /dev/net/tun, or no device can be made."""
+    return KernelLimits(netns.call_apart(lambda: _longest_queue(wanted_packets)), wanted_packets)
+
+
+def _longest_queue(wanted_packets: int) -> int:
+    with closing(Park(_TAP, SHORTEST_QUEUE, _MTU_BYTES)):
+        return longest(wanted_packets, lambda packets: _takes(_TAP, packets))
 
 
 def longest(wanted_packets: int, takes: Callable[[int], bool]) -> int:
@@ -73,17 +74,3 @@ def _takes(name: str, packets: int) -> bool:
             raise
         return False
     return True
-
-
-@contextmanager
-def _scratch_tap() -> Iterator[str]:
-    """A tap that nobody else knows; it goes with its descriptor."""
-    name = f"vmq{secrets.token_hex(4)}"
-    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        request = struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI)
-        fcntl.ioctl(descriptor, _TUNSETIFF, request)
-        netdev.make_silent(name)
-        yield name
-    finally:
-        os.close(descriptor)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dom0.dataplane import classifier, grace, netns, tunnel
-from dom0.dataplane.classifier import Direction
+from dom0.dataplane import grace, netns, tunnel
 from dom0.dataplane.gate import Bounds, Gate
 from dom0.dataplane.gate_program import Mode
 from dom0.dataplane.park import Park
@@ -47,15 +46,14 @@ def examine() -> list[Finding]:
 
 
 def _devices() -> list[Finding]:
-    findings = [
-        _tried("hold queue", "a tap keeps frames with their offload headers", "modprobe tun", _hold_queue),
-        _tried("tunnel", "a VXLAN device can be made", "modprobe vxlan", _vxlan),
-    ]
+    tunnelled = _tried("tunnel", "a VXLAN device can be made", "modprobe vxlan", _vxlan)
     try:
-        with closing(Park(_TAP, _BOUNDS.packets, _MTU_BYTES)):
-            return [*findings, *_on_tap()]
-    except OSError:
-        return findings  # the first of them says why
+        park = Park(_TAP, _BOUNDS.packets, _MTU_BYTES)
+    except OSError as error:
+        return [_missing("hold queue", error, "modprobe tun"), tunnelled]
+    with closing(park):
+        held = Finding("hold queue", True, True, "a tap keeps frames with their offload headers")
+        return [held, tunnelled, *_on_tap()]
 
 
 def _on_tap() -> list[Finding]:
@@ -74,12 +72,12 @@ def _tried(what: str, detail: str, hint: str, attempt: Callable[[], None]) -> Fi
     try:
         attempt()
     except OSError as error:
-        return Finding(what, False, True, f"{error.strerror or error}: {hint}")
+        return _missing(what, error, hint)
     return Finding(what, True, True, detail)
 
 
-def _hold_queue() -> None:
-    Park(_TAP, _BOUNDS.packets, _MTU_BYTES).close()
+def _missing(what: str, error: OSError, hint: str) -> Finding:
+    return Finding(what, False, True, f"{error.strerror or error}: {hint}")
 
 
 def _vxlan() -> None:
@@ -87,11 +85,7 @@ def _vxlan() -> None:
 
 
 def _gate() -> None:
-    gate = Gate(_TAP, 0, 0, _BOUNDS, Mode.PASS)
-    try:
-        classifier.detach(_TAP, Direction.EGRESS)
-    finally:
-        gate.close()
+    Gate(_TAP, 0, 0, _BOUNDS, Mode.PASS).close()
 
 
 def _priority() -> Finding:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,6 +53,19 @@ def steps(text: str, hosts: Sequence[str]) -> Iterator[Step]:
             raise ValueError(
                 f"block under {heading!r}: {match[0].splitlines()[0]!r} says neither host nor part"
             )
+
+
+def typed(argv: Sequence[str], limit_s: float) -> tuple[int, str]:
+    """Exit code of a program without input, and what it printed, errors among the rest. TimeoutExpired after ``limit_s``."""
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=limit_s,
+    )
+    return done.returncode, done.stdout
 
 
 class HowToError(AssertionError):

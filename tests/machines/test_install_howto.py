@@ -7,7 +7,6 @@ With VMNET_HOWTO_VM=yes a VM vm1 runs on a, and is migrated.
 """
 
 import os
-import subprocess
 from pathlib import Path
 
 import howto
@@ -23,15 +22,7 @@ pytestmark = [
 
 
 def _run(host: str, command: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [RUN, host, command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=COMMAND_S,
-    )
-    return done.returncode, done.stdout
+    return howto.typed([RUN, host, command], COMMAND_S)
 
 
 def test_the_page_is_followed_to_its_end() -> None:
