@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 _CLAIM_S = 5.0
 _AGREE_S = 60.0
 """A peer that is slow, or cannot be reached, is asked again for so long, unless the guest runs before."""
+_AGAIN_S = 0.2
+"""Between two claims: a peer may answer with an error at once."""
 _BARRIER_S = 15.0
 _COMING_S = 600.0
 """Between libvirt's first word of an incoming VM and its tap: a minute was seen (AppArmor's parser on a busy host)."""
@@ -326,6 +328,7 @@ class Desk:
                 if first:
                     log.warning("claim at %s: %s; asking again", peer, error)
                 first = False
+                await asyncio.sleep(_AGAIN_S)
 
     async def _tap_ready(self, info: domain_xml.DomainInfo) -> None:
         """The barrier: the hypervisor goes on when the port is ready, before it copies memory."""

@@ -211,6 +211,19 @@ def test_what_a_stopped_guest_left_is_sent_though_the_destination_does_not_answe
     run(body())
 
 
+def test_a_peer_that_answers_claims_with_errors_is_asked_with_pauses(
+    run: Run, make: Callable[..., World]
+) -> None:
+    async def body() -> None:
+        world = make(1, 0.0)
+        world.unanswered = ["claim"] * 5000
+        await hooks(world)
+        assert list(world.at.values()) == ["running"]
+        assert 2 < 5000 - len(world.unanswered) < 100
+
+    run(body())
+
+
 def test_a_destination_that_never_asks_is_named_as_the_cause(run: Run, make: Callable[..., World]) -> None:
     """libvirt only says that its job was cancelled, which is our own doing."""
 

@@ -24,6 +24,7 @@ _SUMMARY = "failed to configure databases"  # Open vSwitch 3.5 ends its log with
 LOCK_WAIT_S = 0.5  # a process that was just killed may need a moment to let go of its lock
 LOCK_STEP_S = 0.01
 ANSWER_S = 1.0
+_LIST_DBS = json.dumps({"method": "list_dbs", "params": [], "id": 0}).encode()
 _ANSWER_BYTES = 4096  # two names and an id
 READY_STEP_MS = 5  # the server says nothing when it is ready, so its socket is tried this often
 
@@ -124,12 +125,11 @@ def _serves(path: Path) -> bool:
 
     Open vSwitch 3.5 accepts connections before it has opened any, and may end because it cannot.
     """
-    question = json.dumps({"method": "list_dbs", "params": [], "id": 0}).encode()
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(ANSWER_S)
         try:
             probe.connect(str(path))
-            probe.sendall(question)
+            probe.sendall(_LIST_DBS)
             return f'"{schema.NAME}"'.encode() in probe.recv(_ANSWER_BYTES)
         except OSError:
             return False
