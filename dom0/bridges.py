@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from dom0 import ovs_addresses as ovs_tables
 from dom0.dataplane import netdev, rtnetlink
+from dom0.ovs_addresses import SwitchAddresses
 from vmnet.errors import UnavailableError, WaitTimeoutError
 
 _OVS_S = 5
@@ -23,25 +25,44 @@ def is_linux_bridge(name: str) -> bool:
 
 
 async def _ovs_vsctl(*words: str) -> str:
-    """``ovs-vsctl`` without a limit waits for ever when vswitchd is dead, so it always gets one."""
+    return await _ovs("ovs-vsctl", *words)
+
+
+async def _ovs(program: str, *words: str) -> str:
+    """Without a limit both programs wait for ever when vswitchd is dead, so they always get one."""
     try:
         process = await asyncio.create_subprocess_exec(
-            "ovs-vsctl",
+            program,
             f"--timeout={_OVS_S}",
             *words,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
     except FileNotFoundError:
-        raise UnavailableError("ovs-vsctl is not installed here", "install openvswitch-switch") from None
+        raise UnavailableError(f"{program} is not installed here", "install openvswitch-switch") from None
     try:
         out, complaint = await asyncio.wait_for(process.communicate(), _OVS_S + 2)
     except TimeoutError:
         process.kill()
-        raise WaitTimeoutError(f"ovs-vsctl {words[0]} did not end within {_OVS_S} s") from None
+        raise WaitTimeoutError(f"{program} {words[0]} did not end within {_OVS_S} s") from None
     if process.returncode:
-        raise UnavailableError(f"ovs-vsctl {' '.join(words)}: {complaint.decode().strip().splitlines()[-1:]}")
+        raise UnavailableError(f"{program} {' '.join(words)}: {complaint.decode().strip().splitlines()[-1:]}")
     return out.decode()
+
+
+async def ovs_addresses(device: str) -> SwitchAddresses:
+    """Who is behind which port of the Open vSwitch that ``device`` is in. VmnetError or ValueError if it does not say."""
+    bridge = (await _ovs_vsctl("iface-to-br", device)).strip()
+    known, datapaths, ports = await asyncio.gather(
+        _ovs("ovs-appctl", "fdb/show", bridge),
+        _ovs("ovs-appctl", "dpif/show"),
+        _ovs_vsctl("--format=json", "--columns=name,tag,vlan_mode", "list", "Port"),
+    )
+    return SwitchAddresses(
+        ovs_tables.system_ports(datapaths, bridge),
+        ovs_tables.port_vlans(ports),
+        ovs_tables.addresses(known),
+    )
 
 
 async def exists(name: str) -> bool:

@@ -16,6 +16,7 @@ from dom0.dataplane import names, netdev
 from dom0.dataplane.announce import announcements, is_end_marker
 from dom0.dataplane.destination_port import DestinationPort, Opened
 from dom0.dataplane.listener import Listener
+from dom0.flow_setup import FlowSetup
 from dom0.migration import Migration, settled
 from dom0.own_order import OwnOrder
 from dom0.router.arriving import RouterArriving
@@ -67,6 +68,10 @@ class DestinationMigration(Migration):
         """The source has what had come here directly."""
         self.arriving: RouterArriving | None = None
         """If the VM is a router whose data plane comes with it."""
+        self._flows: FlowSetup | None = None
+        """If an Open vSwitch is to have flows before the guest runs here."""
+        self.senders: dict[str, object] = {}
+        """Who has sent to the guest, as the source says."""
         self._own: OwnOrder | None = None
         """If what the guest sends here waits for what it sent at the source."""
         self._letting_out: asyncio.Task[None] | None = None
@@ -191,6 +196,7 @@ class DestinationMigration(Migration):
             self.let_go.set()
         await asyncio.gather(*(asyncio.to_thread(port.make_room) for port in self.ports))
         await self._curb()
+        await self._allow_setup()
         if self.arriving is not None:
             await asyncio.wait_for(self.arriving.cloned.wait(), _CLONE_S)
         self.let_go.set()
@@ -209,6 +215,19 @@ class DestinationMigration(Migration):
             self._own = OwnOrder(ports, self._marker)
         except OSError as error:
             self.log.warning("what the guest sends is not held: %s", error)
+
+    async def _allow_setup(self) -> None:
+        """It is for order alone, too."""
+        ports = [port for port in self.ports if port.on_ovs]
+        if not ports:
+            return
+        try:
+            await asyncio.gather(*(asyncio.to_thread(port.allow_setup) for port in ports))
+        except OSError as error:
+            self.log.warning("the switch is not made to set up its flows: %s", error)
+        else:
+            self._flows = FlowSetup(ports)
+            self.spawn(self._flows.keep_looking())
 
     @property
     def holds_own(self) -> bool:
@@ -249,6 +268,8 @@ class DestinationMigration(Migration):
         for port in self.ports:
             port.expect()
         self._build_announcements()
+        if self._flows is not None:
+            self._flows.want(self.senders)
         if self._own is not None:
             self._own.hold()
             self._letting_out = self.spawn(self._let_out(self._own))
@@ -262,6 +283,8 @@ class DestinationMigration(Migration):
         while told and self.state is State.EXPECTING:
             for port in told:
                 port.tell_switch()
+            if self._flows is not None:
+                self._flows.turn()
             await asyncio.sleep(again_s)
 
     def _build_announcements(self) -> None:
@@ -290,6 +313,8 @@ class DestinationMigration(Migration):
         if self.arriving is not None:
             self.arriving.router.hush_later()
         self._resumed.set()
+        if self._flows is not None:
+            self._flows.resumed()
         for port in self.ports:
             port.resumed()
 
@@ -427,6 +452,7 @@ class DestinationMigration(Migration):
             "overflow": sum(one.overflow for one in gates),
             "tunnelled": sum(one.tunnelled for one in gates),
             "ordered": self.ordered,
+            "without_flow": self._flows.missing_at_resume if self._flows is not None else 0,
             "generation": self.binding.generation if self.binding is not None else 0,
             "hold_limit": self.context.limits.queue_packets if self.context.limits.short else 0,
         }

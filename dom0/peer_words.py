@@ -6,6 +6,7 @@ from typing import Any
 
 from dom0.claim import field
 from dom0.destination import DestinationMigration
+from dom0.flow_setup import of_message
 from dom0.source import SourceMigration
 from vmnet.errors import PeerError, RefusedError
 from vmnet.machine import Event, State
@@ -27,6 +28,7 @@ async def to_destination(one: DestinationMigration, op: str, message: dict[str, 
         one.known_addresses = (
             {str(k): v for k, v in raw.items() if isinstance(v, list)} if isinstance(raw, dict) else {}
         )
+        one.senders = of_message(message)
         await one.settled((State.READY, *_EXPECTS), _SETTLE_S)
         one.post(Event.EXPECT)
         state = await one.settled(_EXPECTS, _SETTLE_S)

@@ -37,7 +37,13 @@ def _moved(one: SourceMigration) -> Verdict:
     there = {**one.opened, **one.final_counts}
     gates = [port.counts() for port in one.ports]
     unreceived, unaccounted = _across(one)
+    without_flow = _number(there, "without_flow")
     notes = _notes_of_the_tunnel(one.record.destination, unreceived, unaccounted)
+    if without_flow:
+        notes.append(
+            f"the Open vSwitch on {one.record.destination} had no flow yet for {without_flow} who send to the VM: "
+            "their first packets may have overtaken each other"
+        )
     verdict = _verdict(one, "done")
     stop, resume, divert = one.stop_ns, one.resume_ns, one.divert_ns
     return replace(
@@ -51,7 +57,9 @@ def _moved(one: SourceMigration) -> Verdict:
         + _number(there, "overflow")
         + _number(there, "missing"),
         possible_duplicates=sum(released.possible_duplicates for released in one.released),
-        ordered=there.get("ordered") is True and (one.fabric is None or one.fabric.in_order),
+        ordered=there.get("ordered") is True
+        and not without_flow
+        and (one.fabric is None or one.fabric.in_order),
         held=sum(released.parked for released in one.released),
         stranded=sum(released.stranded for released in one.released),
         diverted=sum(gate.diverted for gate in gates),

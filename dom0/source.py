@@ -367,7 +367,8 @@ class SourceMigration(Migration):
         addresses = {wire.mac: [str(one) for one in port.addresses.found] for wire, port in self._pairs()}
         if self.fabric is not None:
             self.fabric.rehearse()
-        asking = self.spawn(self._ask("expect", addresses=addresses))
+        senders = {wire.mac: [one.hex() for one in port.senders.headers] for wire, port in self._pairs()}
+        asking = self.spawn(self._ask("expect", addresses=addresses, senders=senders))
         stopping = self.spawn(self.stopped.wait())
         try:
             await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from dom0.dataplane.park import Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.sender import Sender
+from dom0.dataplane.setup_port import SetupPort
 
 _USUAL_MTU = 1500
 
@@ -54,6 +56,7 @@ class DestinationPort:
         self.outgoing_lost = 0
         """Frames of the guest's own, as known since :meth:`let_go_outgoing`."""
         self._outgoing: OutgoingGate | None = None
+        self._setup: SetupPort | None = None
         self._parts = Parts()
         with self._parts.closed_on_failure():
             self._make(settings)
@@ -89,6 +92,21 @@ class DestinationPort:
         netdev.set_queue_length(self.tap, 0)
         netdev.set_queue_length(self.tap, self.settings.bounds.packets)
         self._gone_before = self._gone()
+
+    def allow_setup(self) -> None:
+        """From now on setup frames can be sent; after :meth:`attach`. OSError if the kernel refuses."""
+        name = names.setup_port_name(self.settings.vni)
+        self._setup = self._parts.add(SetupPort(name, netdev.get_mtu(self.tap)))
+
+    def send_setup(self, port: str, frames: Sequence[bytes]) -> None:
+        """``frames`` for the guest come in at ``port`` of this host's switch, and end at the gate. OSError: there is no such port."""
+        if self._setup is not None:
+            self._setup.send(port, frames)
+
+    @property
+    def set_up(self) -> int:
+        """Setup frames that the switch has brought to the gate, ever."""
+        return self.gate.get(Word.SET_UP)
 
     def curb(self) -> None:
         """From now on what the guest sends can be made to wait; before it runs. OSError if the kernel refuses."""

@@ -14,7 +14,8 @@ mode   name  what happens to a frame for the guest
 ====== ===== ==========================================================================================
 
 Frames that carry :data:`MARK` come from the tunnel or from the park itself and always go on to the guest; while ``bounded`` is set
-they are limited like the park is (they wait in the tap's ring for a guest that is not running yet).
+they are limited like the park is (they wait in the tap's ring for a guest that is not running yet). Frames that carry :data:`SETUP`
+are counted and dropped: they have shown that the host's switch has a flow for their like.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ MARK: Final = 0x766D6E74
 
 SAID: Final = 0x766D6E73
 """skb->mark of frames that come in at a guest's tap by our doing (ASCII ``vmns``); they leave without it."""
+
+SETUP: Final = 0x766D6E66
+"""skb->mark of frames that have a switch set up its flows (ASCII ``vmnf``); no gate lets one pass."""
 
 _TC_UNSPEC, _TC_SHOT = -1, 2
 _REDIRECT = 23  # BPF_FUNC_redirect
@@ -82,10 +86,12 @@ class Word(IntEnum):
     PROLONGED = 200
     EXITED = 208
     """At the destination: frames that came out of the tunnel, whatever became of them."""
+    SET_UP = 216
+    """At the destination: setup frames that the host's switch has brought here."""
 
 
 _SOURCE_AT: Final = 6
-SHARED_BYTES: Final = 216
+SHARED_BYTES: Final = 224
 
 
 def increment(code: Program, word: Word) -> None:
@@ -127,9 +133,13 @@ def gate_code(map_fd: int) -> bytes:
     begin(code, map_fd)
     code.load(W, R2, R6, SKB_MARK)
     code.jump_if("eq", R2, MARK, "marked")
+    code.jump_if("eq", R2, SETUP, "setup")
     code.load(DW, R5, R7, Word.MODE)
     code.jump_if("eq", R5, Mode.DIVERT, "divert")
     lane(code)
+    code.label("setup")
+    increment(code, Word.SET_UP)
+    finish(code, _TC_SHOT)
     return code.assemble()
 
 
@@ -157,6 +167,7 @@ def stand_in_code(map_fd: int, guest_mac: bytes) -> bytes:
     begin(code, map_fd)
     code.load(W, R2, R6, SKB_MARK)
     code.jump_if("eq", R2, MARK, "marked")
+    code.jump_if("eq", R2, SETUP, "drop")
     _header_in_r2(code)
     _compare_address(code, 0, guest_mac, "for the guest")
     code.jump("drop")

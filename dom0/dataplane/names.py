@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-PREFIXES: Final = ("vmt", "vmp", "vmq", "vmo")
+PREFIXES: Final = ("vmt", "vmp", "vmq", "vmo", "vmf")
 
 
 def tunnel_name(vni: int) -> str:
@@ -21,6 +21,10 @@ def stand_in_name(vni: int) -> str:
 
 def outgoing_park_name(vni: int) -> str:
     return f"vmo{vni:06x}"
+
+
+def setup_port_name(vni: int) -> str:
+    return f"vmf{vni:06x}"
 
 
 def is_ours(device: str) -> bool:

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 from dom0.dataplane import packet_filter
 from dom0.dataplane.frames import RecordedFrame
@@ -95,6 +96,10 @@ class Recorder:
         self.turn()
         for block in reversed(self._kept):
             yield from reversed(list(self._frames(block)))
+
+    def sample(self, most: int) -> list[RecordedFrame]:
+        """The first frames of the newest block, at most so many."""
+        return list(islice(self._frames(self._kept[-1]), most)) if self._kept else []
 
     def _frames(self, block: int) -> Iterator[RecordedFrame]:
         start = block * _BLOCK_BYTES

@@ -31,6 +31,7 @@ from dom0.dataplane.gate import Bounds
 from dom0.dataplane.listener import Listener, source_filter
 from dom0.dataplane.park import NO_OFFLOAD
 from dom0.dataplane.sender import Sender
+from dom0.dataplane.senders import setup_frame
 from dom0.dataplane.source_port import Released, SourcePort
 from dom0.dataplane.stand_in import StandIn
 
@@ -210,6 +211,41 @@ def test_a_stand_in_gets_what_comes_late_when_the_tap_has_gone() -> None:
         stand_in.close()
     pair.close()
     assert pair.a.host.devices() == pair.a.before - {"tap0"}
+
+
+@isolated()
+def test_setup_frames_go_the_way_of_what_comes_directly_and_end_at_the_gate() -> None:
+    """Also at a stand-in's, where a switch floods that has not yet heard the guest here."""
+    pair = Pair()
+    first, traffic = in_precopy(pair, 1000)
+    with pair.a.host:
+        (header,) = pair.source.senders.headers
+        copy = setup_frame(header, 0)
+        assert numbers([copy]) and copy == frame(*numbers([copy])), (
+            "one that reached the guest would come twice"
+        )
+    with pair.b.host:
+        stand_in = StandIn(pair.destination.gate, pair.settings_b)
+        ip("link", "set", stand_in.name, "master", "br0")
+        pair.destination.allow_setup()
+        pair.destination.expect()
+        pair.destination.tell_switch()
+        pair.destination.send_setup("uplink", [copy])
+        until(lambda: pair.destination.set_up == 1, 1, "the setup frame came to the gate")
+        ip("link", "set", "tap0", "nomaster")  # the bridge now floods it
+        pair.destination.send_setup("uplink", [copy])
+        ip("link", "set", "tap0", "master", "br0")
+        with pytest.raises(OSError, match="no interface"):
+            pair.destination.send_setup("nowhere", [])
+        stand_in.close()
+    _released, _opened, got = move(pair, first, orderly=True)
+    total = traffic.stop()
+    time.sleep(0.05)
+    second = pending.pop()
+    second.stop()
+    judge(got + second.got, total)
+    pair.close()
+    assert pair.b.host.devices() == pair.b.before
 
 
 @isolated()

@@ -116,6 +116,7 @@ class Port:
     outgoing_lost = tunnel_sent = tunnel_received = 0
     on_ovs = False
     bridged = False
+    senders = SimpleNamespace(headers=[])
 
     def followed_count(self) -> int:
         return 0

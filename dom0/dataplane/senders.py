@@ -1,0 +1,92 @@
+"""Who has sent a guest frames lately, and a frame with the same headers for the switch of the host that it comes to. Pure.
+
+The datapath of an Open vSwitch in the kernel has no flow for a sender whose frames it has not seen. The first frame goes to
+ovs-vswitchd. The next ones pass as soon as the flow is there, and overtake it. A *setup frame* sets the flow up before the guest runs.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+MOST_SENDERS: Final = 64
+HEADER_BYTES: Final = 96
+"""Ethernet with a VLAN tag, the IPv6 header or the longest IPv4 one, and ports."""
+_MINIMUM_FRAME_BYTES: Final = 60
+_TAG, _IPV4, _IPV6 = 0x8100, 0x0800, 0x86DD
+_ETHERNET_BYTES, _IPV6_BYTES = 14, 40
+_FRAGMENT = 0x3FFF
+"""More fragments, or an offset (RFC 791)."""
+
+
+def _type_at(header: bytes) -> int:
+    """Where the EtherType is, behind a VLAN tag if there is one (bytes)."""
+    return 16 if header[12:14] == struct.pack("!H", _TAG) else 12
+
+
+def _kind(header: bytes) -> bytes | None:
+    """What a switch's flow may tell apart: source, tag, type, protocol. None for a fragment, and for what is too short."""
+    at = _type_at(header)
+    (ether_type,) = struct.unpack_from("!H", header, at)
+    body = at + 2
+    if ether_type == _IPV4:
+        if len(header) < body + 20 or struct.unpack_from("!H", header, body + 6)[0] & _FRAGMENT:
+            return None
+        return header[6:body] + header[body + 9 : body + 10]
+    if ether_type == _IPV6:
+        return header[6:body] + header[body + 6 : body + 7] if len(header) >= body + _IPV6_BYTES else None
+    return header[6:body]
+
+
+def is_sender(header: bytes, guest: bytes) -> bool:
+    """Whether ``header`` is that of a frame of another station to the guest's MAC address ``guest`` (6 bytes each)."""
+    if len(header) < _ETHERNET_BYTES + 4 or header[:6] != guest:
+        return False
+    source = header[6:12]
+    return not source[0] & 1 and source not in (guest, bytes(6))
+
+
+class Senders:
+    """The last header (at most 96 bytes) of each sender, VLAN, type and protocol; the newest 64 of them."""
+
+    def __init__(self, guest: bytes) -> None:
+        self._guest = guest
+        self._headers: dict[bytes, bytes] = {}
+
+    def note(self, frame: bytes) -> None:
+        """``frame``, from its Ethernet header on, goes to the guest's port. Those that are not for its address alone do not count."""
+        header = frame[:HEADER_BYTES]
+        kind = _kind(header) if is_sender(header, self._guest) else None
+        if kind is None:
+            return
+        self._headers.pop(kind, None)
+        self._headers[kind] = header
+        if len(self._headers) > MOST_SENDERS:
+            del self._headers[next(iter(self._headers))]
+
+    @property
+    def headers(self) -> list[bytes]:
+        return list(self._headers.values())
+
+
+def vlan_of(header: bytes) -> int:
+    """The VLAN in the frame's own tag; 0: none."""
+    if _type_at(header) == 12:
+        return 0
+    return int(struct.unpack_from("!H", header, 14)[0]) & 0xFFF
+
+
+def setup_frame(header: bytes, tag: int) -> bytes:
+    """A frame with the addresses, types and ports of ``header``, no payload, and a tag of VLAN ``tag`` (0: none).
+
+    The lengths in it are right, as a switch looks at them; no checksum is. ``header`` is one of which :func:`is_sender` is true.
+    """
+    at = _type_at(header)
+    body = bytearray(header[at:])
+    body += bytes(max(0, _MINIMUM_FRAME_BYTES - 12 - len(body)))
+    (ether_type,) = struct.unpack_from("!H", body)
+    if ether_type == _IPV4:
+        struct.pack_into("!H", body, 4, len(body) - 2)
+    elif ether_type == _IPV6:
+        struct.pack_into("!H", body, 6, max(0, len(body) - 2 - _IPV6_BYTES))
+    return header[:12] + (struct.pack("!HH", _TAG, tag) if tag else b"") + bytes(body)
