@@ -8,6 +8,7 @@ those senders are, while the guest stands still, and end at its gate (:mod:`dom0
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -17,7 +18,7 @@ from dom0.dataplane.senders import HEADER_BYTES, MOST_SENDERS, is_sender, setup_
 from dom0.ovs_addresses import Place, SwitchAddresses
 from vmnet.errors import VmnetError
 
-LOOK_AGAIN_S: Final = 5.0
+LOOK_AGAIN_S: Final = 10.0
 _AGAIN_TURNS: Final = 10
 """Turns without all of the frames: a switch that did not yet know that the guest is here has dropped them."""
 
@@ -111,16 +112,22 @@ class FlowSetup:
 
     def __init__(self, ports: Sequence[Port]) -> None:
         self._flows = {port.settings.mac.hex(":"): PortFlows(port) for port in ports}
+        self._known = asyncio.Event()
+        """Who sends: nothing is looked up any more, the guest is about to come."""
         self.missing_at_resume = 0
         """Senders that had no flow when the guest went on."""
 
     async def keep_looking(self) -> None:
-        """Until cancelled: who is where may change during pre-copy."""
+        """Until :meth:`want`: who is where may change during pre-copy."""
         while all(await asyncio.gather(*(one.look() for one in self._flows.values()))):
-            await asyncio.sleep(LOOK_AGAIN_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._known.wait(), LOOK_AGAIN_S)
+            if self._known.is_set():
+                return
 
     def want(self, senders: Mapping[str, object]) -> None:
         """``senders``: headers as hexadecimal text, by the guest's MAC address; from a peer."""
+        self._known.set()
         for mac, one in self._flows.items():
             one.want(read_senders(senders.get(mac), bytes.fromhex(mac.replace(":", ""))))
 

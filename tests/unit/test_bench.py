@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vmnet.bench import output, qemu_events, rows, schemes, switchover
+from vmnet.bench import output, qemu_events, rows, schemes, switchover, verdicts
 from vmnet.bench.child import PIPES, Child
 from vmnet.bench.rows import Case
 from vmnet.bench.vm import Settings, remaining, steps
@@ -43,8 +43,11 @@ def found(**changed):
     }
 
 
+OVER = switchover.Switchover(1000.0, 1000.09)
+
+
 def migration(run=0, **changed):
-    return rows.measured(CASE, run, found(**changed), source="a", downtime_ms=90.0, total_ms=2000.0)
+    return rows.measured(CASE, run, found(**changed), source="a", over=OVER, total_ms=2000.0)
 
 
 def test_schemes_take_turns_run_by_run_and_controls_come_after():
@@ -178,3 +181,30 @@ def test_child_that_ends_says_why():
         pytest.raises(UnavailableError, match="the child ended: no luck"),
     ):
         it.expect("a", lambda line: True, 10)
+
+
+def test_a_row_says_when_what_was_lost_had_been_sent():
+    out = {**direction(), "lost": 3, "missing_sent": [(1000.0051, 1000.0152), (1002.0, 1002.0)]}
+    row = migration(out=out)
+    assert row.lost_out_sent_ms == ((5.1, 15.2), (2000.0, 2000.0))
+    assert "lost_out_sent_ms" in row.to_json() and "lost_out_sent_ms" not in migration().to_json()
+
+
+def past(name="vm1", role="source", started=1000.0, verdict=None):
+    return {"name": name, "role": role, "started": started, "verdict": verdict or {"lost": 0}}
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ([], None),
+        ([past(started=900.0)], None),
+        ([past(role="destination")], None),
+        ([past(name="vm2")], None),
+        ([{**past(), "verdict": None}], None),
+        ([past(started=1010.0, verdict={"lost": 2}), past()], {"lost": 2}),
+        ([past(started=998.0)], {"lost": 0}),
+    ],
+)
+def test_the_verdict_that_the_daemon_kept(history, expected):
+    assert verdicts.of_status({"history": history}, "vm1", 1001.0) == expected

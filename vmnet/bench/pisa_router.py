@@ -7,14 +7,14 @@ import sys
 import time
 from collections.abc import Sequence
 
-from vmnet.bench import libvirt_job, pisa_meter, pisa_rows
+from vmnet.bench import libvirt_job, pisa_meter, pisa_rows, verdicts
 from vmnet.bench.child import PIPES, Child
 from vmnet.bench.flow_count import FlowResult
 from vmnet.bench.libvirt_job import Job
 from vmnet.bench.pisa_rows import Case, Moved, Observed, Row, Step
 from vmnet.bench.pisa_schemes import SCHEMES, RouterScheme
 from vmnet.bench.pisa_stage import CLIENT, ROUTER_ADDRESS, SERVER, SERVER_ADDRESS, RouterPlace, mend
-from vmnet.bench.vm import await_switchover, end_stream, said_verdict
+from vmnet.bench.vm import await_switchover, end_stream
 from vmnet.errors import LabError
 from vmnet.lab import Host
 
@@ -69,7 +69,7 @@ def _migrate(case: Case, place: RouterPlace, source: Host) -> Moved:
     if code not in scheme.good_codes:
         raise LabError(f"{migrate.what} ended with code {code}: {migrate.last_noise()}")
     over = await_switchover(place, source, destination, since)
-    return Moved(over.downtime_ms, total_ms, _job(place.vm, destination), said_verdict(migrate.lines))
+    return Moved(over.downtime_ms, total_ms, _job(place.vm, destination), verdicts.said(migrate.lines))
 
 
 def _job(vm: str, destination: Host) -> Job:

@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Protocol, TypeVar
 
+from vmnet.bench.switchover import Switchover
+
 Direction = Mapping[str, Any]
+_SOMETIMES = ("error", "verdict", "platform", "lost_out_sent_ms")
 MEASURED = (
     "lost",
     "duplicated",
@@ -67,6 +70,8 @@ class Row:
     guest_dropped: int | None = None
     seconds: float | None = None
     source: str = ""
+    lost_out_sent_ms: Sequence[tuple[float, float]] = ()
+    """When those of ``lost_out`` were sent, in ms from the guest's STOP: ranges, ends included."""
     verdict: Mapping[str, Any] | None = None
     platform: str = ""
     """Of a host that is a machine: its kernel, libvirt and QEMU."""
@@ -77,8 +82,8 @@ class Row:
         return Case(self.scheme, self.rate_pps, self.size_bytes, self.guest)
 
     def to_json(self) -> dict[str, Any]:
-        """All columns; ``error``, ``verdict`` and ``platform`` only where there is one."""
-        return {k: v for k, v in asdict(self).items() if k not in ("error", "verdict", "platform") or v}
+        """All columns; some only where there is something to say."""
+        return {k: v for k, v in asdict(self).items() if k not in _SOMETIMES or v}
 
 
 def failed(case: Case, run: int, control: bool, source: str, error: str) -> Row:
@@ -91,11 +96,12 @@ def measured(
     found: Mapping[str, Any],
     *,
     source: str,
-    downtime_ms: float | None = None,
+    over: Switchover | None = None,
     total_ms: float | None = None,
     verdict: Mapping[str, Any] | None = None,
 ) -> Row:
     """``found`` is what ``vmnet probe --json`` gives as its result; without ``total_ms`` it is a control row."""
+    downtime_ms = over.downtime_ms if over is not None else None
     out: Direction = found["out"]
     back: Direction = found["back"]
     same = ("sent", "lost", "duplicated", "reordered", "longest_gap_ms", "latency_p50_ms", "latency_p99_ms")
@@ -120,8 +126,17 @@ def measured(
         guest_forgot=found["guest_forgot"],
         guest_dropped=found["guest_dropped"],
         seconds=found["seconds"],
+        lost_out_sent_ms=_from_stop(out.get("missing_sent", ()), over),
         verdict=verdict,
         **{name: found[name] for name in same},
+    )
+
+
+def _from_stop(sent: Iterable[Sequence[float]], over: Switchover | None) -> tuple[tuple[float, float], ...]:
+    if over is None:
+        return ()
+    return tuple(
+        (round((first - over.stop) * 1e3, 1), round((last - over.stop) * 1e3, 1)) for first, last in sent
     )
 
 

@@ -16,14 +16,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vmnet.bench import rows, switchover
+from vmnet.bench import rows, switchover, verdicts
 from vmnet.bench.child import PIPES, Child
 from vmnet.bench.rows import Case, Row
 from vmnet.bench.schemes import SCHEMES
 from vmnet.bench.stage import CLIENT, VM, Place, Stage
 from vmnet.errors import LabError, VmnetError
 from vmnet.lab import Host
-from vmnet.report.events import flat
 
 LEAD_S = 0.5
 TAIL_S = 1.0
@@ -127,10 +126,11 @@ class Bench:
                 raise LabError(f"{error}; {migrate.what} had ended with code {code}") from error
         over = await_switchover(place, source, destination, since)
         self._timeline(step, place, source, over, since, migrate.lines)
-        row = rows.measured(
-            step.case, step.run, found, source=source.name, downtime_ms=over.downtime_ms, total_ms=total_ms
-        )
-        return replace(row, verdict=said_verdict(migrate.lines), platform=source.platform())
+        row = rows.measured(step.case, step.run, found, source=source.name, over=over, total_ms=total_ms)
+        verdict = verdicts.said(migrate.lines)
+        if verdict is None and scheme.managed and not scheme.stays:
+            verdict = verdicts.kept(source, VM, since)
+        return replace(row, verdict=verdict, platform=source.platform())
 
     def _meter(self, step: Step, place: Place) -> Child:
         """The meter in the client, its stream flowing."""
@@ -194,12 +194,6 @@ def await_switchover(place: Place, source: Host, destination: Host, since: float
     raise LabError(
         f"no STOP on {source.name} and RESUME on {destination.name} within {limit_s:g} s of the migration's end"
     )
-
-
-def said_verdict(lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """What ``vmnet migrate --json`` says of itself at the end."""
-    said = [line["verdict"] for line in map(flat, lines) if isinstance(line.get("verdict"), dict)]
-    return said[-1] if said else None
 
 
 def run(bench: Bench, todo: Sequence[Step], after: Callable[[Row], None]) -> None:

@@ -67,6 +67,11 @@ class ProbeResult:
     def longest_gap_ms(self) -> float:
         return max(self.gap_out.ms, self.gap_back.ms)
 
+    def _missing_sent(self) -> list[tuple[float, float]]:
+        """When the lost ones of each range of ``out.missing`` were sent, first and last (Unix seconds)."""
+        sent = self.timeline.out_sent
+        return [(sent[first] / 1e9, sent[last] / 1e9) for first, last in self.out.missing if last < len(sent)]
+
     def to_json(self) -> dict[str, object]:
         target, rate, size = self.settings
         return {
@@ -86,7 +91,7 @@ class ProbeResult:
             "guest_resent": self.guest_resent,
             "guest_forgot": self.guest_forgot,
             "guest_dropped": self.guest_dropped,
-            "out": _direction(self.out, self.gap_out),
+            "out": {**_direction(self.out, self.gap_out), "missing_sent": self._missing_sent()},
             "back": _direction(self.back, self.gap_back),
         }
 
