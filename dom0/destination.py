@@ -70,8 +70,8 @@ class DestinationMigration(Migration):
         """If the VM is a router whose data plane comes with it."""
         self._flows: FlowSetup | None = None
         """If an Open vSwitch is to have flows before the guest runs here."""
-        self.senders: dict[str, object] = {}
-        """Who has sent to the guest, as the source says."""
+        self._senders: dict[str, object] | None = None
+        """Who has sent to the guest, once the source has said so."""
         self._own: OwnOrder | None = None
         """If what the guest sends here waits for what it sent at the source."""
         self._letting_out: asyncio.Task[None] | None = None
@@ -250,6 +250,13 @@ class DestinationMigration(Migration):
                 "what the guest had sent at the source may have been overtaken by what it sends here"
             )
 
+    def note_senders(self, senders: dict[str, object]) -> None:
+        """As the source says, with its request to expect the guest; once the guest runs it is too late for their flows."""
+        if self._senders is None:
+            self._senders = senders
+            if self._flows is not None and self._resumed.is_set():
+                self._flows.want(senders)
+
     def _let_stand_in(self) -> None:
         bridges = {one.mac: one.bridge for one in self.info.interfaces}
         ports = [port for port in self.ports if not port.stretched]
@@ -268,8 +275,8 @@ class DestinationMigration(Migration):
         for port in self.ports:
             port.expect()
         self._build_announcements()
-        if self._flows is not None:
-            self._flows.want(self.senders)
+        if self._flows is not None and self._senders is not None:
+            self._flows.want(self._senders)
         if self._own is not None:
             self._own.hold()
             self._letting_out = self.spawn(self._let_out(self._own))

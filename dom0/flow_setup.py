@@ -114,6 +114,7 @@ class FlowSetup:
         self._flows = {port.settings.mac.hex(":"): PortFlows(port) for port in ports}
         self._known = asyncio.Event()
         """Who sends: nothing is looked up any more, the guest is about to come."""
+        self._resumed = False
         self.missing_at_resume = 0
         """Senders that had no flow when the guest went on."""
 
@@ -126,17 +127,24 @@ class FlowSetup:
                 return
 
     def want(self, senders: Mapping[str, object]) -> None:
-        """``senders``: headers as hexadecimal text, by the guest's MAC address; from a peer."""
+        """``senders``: headers as hexadecimal text, by the guest's MAC address; from a peer, once."""
         self._known.set()
         for mac, one in self._flows.items():
             one.want(read_senders(senders.get(mac), bytes.fromhex(mac.replace(":", ""))))
+        self._count()
 
     def turn(self) -> None:
         for one in self._flows.values():
             one.turn()
 
     def resumed(self) -> None:
-        self.missing_at_resume = sum(one.missing for one in self._flows.values())
+        """The guest goes on. Senders that are only named now have no flow either."""
+        self._resumed = True
+        self._count()
+
+    def _count(self) -> None:
+        if self._resumed:
+            self.missing_at_resume = sum(one.missing for one in self._flows.values())
 
 
 def of_message(message: dict[str, Any]) -> dict[str, object]:

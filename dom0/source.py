@@ -27,6 +27,7 @@ from dom0.router.leaving import RouterLeaving
 from dom0.router.router import Router
 from dom0.wiring import ClaimRequest, Outlet, Wiring, draw, outlets
 from vmnet.actions import Action, Kind
+from vmnet.convergence import QEMU_WAITS_MS
 from vmnet.domain_xml import DomainInfo
 from vmnet.errors import RefusedError, VmnetError
 from vmnet.hypervisor.events import DomainEvent, Happening
@@ -37,6 +38,8 @@ _SAMPLE_S = 0.01
 _EARLY_SAMPLE_S = 0.05  # before the first pass the guest does not stop
 _PEER_S = 5.0
 _FORWARD_S = 5.0
+_CLAIM_S = 30.0
+"""From QEMU's first pass on. A busy destination takes seconds for its hook, and the claim goes there and back."""
 _LOOK_S = 5.0
 
 
@@ -79,6 +82,7 @@ class SourceMigration(Migration):
         """If that forwards. One without its routes yet is of no use elsewhere: it is made there from the start."""
         self.fabric: LeavingFabric | None = None
         """If it is told of moves, and the VM's LAN is at the destination."""
+        self._claim_awaited = False
         self._last_wanted = False
         """The destination waits for what follows the guest's last packet."""
         self._links: LinksMove | None = None
@@ -91,6 +95,7 @@ class SourceMigration(Migration):
         self.steps = {
             Step.START_MIGRATION: self._start_migration,
             Step.GUARD_SOURCE: self._guard,
+            Step.AWAIT_CLAIM: self._await_claim,
             Step.ATTACH_SOURCE: self._attach,
             Step.EXPECT_PEER: self._expect_peer,
             Step.HOLD: self._hold,
@@ -130,7 +135,7 @@ class SourceMigration(Migration):
             if self.fabric is not None and can_roll_back(self.state) and not self.held:
                 self.fabric.prepare_again()  # its guest has shown more addresses meanwhile
                 self.fabric.rehearse()
-            self.post(Event.PASS, self._unclaimed())
+            self.post(Event.PASS)
         elif happening in (Happening.GUEST_STOP, Happening.SUSPENDED):
             self._guest_stopped(event)
         elif happening in (Happening.GUEST_RESUME, Happening.RESUMED):
@@ -148,12 +153,12 @@ class SourceMigration(Migration):
             self.tell("job-completed", downtime_ms=event.number)
 
     def _unclaimed(self) -> RefusedError | None:
-        """Why the migration ends if its memory is copied already while the destination's daemon has not asked for the VM."""
+        """Why the migration ends if its memory is copied while the destination's daemon does not ask for the VM."""
         if self.state is not State.STARTING or self.claim is not None:
             return None
         there = self.record.destination
         return RefusedError(
-            f"the hypervisor began to copy the VM before the daemon on {there} had asked for it",
+            f"the hypervisor copied the VM before the daemon on {there} had asked for it",
             f"try again; if it stays so, {there} is too busy or its hooks do not run (`vmnet hooks status`)",
         )
 
@@ -168,7 +173,7 @@ class SourceMigration(Migration):
         self._say_last()
         if self._links is not None:
             self._links.begin()
-        self.post(Event.GUEST_STOPPED)
+        self.post(Event.GUEST_STOPPED, self._unclaimed())
 
     def after(self, event: Event) -> None:
         if self.state is State.ABORTING:
@@ -223,6 +228,23 @@ class SourceMigration(Migration):
         else:
             self.gone = True
             self.post(Event.GONE)
+
+    async def _await_claim(self) -> None:
+        """libvirt waits for no hook of ours, so QEMU may begin to copy before the destination's daemon has asked for the VM.
+
+        QEMU is told not to stop the guest meanwhile.
+        """
+        if self._claim_awaited:
+            return
+        self._claim_awaited = True
+        with contextlib.suppress(VmnetError):
+            await self.context.domains.set_max_downtime(self.record.vm, QEMU_WAITS_MS)
+        self.spawn(self._give_up_unclaimed())
+
+    async def _give_up_unclaimed(self) -> None:
+        await asyncio.sleep(_CLAIM_S)
+        if (error := self._unclaimed()) is not None:
+            self.post(Event.FAILED, error)
 
     async def _attach(self) -> None:
         """Also answers the claim: the destination waits for this before its hypervisor may go on."""

@@ -86,6 +86,7 @@ class Step(Enum):
 
     START_MIGRATION = "start libvirt's live migration, peer to peer"
     GUARD_SOURCE = "put the gate on the guest's tap, and let it queue more; everything still passes"
+    AWAIT_CLAIM = "give the destination's daemon more time to ask for the VM"
     ATTACH_SOURCE = "make the tunnel at the source, which nothing takes yet"
     EXPECT_PEER = "tell the destination to hold what arrives there directly"
     HOLD = "hold what is bound for the guest"
@@ -160,6 +161,7 @@ TABLE: tuple[Row, ...] = (
     Row(_S, State.PREFLIGHT, Event.ACCEPTED, State.STARTING, (Step.GUARD_SOURCE, Step.START_MIGRATION)),
     Row(_S, State.PREFLIGHT, Event.CLAIMED, State.PRECOPY, (Step.GUARD_SOURCE, *_ATTACH)),
     Row(_S, State.PREFLIGHT, Event.FAILED, State.ROLLED_BACK),
+    Row(_S, State.STARTING, Event.PASS, State.STARTING, (Step.AWAIT_CLAIM,)),
     Row(_S, State.STARTING, Event.CLAIMED, State.PRECOPY, _ATTACH),
     Row(_S, State.PRECOPY, Event.PASS, State.PRECOPY),
     Row(
@@ -176,7 +178,7 @@ TABLE: tuple[Row, ...] = (
     Row(_S, State.RESUMED, Event.GONE, State.LEFT),
     Row(_S, State.FINISHING, Event.GONE, State.DONE, _FINISH),
     Row(_S, State.LEFT, Event.PEER_OPEN, State.DONE, (Step.FINISH_FABRIC, *_FINISH)),
-    *_aborts((State.STARTING,), (Event.FAILED, Event.CANCEL, Event.PASS, Event.GUEST_STOPPED, Event.GONE)),
+    *_aborts((State.STARTING,), (Event.FAILED, Event.CANCEL, Event.GUEST_STOPPED, Event.GONE)),
     *_aborts((State.PRECOPY,), (Event.FAILED, Event.CANCEL, Event.GONE)),
     *_aborts((State.SWITCHOVER, State.STOPPED), (Event.FAILED, Event.CANCEL, Event.GUEST_RUNNING)),
     Row(_S, State.ABORTING, Event.PEER_RESUMED, State.RESUMED, (Step.RECOVER, Step.CUT_OVER, Step.STRETCH)),

@@ -233,7 +233,23 @@ def test_a_destination_that_never_asks_is_named_as_the_cause(run: Run, make: Cal
         await expected(world)
         assert judge(world) == "a"
         (record,) = world.hosts["a"].store.records.values()
-        assert "before the daemon on b had asked for it" in record.error
+        assert "before the daemon on b had asked for it" in record.error, record.error
+
+    run(body())
+
+
+def test_a_destination_that_asks_only_after_the_first_passes_is_waited_for(
+    run: Run, make: Callable[..., World]
+) -> None:
+    """libvirt does not wait for its hook. The migration ended with exit code 7."""
+
+    async def body() -> None:
+        world = make(1, 0.0)
+        world.start_s, world.passes = (3.0,), 60
+        await expected(world)
+        assert judge(world) == "b"
+        (record,) = world.hosts["a"].store.records.values()
+        assert record.verdict is not None and record.verdict["clean"], record.verdict
 
     run(body())
 

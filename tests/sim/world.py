@@ -391,6 +391,8 @@ class World:
         self.job_running = self.abort = self.by_people = False
         self.die_at: tuple[str, str] | None = None
         self.lost: tuple[str, ...] = ()
+        self.start_s: tuple[float, ...] = (0.005, 0.02, 1.0)
+        self.passes = 5
         self.prepare_s = 0.0
         """How long ``b``'s hypervisor takes from its first hook to its second."""
         self.unanswered: list[str] = []
@@ -449,13 +451,13 @@ class World:
         await asyncio.sleep(self.prepare_s)
         await self._phase("prepare")
         self.at["b"] = "incoming"
-        self._hook_later(b, "start", (0.005, 0.02, 1.0))
+        self._hook_later(b, "start", self.start_s)
         await asyncio.sleep(0.1)
         if "blue" in marks.prepared:
             self._hook_later(b, "started", (0.005, 0.02, 0.2))
         else:
             await self._hook(b, "started")
-        for number in range(1, 6):
+        for number in range(1, self.passes + 1):
             await self._phase(f"pass {number}")
             self.hosts["a"].hear(Happening.PASS, self.now_ns(), number=number)
             for _ in range(20):

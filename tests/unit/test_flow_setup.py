@@ -243,3 +243,14 @@ def test_what_was_missing_when_the_guest_went_on_is_said() -> None:
     setup.turn()
     setup.resumed()
     assert setup.missing_at_resume == 1
+
+
+def test_senders_that_are_named_when_the_guest_runs_have_no_flow() -> None:
+    setup = FlowSetup([Port()])  # type: ignore[list-item]
+    (one,) = setup._flows.values()
+    one.switch = switch()
+    setup.turn()
+    setup.resumed()
+    assert setup.missing_at_resume == 0
+    setup.want({GUEST.hex(":"): [one.hex() for one in headers(CLIENT, OTHER)]})
+    assert setup.missing_at_resume == 2
