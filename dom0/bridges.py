@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 from pathlib import Path
 
@@ -50,12 +51,18 @@ async def _ovs(program: str, *words: str) -> str:
     return out.decode()
 
 
+def _to_vswitchd() -> tuple[str, ...]:
+    """ovs-appctl finds the control socket by itself if ovs-vswitchd has been started without ``--unixctl``."""
+    own = Path(os.environ.get("OVS_RUNDIR", "/run/openvswitch"), "ovs-vswitchd.ctl")
+    return ("--target", str(own)) if own.exists() else ()
+
+
 async def ovs_addresses(device: str) -> SwitchAddresses:
     """Who is behind which port of the Open vSwitch that ``device`` is in. VmnetError or ValueError if it does not say."""
     bridge = (await _ovs_vsctl("iface-to-br", device)).strip()
     known, datapaths, ports = await asyncio.gather(
-        _ovs("ovs-appctl", "fdb/show", bridge),
-        _ovs("ovs-appctl", "dpif/show"),
+        _ovs("ovs-appctl", *_to_vswitchd(), "fdb/show", bridge),
+        _ovs("ovs-appctl", *_to_vswitchd(), "dpif/show"),
         _ovs_vsctl("--format=json", "--columns=name,tag,vlan_mode", "list", "Port"),
     )
     return SwitchAddresses(

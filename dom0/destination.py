@@ -277,6 +277,7 @@ class DestinationMigration(Migration):
         self._build_announcements()
         if self._flows is not None and self._senders is not None:
             self._flows.want(self._senders)
+            self.spawn(self._flows.set_up())
         if self._own is not None:
             self._own.hold()
             self._letting_out = self.spawn(self._let_out(self._own))
@@ -290,8 +291,6 @@ class DestinationMigration(Migration):
         while told and self.state is State.EXPECTING:
             for port in told:
                 port.tell_switch()
-            if self._flows is not None:
-                self._flows.turn()
             await asyncio.sleep(again_s)
 
     def _build_announcements(self) -> None:

@@ -14,13 +14,15 @@ from typing import Any, Final, Protocol
 
 from dom0 import bridges
 from dom0.dataplane.port_settings import PortSettings
-from dom0.dataplane.senders import HEADER_BYTES, MOST_SENDERS, is_sender, setup_frame, vlan_of
+from dom0.dataplane.senders import HEADER_BYTES, MOST_SENDERS, is_sender, scout, setup_frame, vlan_of
 from dom0.ovs_addresses import Place, SwitchAddresses
 from vmnet.errors import VmnetError
 
 LOOK_AGAIN_S: Final = 10.0
-_AGAIN_TURNS: Final = 10
-"""Turns without all of the frames: a switch that did not yet know that the guest is here has dropped them."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.02
+"""Between two turns: ovs-vswitchd needs a fraction of a millisecond, and on a busy host a hundred."""
+_AGAIN_TURNS: Final = 8
+"""Turns without all of the frames: the switch did not yet know that the guest is here, or is slow."""
 
 
 class Port(Protocol):
@@ -49,27 +51,34 @@ def read_senders(raw: object, guest: bytes) -> list[bytes]:
 
 
 class PortFlows:
-    """Of one interface of the guest. Call :meth:`turn` again and again until :attr:`missing` is 0."""
+    """Of one interface of the guest. Call :meth:`turn` again and again until :attr:`missing` is 0.
+
+    First a *scout*, a frame from an address that nobody has, has to come to the gate: then the switch knows that the guest is here. A
+    sender's frame that came earlier would leave a flow that drops what comes directly.
+    """
 
     def __init__(self, port: Port) -> None:
         self._port = port
-        self.switch = SwitchAddresses()
+        self.switch: SwitchAddresses | None = None
         self._wanted: dict[Place, list[bytes]] = {}
         self._unplaced = 0
-        self._sent_at = 0
-        self._turns = 0
-        self._done = False
+        self._sent = self._sent_at = 0
+        self._turns_left = 0
+        self._known = self._done = False
 
     async def look(self) -> bool:
-        """Learn from the switch where everybody is; False if it has no datapath in the kernel."""
+        """Learn from the switch where everybody is; False if there is nothing more to learn: it has no datapath in the kernel."""
         try:
             self.switch = await bridges.ovs_addresses(self._port.tap)
         except (VmnetError, ValueError):
-            return False
+            return True
         return bool(self.switch.ports)
 
     def want(self, headers: Sequence[bytes]) -> None:
         """Flows for frames with these headers, to the guest's tap."""
+        if self.switch is None:
+            self._unplaced += len(headers)
+            return
         guest = self._port.settings.mac
         for header in headers if self.switch.ports else ():
             vlan = self.switch.vlan_at(self._port.tap, vlan_of(header))
@@ -80,31 +89,39 @@ class PortFlows:
                 self._wanted.setdefault(place, []).append(setup_frame(header, place.vlan))
 
     @property
-    def _frames(self) -> int:
-        return sum(len(frames) for frames in self._wanted.values())
-
-    @property
     def missing(self) -> int:
         """Senders whose flow is not known to be there."""
-        here = self._frames if self._done else min(self._frames, self._port.set_up - self._sent_at)
-        return self._unplaced + self._frames - here
+        if self._done:
+            return self._unplaced
+        here = self._arrived if self._known else 0
+        return self._unplaced + max(0, sum(len(frames) for frames in self._wanted.values()) - here)
+
+    @property
+    def _arrived(self) -> int:
+        """Of the frames that were sent last."""
+        return self._port.set_up - self._sent_at
 
     def turn(self) -> None:
-        """The switch has just been told that the guest is here."""
+        """Look whether what was sent has come, and go on; send again what has not come after some turns."""
         if self._done or not self._wanted:
             return
-        if self._turns % _AGAIN_TURNS == 0:
+        if self._sent and self._arrived >= self._sent:
+            self._done, self._known = self._known, True
+            self._turns_left = 0
+        if not self._done and not self._turns_left:
             self._send()
-        self._turns += 1
-        self._done = self._port.set_up - self._sent_at >= self._frames
+            self._turns_left = _AGAIN_TURNS
+        self._turns_left -= 1
 
     def _send(self) -> None:
-        self._sent_at = self._port.set_up
-        for place, frames in self._wanted.items():
+        self._sent_at, self._sent = self._port.set_up, 0
+        for place, frames in list(self._wanted.items()):
+            sent = frames if self._known else [scout(self._port.settings.mac, place.vlan)]
             try:
-                self._port.send_setup(place.port, frames)
-            except OSError:
-                continue  # the port has gone, or is down: its senders stay missing
+                self._port.send_setup(place.port, sent)
+                self._sent += len(sent)
+            except OSError:  # the port has gone, or is down
+                self._unplaced += len(self._wanted.pop(place))
 
 
 class FlowSetup:
@@ -112,39 +129,51 @@ class FlowSetup:
 
     def __init__(self, ports: Sequence[Port]) -> None:
         self._flows = {port.settings.mac.hex(":"): PortFlows(port) for port in ports}
-        self._known = asyncio.Event()
-        """Who sends: nothing is looked up any more, the guest is about to come."""
-        self._resumed = False
+        self._named = asyncio.Event()
+        self._resumed = asyncio.Event()
         self.missing_at_resume = 0
         """Senders that had no flow when the guest went on."""
 
     async def keep_looking(self) -> None:
         """Until :meth:`want`: who is where may change during pre-copy."""
         while all(await asyncio.gather(*(one.look() for one in self._flows.values()))):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._known.wait(), LOOK_AGAIN_S)
-            if self._known.is_set():
+            if await _is_set(self._named, LOOK_AGAIN_S):
                 return
 
     def want(self, senders: Mapping[str, object]) -> None:
         """``senders``: headers as hexadecimal text, by the guest's MAC address; from a peer, once."""
-        self._known.set()
+        self._named.set()
         for mac, one in self._flows.items():
             one.want(read_senders(senders.get(mac), bytes.fromhex(mac.replace(":", ""))))
         self._count()
 
-    def turn(self) -> None:
-        for one in self._flows.values():
-            one.turn()
+    async def set_up(self) -> None:
+        """Until all flows are there, or the guest goes on."""
+        pause_s = _FIRST_PAUSE_S
+        while any(one.missing for one in self._flows.values()):
+            for one in self._flows.values():
+                one.turn()
+            if await _is_set(self._resumed, pause_s):
+                return
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     def resumed(self) -> None:
         """The guest goes on. Senders that are only named now have no flow either."""
-        self._resumed = True
+        for one in self._flows.values():
+            one.turn()
+        self._resumed.set()
         self._count()
 
     def _count(self) -> None:
-        if self._resumed:
+        if self._resumed.is_set():
             self.missing_at_resume = sum(one.missing for one in self._flows.values())
+
+
+async def _is_set(event: asyncio.Event, limit_s: float) -> bool:
+    """Waits at most so long."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), limit_s)
+    return event.is_set()
 
 
 def of_message(message: dict[str, Any]) -> dict[str, object]:

@@ -6,8 +6,11 @@ ovs-vswitchd. The next ones pass as soon as the flow is there, and overtake it. 
 
 from __future__ import annotations
 
+import secrets
 import struct
 from typing import Final
+
+from controller_bridge.local_frame import TYPE
 
 MOST_SENDERS: Final = 64
 HEADER_BYTES: Final = 96
@@ -74,6 +77,12 @@ def vlan_of(header: bytes) -> int:
     if _type_at(header) == 12:
         return 0
     return int(struct.unpack_from("!H", header, 14)[0]) & 0xFFF
+
+
+def scout(guest: bytes, tag: int) -> bytes:
+    """A setup frame from a random address, locally administered, for which no switch has a flow; in VLAN ``tag`` (0: none)."""
+    source = b"\x02" + secrets.token_bytes(5)
+    return setup_frame(guest + source + TYPE + bytes(_ETHERNET_BYTES), tag)
 
 
 def setup_frame(header: bytes, tag: int) -> bytes:

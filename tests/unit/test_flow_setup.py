@@ -1,5 +1,6 @@
 """Which flows a destination's Open vSwitch gets before the guest runs there; and peers and switches that talk nonsense."""
 
+import asyncio
 import json
 import random
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
-from dom0.dataplane.senders import HEADER_BYTES, MOST_SENDERS, Senders, is_sender, setup_frame, vlan_of
+from dom0.dataplane.senders import HEADER_BYTES, MOST_SENDERS, Senders, is_sender, scout, setup_frame, vlan_of
 from dom0.flow_setup import FlowSetup, PortFlows, of_message, read_senders
 from dom0.ovs_addresses import Place, PortVlan, SwitchAddresses, addresses, port_vlans, system_ports
 
@@ -192,64 +193,104 @@ def flows(port: Port) -> PortFlows:
     return made
 
 
-def test_each_sender_has_its_flow_from_the_port_where_it_is() -> None:
+def turns(made: PortFlows, number: int) -> None:
+    for _ in range(number):
+        made.turn()
+
+
+def test_each_sender_has_its_flow_from_the_port_where_it_is_once_the_switch_knows_the_guest() -> None:
     port = Port()
     made = flows(port)
-    made.want(headers(CLIENT, OTHER))
-    assert made.missing == 2
+    made.want(headers(CLIENT, CLIENT, OTHER))
+    assert made.missing == 3
     made.turn()
+    assert sorted(port.sent) == [("up0", 1), ("vnet1", 1)] and made.missing == 3, "scouts"
     made.turn()
-    assert sorted(port.sent) == [("up0", 1), ("vnet1", 1)]
+    assert sorted(port.sent[2:]) == [("up0", 2), ("vnet1", 1)]
+    made.turn()
     assert made.missing == 0
+    turns(made, 50)
+    assert len(port.sent) == 4, "they are there: nothing more is sent"
 
 
-def test_a_switch_that_does_not_yet_know_the_guest_is_asked_again() -> None:
+def test_a_switch_that_does_not_yet_know_the_guest_is_asked_again_and_gets_no_senders_frames() -> None:
     port = Port(loses=1)
     made = flows(port)
-    made.want(headers(CLIENT))
-    for _ in range(10):
-        made.turn()
-    assert port.sent == [("up0", 1)] and made.missing == 1
+    made.want(headers(CLIENT, CLIENT))
+    turns(made, 20)
+    assert set(port.sent) == {("up0", 1)} and 2 <= len(port.sent) <= 4 and made.missing == 2
     port.loses = 0
+    turns(made, 20)
+    assert port.sent[-1] == ("up0", 2) and made.missing == 0
+
+
+def test_frames_of_senders_that_do_not_come_are_sent_again() -> None:
+    port = Port()
+    made = flows(port)
+    made.want(headers(CLIENT, CLIENT))
     made.turn()
-    assert len(port.sent) == 2 and made.missing == 0
-    for _ in range(50):
-        made.turn()
-    assert len(port.sent) == 2, "it is known: nothing more is sent"
+    port.loses = 1
+    turns(made, 3)
+    assert made.missing == 1
+    port.loses = 0
+    turns(made, 20)
+    assert port.sent == [("up0", 1), ("up0", 2), ("up0", 2)] and made.missing == 0
+
+
+def test_scouts_are_from_nobody_and_each_from_another() -> None:
+    one, other = Ether(scout(GUEST, 0)), Ether(scout(GUEST, 10))
+    assert one.dst == other.dst == GUEST.hex(":") and one.src != other.src
+    assert one.type == 0x88B5 and other[Dot1Q].vlan == 10 and other[Dot1Q].type == 0x88B5
+    assert len(bytes(one)) == 60
 
 
 def test_senders_that_cannot_be_placed_or_whose_port_has_gone_stay_missing() -> None:
     port = Port()
     made = PortFlows(port)  # type: ignore[arg-type]
-    made.switch = SwitchAddresses({1: "gone"}, {"gone": PortVlan()}, {(0, CLIENT): 1})
-    made.want(headers(CLIENT, OTHER))
-    for _ in range(30):
-        made.turn()
-    assert made.missing == 2 and not port.sent
+    made.switch = SwitchAddresses(
+        {1: "gone", 2: "up0"}, {"gone": PortVlan(), "up0": PortVlan()}, {(0, CLIENT): 1, (0, OTHER): 2}
+    )
+    port.tap = "untagged"
+    made.want(headers(CLIENT, OTHER, bytes.fromhex("4a130ec43299")))
+    turns(made, 30)
+    assert made.missing == 2 and port.sent == [("up0", 1), ("up0", 1)]
 
 
 def test_without_a_datapath_in_the_kernel_nothing_is_missing() -> None:
     made = PortFlows(Port())  # type: ignore[arg-type]
+    made.switch = SwitchAddresses()
     made.want(headers(CLIENT))
     made.turn()
     assert made.missing == 0
 
 
+def test_of_a_switch_that_has_not_answered_yet_nothing_is_known() -> None:
+    made = PortFlows(Port())  # type: ignore[arg-type]
+    made.want(headers(CLIENT, OTHER))
+    turns(made, 9)
+    assert made.missing == 2
+
+
 def test_what_was_missing_when_the_guest_went_on_is_said() -> None:
-    setup = FlowSetup([Port(loses=1)])  # type: ignore[list-item]
-    (one,) = setup._flows.values()
-    one.switch = switch()
-    setup.want({GUEST.hex(":"): [one.hex() for one in headers(CLIENT)], "52:54:00:00:00:99": "x"})
-    setup.turn()
-    setup.resumed()
-    assert setup.missing_at_resume == 1
+    async def body(loses: int) -> int:
+        setup = FlowSetup([Port(loses)])  # type: ignore[list-item]
+        (one,) = setup._flows.values()
+        one.switch = switch()
+        setup.want({GUEST.hex(":"): [one.hex() for one in headers(CLIENT)], "52:54:00:00:00:99": "x"})
+        working = asyncio.create_task(setup.set_up())
+        await asyncio.sleep(0.05)
+        setup.resumed()
+        await asyncio.wait_for(working, 1)
+        return setup.missing_at_resume
+
+    assert asyncio.run(body(1)) == 1
+    assert asyncio.run(body(0)) == 0
 
 
 def test_senders_that_are_named_when_the_guest_runs_have_no_flow() -> None:
     setup = FlowSetup([Port()])  # type: ignore[list-item]
     (one,) = setup._flows.values()
     one.switch = switch()
-    setup.turn()
     setup.resumed()
     assert setup.missing_at_resume == 0
     setup.want({GUEST.hex(":"): [one.hex() for one in headers(CLIENT, OTHER)]})
