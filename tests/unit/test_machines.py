@@ -89,6 +89,16 @@ def test_built_in_topologies_are_pair_on_machines(name):
         assert host.bridges[0].kind == ("ovs" if name.endswith("ovs") else "linux")
 
 
+def test_the_router_on_machines_has_the_links_and_the_vm_of_pisa():
+    topology, pisa = built_in("machines-pisa"), built_in("pisa")
+    assert topology.links == pisa.links
+    assert topology.vms["vr1"].interfaces == pisa.vms["vr1"].interfaces
+    for host in topology.hosts:
+        assert host.machine == Machine(12)
+        assert host.addresses == pisa.nodes[host.name].addresses
+        assert [one.segment for one in host.bridges] == [one.segment for one in pisa.nodes[host.name].bridges]
+
+
 def test_the_namespace_of_a_machine_has_wires_and_nothing_else():
     topology = built_in("machines-ovs")
     spec = topology.nodes["a"]

@@ -19,7 +19,6 @@ from vmnet.errors import LabError
 from vmnet.lab import Host
 
 TAIL_S = 2.0
-MIGRATE_S = 60.0
 CONTROL_S = 4.0
 CONTROL_PPS, CONTROL_FRAME_BYTES = 100, 64
 
@@ -64,7 +63,7 @@ def _migrate(case: Case, place: RouterPlace, source: Host) -> Moved:
     argv = scheme.argv(place.vm, source, destination)
     with Child(f"'{' '.join(argv)}'", source.popen(argv, **PIPES)) as migrate:
         begin = time.monotonic()
-        code = migrate.finish(MIGRATE_S)
+        code = migrate.finish(source.limits.migrate_s)
         total_ms = (time.monotonic() - begin) * 1e3
     if code not in scheme.good_codes:
         raise LabError(f"{migrate.what} ended with code {code}: {migrate.last_noise()}")

@@ -18,11 +18,13 @@ class RouterScheme:
     argv: Argv
     fewer: bool = False
     good_codes: tuple[int, ...] = (0,)
+    topology: str = "pisa"
 
     @property
     def lab(self) -> str:
         """Schemes of one lab take turns with the same VM."""
-        return "separation" if self.separated else "standard"
+        kind = "separation" if self.separated else "standard"
+        return kind if self.topology == "pisa" else f"{self.topology}-{kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class FlowScheme:
 
 
 Scheme = RouterScheme | FlowScheme
+MACHINES = "machines-pisa"
+"""The topology ``pisa`` whose hosts are full Debian machines."""
 SCHEMES: Mapping[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
@@ -46,6 +50,9 @@ SCHEMES: Mapping[str, Scheme] = {
         RouterScheme("separation", True, ours, good_codes=(0, 8)),
         RouterScheme("separation-virsh", True, virsh, fewer=True),
         FlowScheme("openflow"),
+        RouterScheme("machines-standard", False, virsh, topology=MACHINES),
+        RouterScheme("machines-separation", True, ours, good_codes=(0, 8), topology=MACHINES),
+        RouterScheme("machines-separation-virsh", True, virsh, fewer=True, topology=MACHINES),
     )
 }
 

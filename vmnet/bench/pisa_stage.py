@@ -16,13 +16,13 @@ from typing import Any
 from vmnet.bench.flaps import ASKED, Look, look
 from vmnet.bench.pisa_schemes import RouterScheme
 from vmnet.bench.stage import Place, listen
-from vmnet.control import ControlClient
 from vmnet.errors import LabError, VmnetError
 from vmnet.lab import Host, Lab, Options, lab_up, routing, up
 
 ROUTER, CLIENT, SERVER = "vr1", "client", "server"
 MANAGEMENT = "mgmt"
-READY_S = 90.0
+READY_S, GUESTS = 90.0, 1.5
+"""How long the routers may take to converge: this, or so many times what a guest may take to boot on that kind of host."""
 SERVER_ADDRESS = {4: "10.2.0.100", 6: "fd02::100"}
 ROUTER_ADDRESS = {4: "10.1.0.1", 6: "fd01::1"}
 _LOOK_S = 15.0
@@ -37,11 +37,12 @@ class RouterPlace(Place):
 
     def ready(self) -> Host:
         """Where the VM runs, once all sessions are up, all routes learned, and data goes the way it should. Raises LabError."""
-        deadline = time.monotonic() + READY_S
+        limit_s = ready_s(self.lab)
+        deadline = time.monotonic() + limit_s
         while lacks := self._missing():
             if time.monotonic() > deadline:
                 raise LabError(
-                    f"waited {READY_S:g} s for the routers of lab {self.lab.name}: {'; '.join(lacks)}"
+                    f"waited {limit_s:g} s for the routers of lab {self.lab.name}: {'; '.join(lacks)}"
                 )
             time.sleep(_ASK_AGAIN_S)
         return self.settled()
@@ -64,14 +65,15 @@ class RouterPlace(Place):
         return []
 
     def plane(self, host: Host) -> dict[str, Any] | None:
-        """What ``vmnet router list`` says there."""
-        found = ControlClient(host.daemon_socket).request("router-list")["routers"]
+        """What ``vmnet router list`` says there. LabError if the daemon does not answer."""
+        answer = host.run([*host.program("vmnet"), "router", "list", "--json"]).stdout
+        found = json.loads(str(answer).splitlines()[0])["routers"]
         return next((one for one in found if one["name"] == self.vm), None)
 
     def separate(self) -> None:
         """The VM becomes a router, and its host forwards."""
-        client = ControlClient(self.settled().daemon_socket)
-        client.request("router-add", vm=self.vm, management=MANAGEMENT, keep_s=None, addresses=[])
+        host = self.settled()
+        host.run([*host.program("vmnet"), "router", "add", self.vm, "--management", MANAGEMENT])
 
     def route_by_hand(self) -> None:
         """The client's way to the server does not depend on its sessions: what is measured is the router alone."""
@@ -98,6 +100,10 @@ def _look(lab: Lab, name: str) -> Look:
     return look(found, at_s)
 
 
+def ready_s(lab: Lab) -> float:
+    return max(READY_S, *(GUESTS * host.limits.guest_s for host in lab.hosts))
+
+
 @contextmanager
 def router_stage(name: str, schemes: Iterable[RouterScheme], keep: bool) -> Iterator[dict[str, RouterPlace]]:
     """The labs that the schemes need, converged; ``keep`` leaves them up."""
@@ -116,13 +122,13 @@ def router_stage(name: str, schemes: Iterable[RouterScheme], keep: bool) -> Iter
 def _lab(stack: ExitStack, name: str, scheme: RouterScheme, keep: bool) -> Lab:
     on = scheme.separated
     if keep:
-        return up("pisa", Options(name, hooks=on, daemon=on))[0]
-    return stack.enter_context(lab_up("pisa", name, hooks=on, daemon=on))
+        return up(scheme.topology, Options(name, hooks=on, daemon=on))[0]
+    return stack.enter_context(lab_up(scheme.topology, name, hooks=on, daemon=on))
 
 
 def _prepare(place: RouterPlace) -> None:
     place.route_by_hand()
-    routing.wait_converged(place.lab, READY_S)
+    routing.wait_converged(place.lab, ready_s(place.lab))
     place.ready()
 
 
