@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from vmnet.bench.schemes import Argv, ours, virsh
 from vmnet.errors import ConfigError
 
+MACHINES = "machines-pisa"
+"""The topology ``pisa`` whose hosts are full Debian machines."""
+
 
 @dataclass(frozen=True, slots=True)
 class RouterScheme:
@@ -24,7 +27,7 @@ class RouterScheme:
     def lab(self) -> str:
         """Schemes of one lab take turns with the same VM."""
         kind = "separation" if self.separated else "standard"
-        return kind if self.topology == "pisa" else f"{self.topology}-{kind}"
+        return f"machines-{kind}" if self.topology == MACHINES else kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,6 @@ class FlowScheme:
 
 
 Scheme = RouterScheme | FlowScheme
-MACHINES = "machines-pisa"
-"""The topology ``pisa`` whose hosts are full Debian machines."""
 SCHEMES: Mapping[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
