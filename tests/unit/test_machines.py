@@ -77,6 +77,10 @@ def test_a_machine_has_only_so_many_links_and_no_name_twice():
     taken["links"].append({"ends": ["a:mgmt", "core:m"]})
     with pytest.raises(ConfigError, match="'mgmt'"):
         schema.parse(taken)
+    bridge = document()
+    bridge["hosts"]["a"]["bridges"]["mgmt"] = {}
+    with pytest.raises(ConfigError, match="has the name of an interface of the machine"):
+        schema.parse(bridge)
 
 
 @pytest.mark.parametrize("name", ["machines", "machines-ovs", "machines-13", "machines-13-ovs"])
@@ -92,7 +96,8 @@ def test_built_in_topologies_are_pair_on_machines(name):
 def test_the_router_on_machines_has_the_links_and_the_vm_of_pisa():
     topology, pisa = built_in("machines-pisa"), built_in("pisa")
     assert topology.links == pisa.links
-    assert topology.vms["vr1"].interfaces == pisa.vms["vr1"].interfaces
+    ours, theirs = topology.vms["vr1"].interfaces, pisa.vms["vr1"].interfaces
+    assert [(one.mac, one.addresses) for one in ours] == [(one.mac, one.addresses) for one in theirs]
     for host in topology.hosts:
         assert host.machine == Machine(12)
         assert host.addresses == pisa.nodes[host.name].addresses

@@ -20,7 +20,8 @@ from vmnet.errors import LabError, VmnetError
 from vmnet.lab import Host, Lab, Options, lab_up, routing, up
 
 ROUTER, CLIENT, SERVER = "vr1", "client", "server"
-MANAGEMENT = "mgmt"
+MANAGEMENT = "52:54:00:00:01:03"
+"""The VM's interface to the host that it is on."""
 READY_S, GUESTS = 90.0, 1.5
 """How long the routers may take to converge: this, or so many times what a guest may take to boot on that kind of host."""
 SERVER_ADDRESS = {4: "10.2.0.100", 6: "fd02::100"}

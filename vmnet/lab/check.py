@@ -76,6 +76,9 @@ def _machine(topology: Topology, node: Node, path: str) -> None:
     for port in ports:
         if port in MACHINE_NAMES:
             raise _bad(path, f"has a link's end named '{port}': the machine has that interface already")
+    for bridge in node.bridges:
+        if bridge.name in MACHINE_NAMES:
+            raise _bad(f"{path}.bridges.{bridge.name}", "has the name of an interface of the machine")
     others = [host.name for host in topology.hosts if host.machine is None]
     if others:
         raise _bad(
