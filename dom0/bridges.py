@@ -60,15 +60,19 @@ def _to_vswitchd() -> tuple[str, ...]:
 async def ovs_addresses(device: str) -> SwitchAddresses:
     """Who is behind which port of the Open vSwitch that ``device`` is in. VmnetError or ValueError if it does not say."""
     bridge = (await _ovs_vsctl("iface-to-br", device)).strip()
-    known, datapaths, ports = await asyncio.gather(
+    table = ("--format=json", "--columns")
+    known, datapaths, ports, interfaces = await asyncio.gather(
         _ovs("ovs-appctl", *_to_vswitchd(), "fdb/show", bridge),
         _ovs("ovs-appctl", *_to_vswitchd(), "dpif/show"),
-        _ovs_vsctl("--format=json", "--columns=name,tag,vlan_mode", "list", "Port"),
+        _ovs_vsctl(*table, "name,tag,vlan_mode,interfaces", "list", "Port"),
+        _ovs_vsctl(*table, "_uuid,name", "list", "Interface"),
     )
+    devices = ovs_tables.system_ports(datapaths, bridge)
     return SwitchAddresses(
-        ovs_tables.system_ports(datapaths, bridge),
-        ovs_tables.port_vlans(ports),
+        devices,
+        ovs_tables.switch_ports(ports, interfaces),
         ovs_tables.addresses(known),
+        frozenset(one for one in devices.values() if netdev.is_tap(one)),
     )
 
 

@@ -72,7 +72,7 @@ class PortFlows:
             self.switch = await bridges.ovs_addresses(self._port.tap)
         except (VmnetError, ValueError):
             return True
-        return bool(self.switch.ports)
+        return bool(self.switch.devices)
 
     def want(self, headers: Sequence[bytes]) -> None:
         """Flows for frames with these headers, to the guest's tap."""
@@ -80,7 +80,7 @@ class PortFlows:
             self._unplaced += len(headers)
             return
         guest = self._port.settings.mac
-        for header in headers if self.switch.ports else ():
+        for header in headers if self.switch.devices else ():
             vlan = self.switch.vlan_at(self._port.tap, vlan_of(header))
             place = self.switch.place(vlan, header[6:12], guest)
             if place is None or place.port == self._port.tap:

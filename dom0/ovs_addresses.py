@@ -20,9 +20,13 @@ _UNTAGGED_MODES = ("access", "native-untagged")
 
 
 @dataclass(frozen=True)
-class PortVlan:
-    """``tag``: the port's own VLAN, 0 if it has none; ``untagged``: frames of that one have no tag there."""
+class SwitchPort:
+    """``tag``: the port's own VLAN, 0 if it has none; ``untagged``: frames of that one have no tag there.
 
+    A bond is one port with several devices.
+    """
+
+    name: str
     tag: int = 0
     untagged: bool = False
 
@@ -37,27 +41,38 @@ class Place:
 
 @dataclass(frozen=True)
 class SwitchAddresses:
-    """``ports``: names of those that are devices of the kernel, by OpenFlow number. ``behind``: such a number, by VLAN and address."""
+    """``devices``: names of those ports that are devices of the kernel, by OpenFlow number; ``taps``: those of them that are guests'.
 
-    ports: Mapping[int, str] = field(default_factory=dict)
-    vlans: Mapping[str, PortVlan] = field(default_factory=dict)
+    ``ports``: the port of each device. ``behind``: a port's number, by VLAN and address.
+    """
+
+    devices: Mapping[int, str] = field(default_factory=dict)
+    ports: Mapping[str, SwitchPort] = field(default_factory=dict)
     behind: Mapping[tuple[int, bytes], int] = field(default_factory=dict)
+    taps: frozenset[str] = frozenset()
 
-    def vlan_at(self, port: str, tag: int) -> int:
-        """The switch's VLAN of a frame that passes ``port`` with this tag (0: none)."""
-        return tag or self.vlans.get(port, PortVlan()).tag
+    def vlan_at(self, device: str, tag: int) -> int:
+        """The switch's VLAN of a frame that passes ``device`` with this tag (0: none)."""
+        port = self.ports.get(device)
+        return tag or (port.tag if port is not None else 0)
 
     def place(self, vlan: int, address: bytes, otherwise: bytes) -> Place | None:
-        """Where frames of that VLAN from ``address`` come in, or else those from ``otherwise``; None if that is nowhere known.
+        """Where frames of that VLAN from ``address`` come in, or else those from ``otherwise``, or else all from outside.
 
-        A station that this switch has not heard is not at its own ports: it would have been heard there.
+        None if that is not known. A station that this switch has not heard is not at its own ports: it would have been heard there.
         """
         number = self.behind.get((vlan, address), self.behind.get((vlan, otherwise)))
-        name = self.ports.get(number) if number is not None else None
-        own = self.vlans.get(name) if name is not None else None
-        if name is None or own is None:
+        device = self._uplink() if number is None else self.devices.get(number)
+        port = self.ports.get(device) if device is not None else None
+        if device is None or port is None:
             return None
-        return Place(name, 0 if own.untagged and own.tag == vlan else vlan)
+        return Place(device, 0 if port.untagged and port.tag == vlan else vlan)
+
+    def _uplink(self) -> str | None:
+        """A device of the only port that is no guest's; None if there are more."""
+        outside = [self.devices[number] for number in sorted(self.devices)]
+        outside = [one for one in outside if one not in self.taps and one in self.ports]
+        return outside[0] if len({self.ports[one].name for one in outside}) == 1 else None
 
 
 def addresses(text: str) -> dict[tuple[int, bytes], int]:
@@ -84,17 +99,29 @@ def system_ports(text: str, bridge: str) -> dict[int, str]:
     return found
 
 
-def port_vlans(text: str) -> dict[str, PortVlan]:
-    """Of ``ovs-vsctl --format=json --columns=name,tag,vlan_mode list Port``. ValueError if it is no such table."""
+def switch_ports(ports: str, interfaces: str) -> dict[str, SwitchPort]:
+    """The port of each interface, of ``ovs-vsctl --format=json list``. ValueError if they are no such tables.
+
+    Columns ``name,tag,vlan_mode,interfaces`` of Port, and ``_uuid,name`` of Interface.
+    """
     try:
-        rows = json.loads(text)["data"]
-        return {str(name): _port_vlan(tag, mode) for name, tag, mode in rows}
-    except (KeyError, TypeError, ValueError) as error:
+        names = {uuid[1]: str(name) for uuid, name in json.loads(interfaces)["data"]}
+        found = {}
+        for name, tag, mode, members in json.loads(ports)["data"]:
+            port = _switch_port(str(name), tag, mode)
+            found.update({names[one[1]]: port for one in _elements(members) if one[1] in names})
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"ovs-vsctl printed no table of ports: {error}") from None
+    return found
 
 
-def _port_vlan(tag: Any, mode: Any) -> PortVlan:
-    """An optional column is ``["set", []]`` when it is empty (RFC 7047, section 5.1)."""
+def _elements(column: Any) -> list[Any]:
+    """A set of one is written as its element (RFC 7047, section 5.1)."""
+    return column[1] if column[0] == "set" else [column]
+
+
+def _switch_port(name: str, tag: Any, mode: Any) -> SwitchPort:
+    """An optional column is ``["set", []]`` when it is empty."""
     number = tag if isinstance(tag, int) else 0
     said = mode if isinstance(mode, str) else ("access" if number else "trunk")
-    return PortVlan(number, said in _UNTAGGED_MODES)
+    return SwitchPort(name, number, said in _UNTAGGED_MODES)

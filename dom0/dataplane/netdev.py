@@ -35,6 +35,11 @@ def is_linux_bridge_port(name: str) -> bool:
     return Path(f"/sys/class/net/{name}/brport").is_dir()
 
 
+def is_tap(name: str) -> bool:
+    """A tap or tun device: something in user space, as a hypervisor, is at its other end."""
+    return Path(f"/sys/class/net/{name}/tun_flags").exists()
+
+
 def all_names() -> list[str]:
     """Every device of this network namespace."""
     return [name for _index, name in socket.if_nameindex()]

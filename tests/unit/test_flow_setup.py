@@ -13,7 +13,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from dom0.dataplane.senders import HEADER_BYTES, MOST_SENDERS, Senders, is_sender, scout, setup_frame, vlan_of
 from dom0.flow_setup import FlowSetup, PortFlows, of_message, read_senders
-from dom0.ovs_addresses import Place, PortVlan, SwitchAddresses, addresses, port_vlans, system_ports
+from dom0.ovs_addresses import Place, SwitchAddresses, SwitchPort, addresses, switch_ports, system_ports
 
 GUEST = bytes.fromhex("525400000001")
 CLIENT, OTHER = bytes.fromhex("4a130ec43241"), bytes.fromhex("4a130ec43242")
@@ -40,29 +40,36 @@ system@ovs-system: hit:16041 missed:52
     up1 1/7: (system)
 """
 NONE: list[object] = ["set", []]
+NAMES = ("br0", "up0", "vnet1", "vnet2", "n1", "eth1", "eth2")
+INTERFACES = json.dumps(
+    {"data": [[["uuid", f"u-{one}"], one] for one in NAMES], "headings": ["_uuid", "name"]}
+)
 PORTS = json.dumps(
     {
         "data": [
-            ["br0", NONE, NONE],
-            ["up0", NONE, NONE],
-            ["vnet1", 10, NONE],
-            ["vnet2", 10, NONE],
-            ["n1", 10, "native-tagged"],
+            ["br0", NONE, NONE, ["uuid", "u-br0"]],
+            ["up0", NONE, NONE, ["uuid", "u-up0"]],
+            ["vnet1", 10, NONE, ["uuid", "u-vnet1"]],
+            ["vnet2", 10, NONE, ["uuid", "u-vnet2"]],
+            ["n1", 10, "native-tagged", ["uuid", "u-n1"]],
+            ["bond0", NONE, NONE, ["set", [["uuid", "u-eth1"], ["uuid", "u-eth2"]]]],
         ],
-        "headings": ["name", "tag", "vlan_mode"],
+        "headings": ["name", "tag", "vlan_mode", "interfaces"],
     }
 )
 
 
 def switch() -> SwitchAddresses:
-    return SwitchAddresses(system_ports(DPIF, "br0"), port_vlans(PORTS), addresses(FDB))
+    devices = system_ports(DPIF, "br0")
+    return SwitchAddresses(devices, switch_ports(PORTS, INTERFACES), addresses(FDB), frozenset({"vnet1"}))
 
 
 def test_what_the_switch_says_is_read() -> None:
     read = switch()
-    assert read.ports == {1: "up0", 3: "vnet1"}
-    assert read.vlans["vnet1"] == PortVlan(10, True) and read.vlans["up0"] == PortVlan(0, False)
-    assert not read.vlans["n1"].untagged
+    assert read.devices == {1: "up0", 3: "vnet1"}
+    assert read.ports["vnet1"] == SwitchPort("vnet1", 10, True) and read.ports["up0"] == SwitchPort("up0")
+    assert not read.ports["n1"].untagged
+    assert read.ports["eth1"] == read.ports["eth2"] == SwitchPort("bond0")
     assert read.behind == {
         (0, CLIENT): 1,
         (10, GUEST): 1,
@@ -82,15 +89,28 @@ def test_where_a_sender_is() -> None:
     assert read.place(10, CLIENT, GUEST) == Place(
         "up0", 10
     )  # not heard in that VLAN: where the guest still is
-    assert read.place(20, CLIENT, GUEST) is None
+    assert read.place(20, CLIENT, GUEST) == Place(
+        "up0", 20
+    )  # nobody heard in that VLAN: from outside, by the only way in
     assert read.place(0, bytes.fromhex("02766d442579"), GUEST) is None  # the host itself
     assert (read.vlan_at("vnet1", 0), read.vlan_at("vnet1", 7), read.vlan_at("up0", 0)) == (10, 7, 0)
+
+
+def test_who_has_not_been_heard_comes_by_the_only_way_in_if_there_is_one() -> None:
+    ports = switch_ports(PORTS, INTERFACES)
+    bond = SwitchAddresses({1: "eth1", 2: "eth2", 3: "vnet1"}, ports, {}, frozenset({"vnet1"}))
+    assert bond.place(0, CLIENT, GUEST) == Place("eth1", 0)
+    two = SwitchAddresses({1: "eth1", 2: "up0", 3: "vnet1"}, ports, {}, frozenset({"vnet1"}))
+    assert two.place(0, CLIENT, GUEST) is None
+    assert SwitchAddresses({3: "vnet1"}, ports, {}, frozenset({"vnet1"})).place(0, CLIENT, GUEST) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"data":[["x"]]}', '{"data":7}', "null", PORTS[:60]])
 def test_a_table_of_ports_that_is_none(text: str) -> None:
     with pytest.raises(ValueError, match="no table of ports"):
-        port_vlans(text)
+        switch_ports(text, INTERFACES)
+    with pytest.raises(ValueError, match="no table of ports"):
+        switch_ports(PORTS, text)
 
 
 def test_the_senders_are_those_to_the_guest_alone_and_the_newest_of_each_kind() -> None:
@@ -248,7 +268,9 @@ def test_senders_that_cannot_be_placed_or_whose_port_has_gone_stay_missing() -> 
     port = Port()
     made = PortFlows(port)  # type: ignore[arg-type]
     made.switch = SwitchAddresses(
-        {1: "gone", 2: "up0"}, {"gone": PortVlan(), "up0": PortVlan()}, {(0, CLIENT): 1, (0, OTHER): 2}
+        {1: "gone", 2: "up0"},
+        {"gone": SwitchPort("gone"), "up0": SwitchPort("up0")},
+        {(0, CLIENT): 1, (0, OTHER): 2},
     )
     port.tap = "untagged"
     made.want(headers(CLIENT, OTHER, bytes.fromhex("4a130ec43299")))
