@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from controller_bridge.local_frame import local_frame
 from dom0.dataplane import classifier, names, netdev, pump, ring, tunnel, wire
 from dom0.dataplane.announce import here_afresh, here_only
 from dom0.dataplane.classifier import Direction
@@ -15,7 +16,7 @@ from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, SAID, Mode, Word
 from dom0.dataplane.listener import Listener, group_filter, source_filter
 from dom0.dataplane.outgoing import OutgoingGate
-from dom0.dataplane.park import Park
+from dom0.dataplane.park import NO_OFFLOAD, Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.sender import Sender
@@ -88,10 +89,25 @@ class DestinationPort:
         """Make the tap's ring as long as what may wait, some ten ms; to be done before :meth:`expect`.
 
         What was flooded into it before the gate was there has also reached the source: a ring of length 0 keeps nothing.
+
+        QEMU reads one frame while its guest does not run, and keeps it; with vhost it never delivers it (``net/net.c``,
+        ``virtio_net_set_status``). So the first frame is one that nobody misses.
         """
         netdev.set_queue_length(self.tap, 0)
-        netdev.set_queue_length(self.tap, self.settings.bounds.packets)
-        self._gone_before = self._gone()
+        self._lengthen_queue()
+        self._gone_before = self._gone() + 1
+        self._to_tap.send(NO_OFFLOAD + local_frame(_nobody(), _nobody(), b""))
+        for word in (Word.TUNNELLED, Word.TUNNELLED_BYTES):  # it is none of the guest's
+            self.gate.set(word, 0)
+
+    def _lengthen_queue(self) -> None:
+        """Room for what may wait, and for that frame; for one less of the guest's where the kernel makes no longer ring."""
+        packets = self.settings.bounds.packets
+        try:
+            netdev.set_queue_length(self.tap, packets + 1)
+        except OSError:
+            netdev.set_queue_length(self.tap, packets)
+            self.gate.set(Word.MAX_PACKETS, packets - 1)
 
     def allow_setup(self) -> None:
         """From now on setup frames can be sent; after :meth:`attach`. OSError if the kernel refuses."""
