@@ -6,6 +6,7 @@ unsolicited neighbour advertisement (RFC 4861, section 7.2.6, override set) refr
 
 from __future__ import annotations
 
+import secrets
 import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
@@ -35,12 +36,26 @@ def here_only(mac: bytes) -> bytes:
     return local_frame(mac, mac, b"")
 
 
-def here_afresh(mac: bytes, nobody: bytes) -> tuple[bytes, bytes]:
+def nobody() -> bytes:
+    """A random MAC address, locally administered."""
+    return b"\x02" + secrets.token_bytes(5)
+
+
+def spare_frame() -> bytes:
+    """A frame that nobody misses: for the tap of a guest that does not run.
+
+    Its QEMU reads one frame, and keeps it. Without vhost it delivers that frame when the guest goes on; with vhost it never does
+    (QEMU ``net/net.c``, ``hw/net/virtio-net.c``).
+    """
+    return local_frame(nobody(), nobody(), b"")
+
+
+def here_afresh(mac: bytes, stranger: bytes) -> tuple[bytes, bytes]:
     """As :func:`here_only`, by two frames that an Open vSwitch has no flow for: from those it learns at once.
 
-    The first is from and to ``nobody``, an address that no station has, and another one each time; the second goes there.
+    The first is from and to ``stranger``, an address that no station has, and another one each time; the second goes there.
     """
-    return here_only(nobody), local_frame(nobody, mac, b"")
+    return here_only(stranger), local_frame(stranger, mac, b"")
 
 
 def end_marker(mac: bytes, mark: bytes) -> bytes:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from controller_bridge.local_frame import local_frame
 from dom0.dataplane import classifier, names, netdev, pump, ring, tunnel, wire
-from dom0.dataplane.announce import here_afresh, here_only
+from dom0.dataplane.announce import here_afresh, here_only, nobody, spare_frame
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, SAID, Mode, Word
@@ -23,11 +21,6 @@ from dom0.dataplane.sender import Sender
 from dom0.dataplane.setup_port import SetupPort
 
 _USUAL_MTU = 1500
-
-
-def _nobody() -> bytes:
-    """A random MAC address, locally administered."""
-    return b"\x02" + secrets.token_bytes(5)
 
 
 @dataclass(frozen=True)
@@ -90,13 +83,12 @@ class DestinationPort:
 
         What was flooded into it before the gate was there has also reached the source: a ring of length 0 keeps nothing.
 
-        QEMU reads one frame while its guest does not run, and keeps it; with vhost it never delivers it (``net/net.c``,
-        ``virtio_net_set_status``). So the first frame is one that nobody misses.
+        The first frame is one that nobody misses.
         """
         netdev.set_queue_length(self.tap, 0)
         self._lengthen_queue()
         self._gone_before = self._gone() + 1
-        self._to_tap.send(NO_OFFLOAD + local_frame(_nobody(), _nobody(), b""))
+        self._to_tap.send(NO_OFFLOAD + spare_frame())
         for word in (Word.TUNNELLED, Word.TUNNELLED_BYTES):  # it is none of the guest's
             self.gate.set(word, 0)
 
@@ -172,7 +164,7 @@ class DestinationPort:
         when it counts that, as when it has just learned something, it takes the guest to be outside again. So tell it again.
         """
         mac = self.settings.mac
-        for frame in here_afresh(mac, _nobody()) if self.on_ovs else (here_only(mac),):
+        for frame in here_afresh(mac, nobody()) if self.on_ovs else (here_only(mac),):
             self._park.inject(frame)
 
     def resumed(self) -> None:

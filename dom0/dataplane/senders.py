@@ -6,11 +6,11 @@ ovs-vswitchd. The next ones pass as soon as the flow is there, and overtake it. 
 
 from __future__ import annotations
 
-import secrets
 import struct
 from typing import Final
 
 from controller_bridge.local_frame import TYPE
+from dom0.dataplane.announce import nobody
 
 MOST_SENDERS: Final = 64
 HEADER_BYTES: Final = 96
@@ -81,8 +81,7 @@ def vlan_of(header: bytes) -> int:
 
 def scout(guest: bytes, tag: int) -> bytes:
     """A setup frame from a random address, locally administered, for which no switch has a flow; in VLAN ``tag`` (0: none)."""
-    source = b"\x02" + secrets.token_bytes(5)
-    return setup_frame(guest + source + TYPE + bytes(_ETHERNET_BYTES), tag)
+    return setup_frame(guest + nobody() + TYPE + bytes(_ETHERNET_BYTES), tag)
 
 
 def setup_frame(header: bytes, tag: int) -> bytes:

@@ -15,6 +15,7 @@ from controller_bridge import fence
 from controller_bridge.local_frame import local_frame
 from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel, wire
 from dom0.dataplane.addresses import AddressWatch
+from dom0.dataplane.announce import spare_frame
 from dom0.dataplane.clock_step import ClockStep
 from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.gate import Gate, GateCounts
@@ -249,6 +250,7 @@ class SourcePort:
         followed = _complete(self._way.followed, self._way.sender) or self._way.followed.newest()
         frames = [one.data for one in followed if not self._is_ours(one.data)][::-1]
         with closing(Sender(self.tap, MARK)) as to_tap:
+            to_tap.send(NO_OFFLOAD + spare_frame())
             for frame in islice(frames, self._stranded_sent, None):
                 to_tap.send(frame)
         self._brought = max(0, len(frames) - self._stranded_sent)
