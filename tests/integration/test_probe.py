@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,9 +62,13 @@ def test_nothing_is_lost_on_a_quiet_path(responder, target, rate):
     assert found["latency_p50_ms"] < 50
 
 
-def pause(responder, seconds):
+def pid_of(responder):
     pid = subprocess.run(["ip", "netns", "pids", responder[-1]], capture_output=True, text=True, check=True)
-    stopped = next(int(p) for p in pid.stdout.split() if Path(f"/proc/{p}/comm").read_text() == "responder\n")
+    return next(int(p) for p in pid.stdout.split() if Path(f"/proc/{p}/comm").read_text() == "responder\n")
+
+
+def pause(responder, seconds):
+    stopped = pid_of(responder)
     os.kill(stopped, signal.SIGSTOP)
     time.sleep(seconds)
     os.kill(stopped, signal.SIGCONT)
@@ -117,6 +122,8 @@ def test_packets_dropped_on_the_way_are_counted_one_by_one(responder):
     lost = found["out"]["lost"]
     assert lost == pytest.approx(found["out"]["sent"] / 10, rel=0.1)
     assert sum(last - first + 1 for first, last in found["out"]["missing"]) == lost
+    assert len(found["out"]["missing_sent"]) == len(found["out"]["missing"])
+    assert all(abs(time.time() - sent) < 60 for pair in found["out"]["missing_sent"] for sent in pair)
     assert found["back"]["lost"] == 0
 
 
@@ -131,6 +138,22 @@ def test_interrupting_still_gives_the_result(responder):
     assert json.loads(meter.stdout.readline())["event"] == "started"
     meter.terminate()
     assert result(meter.communicate(timeout=30)[0])["lost"] == 0
+
+
+def test_a_guest_that_has_stopped_answering_is_an_error_that_says_since_when(responder):
+    argv = [*responder, *PROBE, "127.0.0.1", "--duration", "0", "--json"]
+    meter = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert meter.stdout is not None
+    assert json.loads(meter.stdout.readline())["event"] == "started"
+    stopped = pid_of(responder)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        meter.terminate()
+        _out, complaint = meter.communicate(timeout=30)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert "no REPORT from the responder" in complaint
+    assert re.search(r"the last packet of its stream came [5-9]\.\d s ago", complaint), complaint
 
 
 def test_events_file_has_every_packet(responder, tmp_path):

@@ -141,14 +141,27 @@ class Meter:
         return Progress(seconds, sent, got, max(0, seq + 1 - got), max(0, sent - received))
 
     def finish(self) -> ProbeResult:
-        """Stops the guest's stream, waits until nothing more arrives, asks what the guest counted."""
+        """Stops the guest's stream, waits until nothing more arrives, asks what the guest counted.
+
+        WaitTimeoutError says since when nothing has come, if the guest does not answer.
+        """
         with self._control, self._sock:
-            report = self._control.stop()
+            try:
+                report = self._control.stop()
+            except WaitTimeoutError as error:
+                raise WaitTimeoutError(f"{error.message}; {self._last_heard()}", error.hint) from None
             report = self._drain(report)
             missing = self._control.missing(len(self._sent_ns))
             self._control.close_session()
             drops = mmsg.dropped(self._sock)
         return self._result(report, missing, drops)
+
+    def _last_heard(self) -> str:
+        self._in.read()
+        times = self._in.times()
+        if not times:
+            return "no packet of its stream has come"
+        return f"the last packet of its stream came {time.time() - times[-1] / 1e9:.1f} s ago"
 
     def _drain(self, report: wire.Report) -> wire.Report:
         """Until all is there, or nothing has changed for SETTLE_S, at most DRAIN_S."""
