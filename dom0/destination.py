@@ -254,8 +254,14 @@ class DestinationMigration(Migration):
         """As the source says, with its request to expect the guest; once the guest runs it is too late for their flows."""
         if self._senders is None:
             self._senders = senders
-            if self._flows is not None and self._resumed.is_set():
-                self._flows.want(senders)
+            if self.state is not State.READY:
+                self._want_flows()
+
+    def _want_flows(self) -> None:
+        """What comes directly waits here, and who sends is known."""
+        if self._flows is not None and self._senders is not None:
+            self._flows.want(self._senders)
+            self.spawn(self._flows.set_up())
 
     def _let_stand_in(self) -> None:
         bridges = {one.mac: one.bridge for one in self.info.interfaces}
@@ -275,9 +281,7 @@ class DestinationMigration(Migration):
         for port in self.ports:
             port.expect()
         self._build_announcements()
-        if self._flows is not None and self._senders is not None:
-            self._flows.want(self._senders)
-            self.spawn(self._flows.set_up())
+        self._want_flows()
         if self._own is not None:
             self._own.hold()
             self._letting_out = self.spawn(self._let_out(self._own))

@@ -141,7 +141,9 @@ class FlowSetup:
                 return
 
     def want(self, senders: Mapping[str, object]) -> None:
-        """``senders``: headers as hexadecimal text, by the guest's MAC address; from a peer, once."""
+        """``senders``: headers as hexadecimal text, by the guest's MAC address; from a peer; the first time."""
+        if self._named.is_set():
+            return
         self._named.set()
         for mac, one in self._flows.items():
             one.want(read_senders(senders.get(mac), bytes.fromhex(mac.replace(":", ""))))
@@ -150,11 +152,10 @@ class FlowSetup:
     async def set_up(self) -> None:
         """Until all flows are there, or the guest goes on."""
         pause_s = _FIRST_PAUSE_S
-        while any(one.missing for one in self._flows.values()):
+        while not self._resumed.is_set() and any(one.missing for one in self._flows.values()):
             for one in self._flows.values():
                 one.turn()
-            if await _is_set(self._resumed, pause_s):
-                return
+            await _is_set(self._resumed, pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     def resumed(self) -> None:

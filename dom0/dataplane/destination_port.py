@@ -12,6 +12,7 @@ from dom0.dataplane.announce import here_afresh, here_only, nobody, spare_frame
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, SAID, Mode, Word
+from dom0.dataplane.kernel_limits import SPARE_PACKETS
 from dom0.dataplane.listener import Listener, group_filter, source_filter
 from dom0.dataplane.outgoing import OutgoingGate
 from dom0.dataplane.park import NO_OFFLOAD, Park
@@ -86,20 +87,18 @@ class DestinationPort:
         The first frame is one that nobody misses.
         """
         netdev.set_queue_length(self.tap, 0)
-        self._lengthen_queue()
-        self._gone_before = self._gone() + 1
-        self._to_tap.send(NO_OFFLOAD + spare_frame())
-        for word in (Word.TUNNELLED, Word.TUNNELLED_BYTES):  # it is none of the guest's
-            self.gate.set(word, 0)
+        netdev.set_queue_length(self.tap, self.settings.bounds.packets + SPARE_PACKETS)
+        self._gone_before = self._gone() + self._send_spare()
 
-    def _lengthen_queue(self) -> None:
-        """Room for what may wait, and for that frame; for one less of the guest's where the kernel makes no longer ring."""
-        packets = self.settings.bounds.packets
+    def _send_spare(self) -> int:
+        """How many frames of ours are in the tap, or have been read, that are not counted as the guest's."""
         try:
-            netdev.set_queue_length(self.tap, packets + 1)
-        except OSError:
-            netdev.set_queue_length(self.tap, packets)
-            self.gate.set(Word.MAX_PACKETS, packets - 1)
+            self._to_tap.send(NO_OFFLOAD + spare_frame())
+        except OSError:  # the tap is down: nothing gets in
+            return 0
+        for word in (Word.TUNNELLED, Word.TUNNELLED_BYTES):
+            self.gate.set(word, 0)
+        return 1
 
     def allow_setup(self) -> None:
         """From now on setup frames can be sent; after :meth:`attach`. OSError if the kernel refuses."""

@@ -22,10 +22,15 @@ _TOO_LONG: Final = (errno.ERANGE, errno.EINVAL, errno.ENOMEM)
 SHORTEST_QUEUE: Final = 1000
 """Packets. Every kernel makes a tap with this length (``DEFAULT_TX_QUEUE_LEN``, include/net/pkt_sched.h)."""
 
+LONGEST_QUEUE: Final = 524_288
+"""Packets. No kernel makes a longer ring; 6.18 answers EPERM then."""
+SPARE_PACKETS: Final = 1
+"""In a tap's queue, for the frame of ours that is first in it (:func:`dom0.dataplane.announce.spare_frame`)."""
+
 
 @dataclass(frozen=True)
 class KernelLimits:
-    """``queue_packets``: the longest queue that a tap can have here, or the one that was asked for if the kernel gives it."""
+    """``queue_packets``: how many a tap can hold here beside our spare frame, or what was asked for if the kernel gives it."""
 
     queue_packets: int
     wanted_packets: int
@@ -47,7 +52,9 @@ def short_queue(host: str, packets: int) -> str:
 
 def probe(wanted_packets: int) -> KernelLimits:
     """Try it in a network namespace that nobody else sees. OSError if there is no /dev/net/tun, or no device can be made."""
-    return KernelLimits(netns.call_apart(lambda: _longest_queue(wanted_packets)), wanted_packets)
+    wanted = min(wanted_packets + SPARE_PACKETS, LONGEST_QUEUE)
+    length = netns.call_apart(lambda: _longest_queue(wanted))
+    return KernelLimits(length - SPARE_PACKETS, wanted_packets)
 
 
 def _longest_queue(wanted_packets: int) -> int:

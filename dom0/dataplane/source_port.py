@@ -20,6 +20,7 @@ from dom0.dataplane.clock_step import ClockStep
 from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
+from dom0.dataplane.kernel_limits import SPARE_PACKETS
 from dom0.dataplane.park import NO_OFFLOAD, VNET_HEADER_BYTES, Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
@@ -277,8 +278,9 @@ class SourcePort:
 
     def _lengthen_queue(self) -> None:
         """A guest that does not run yet takes nothing: its tap must have room for all that comes back."""
-        if netdev.get_queue_length(self.tap) < self.settings.bounds.packets:
-            netdev.set_queue_length(self.tap, self.settings.bounds.packets)
+        packets = self.settings.bounds.packets + SPARE_PACKETS
+        if netdev.get_queue_length(self.tap) < packets:
+            netdev.set_queue_length(self.tap, packets)
 
     def give_room_back(self) -> None:
         """The ring as it was, unless more than that still waits for a guest that runs."""

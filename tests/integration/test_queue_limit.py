@@ -16,9 +16,10 @@ def test_a_queue_of_the_probed_length_can_be_made_and_no_device_is_left() -> Non
     limits = kernel_limits.probe(524_288)
     assert kernel_limits.SHORTEST_QUEUE <= limits.queue_packets <= 524_288
     assert set(netdev.all_names()) == before
-    park = Park("vmqtest0", limits.queue_packets, 1500)
+    length = limits.queue_packets + kernel_limits.SPARE_PACKETS
+    park = Park("vmqtest0", length, 1500)
     try:
-        assert netdev.get_queue_length("vmqtest0") == limits.queue_packets
+        assert netdev.get_queue_length("vmqtest0") == length
     finally:
         park.close()
 
@@ -33,7 +34,7 @@ def test_a_kernel_with_a_short_limit_is_found_out(monkeypatch: pytest.MonkeyPatc
         set_length(name, packets)
 
     monkeypatch.setattr(netdev, "set_queue_length", as_on_6_1)
-    assert kernel_limits.probe(262_144) == kernel_limits.KernelLimits(32_767, 262_144)
+    assert kernel_limits.probe(262_144) == kernel_limits.KernelLimits(32_766, 262_144)
 
 
 def test_another_error_is_not_taken_for_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
