@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmnet.bench.flaps import ASKED, Look, look
+from vmnet.bench.host_json import ask
 from vmnet.bench.pisa_schemes import RouterScheme
 from vmnet.bench.stage import Place, listen
 from vmnet.errors import LabError, VmnetError
@@ -22,8 +23,8 @@ from vmnet.lab import Host, Lab, Options, lab_up, routing, up
 ROUTER, CLIENT, SERVER = "vr1", "client", "server"
 MANAGEMENT = "52:54:00:00:01:03"
 """The VM's interface to the host that it is on."""
-READY_S, GUESTS = 90.0, 1.5
-"""How long the routers may take to converge: this, or so many times what a guest may take to boot on that kind of host."""
+READY_S = 90.0
+_GUESTS = 1.5
 SERVER_ADDRESS = {4: "10.2.0.100", 6: "fd02::100"}
 ROUTER_ADDRESS = {4: "10.1.0.1", 6: "fd01::1"}
 _LOOK_S = 15.0
@@ -67,14 +68,12 @@ class RouterPlace(Place):
 
     def plane(self, host: Host) -> dict[str, Any] | None:
         """What ``vmnet router list`` says there. LabError if the daemon does not answer."""
-        answer = host.run([*host.program("vmnet"), "router", "list", "--json"]).stdout
-        found = json.loads(str(answer).splitlines()[0])["routers"]
+        found = ask(host, "router", "list")["routers"]
         return next((one for one in found if one["name"] == self.vm), None)
 
     def separate(self) -> None:
         """The VM becomes a router, and its host forwards."""
-        host = self.settled()
-        host.run([*host.program("vmnet"), "router", "add", self.vm, "--management", MANAGEMENT])
+        ask(self.settled(), "router", "add", self.vm, "--management", MANAGEMENT)
 
     def route_by_hand(self) -> None:
         """The client's way to the server does not depend on its sessions: what is measured is the router alone."""
@@ -102,7 +101,8 @@ def _look(lab: Lab, name: str) -> Look:
 
 
 def ready_s(lab: Lab) -> float:
-    return max(READY_S, *(GUESTS * host.limits.guest_s for host in lab.hosts))
+    """How long its routers may take to converge: 90 s, or half as long again as a guest may take to boot on such hosts."""
+    return max(READY_S, *(_GUESTS * host.limits.guest_s for host in lab.hosts))
 
 
 @contextmanager

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vmnet.errors import LabError
+from vmnet.bench.host_json import ask
 from vmnet.lab.host import Host
 from vmnet.lab.wait import wait_for
 from vmnet.report.events import flat
@@ -37,13 +36,9 @@ def kept(source: Host, vm: str, since: float) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
 
     def there() -> bool:
-        answer = source.run([*source.program("vmnet"), "status", "--json"]).stdout
-        verdict = of_status(json.loads(str(answer).splitlines()[0]), vm, since)
+        verdict = of_status(ask(source, "status"), vm, since)
         found.extend([verdict] if verdict else [])
         return bool(found)
 
-    try:
-        wait_for(f"the verdict of {vm} on {source.name}", there, source.limits.settle_s)
-    except ValueError as error:
-        raise LabError(f"`vmnet status --json` on {source.name} printed no status: {error}") from None
+    wait_for(f"the verdict of {vm} on {source.name}", there, source.limits.settle_s)
     return found[0]
