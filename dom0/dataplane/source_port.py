@@ -132,13 +132,15 @@ class SourcePort:
 
     def turn(self, sampling: bool) -> None:
         """Call every few milliseconds: takes over what was copied and, while the guest runs, samples the counters."""
+        copied = self.recorder.total
         self.recorder.turn()
+        if self.recorder.total != copied:
+            for one in self.recorder.sample(_LOOKED_AT):
+                self.senders.note(one.data[VNET_HEADER_BYTES:])
         if self._way is not None:
             self._way.followed.turn()
         self.addresses.turn()
         if sampling:
-            for one in self.recorder.sample(_LOOKED_AT):
-                self.senders.note(one.data[VNET_HEADER_BYTES:])
             self.sample()
         else:
             self.counters.refresh()
