@@ -9,9 +9,8 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from dom0 import ovs_addresses as ovs_tables
 from dom0.dataplane import netdev, rtnetlink
-from dom0.ovs_addresses import SwitchAddresses
+from dom0.ovs_addresses import SwitchAddresses, addresses, switch_ports, system_ports
 from vmnet.errors import UnavailableError, WaitTimeoutError
 
 _OVS_S = 5
@@ -60,18 +59,19 @@ def _to_vswitchd() -> tuple[str, ...]:
 async def ovs_addresses(device: str) -> SwitchAddresses:
     """Who is behind which port of the Open vSwitch that ``device`` is in. VmnetError or ValueError if it does not say."""
     bridge = (await _ovs_vsctl("iface-to-br", device)).strip()
+    vswitchd = _to_vswitchd()
     table = ("--format=json", "--columns")
     known, datapaths, ports, interfaces = await asyncio.gather(
-        _ovs("ovs-appctl", *_to_vswitchd(), "fdb/show", bridge),
-        _ovs("ovs-appctl", *_to_vswitchd(), "dpif/show"),
+        _ovs("ovs-appctl", *vswitchd, "fdb/show", bridge),
+        _ovs("ovs-appctl", *vswitchd, "dpif/show"),
         _ovs_vsctl(*table, "name,tag,vlan_mode,interfaces", "list", "Port"),
         _ovs_vsctl(*table, "_uuid,name", "list", "Interface"),
     )
-    devices = ovs_tables.system_ports(datapaths, bridge)
+    devices = system_ports(datapaths, bridge)
     return SwitchAddresses(
         devices,
-        ovs_tables.switch_ports(ports, interfaces),
-        ovs_tables.addresses(known),
+        switch_ports(ports, interfaces),
+        addresses(known),
         frozenset(one for one in devices.values() if netdev.is_tap(one)),
     )
 

@@ -15,6 +15,7 @@ from dom0.context import Context
 from dom0.dataplane import names, netdev
 from dom0.dataplane.announce import announcements, is_end_marker
 from dom0.dataplane.destination_port import DestinationPort, Opened
+from dom0.dataplane.kernel_limits import SPARE_PACKETS
 from dom0.dataplane.listener import Listener
 from dom0.flow_setup import FlowSetup
 from dom0.migration import Migration, settled
@@ -183,7 +184,7 @@ class DestinationMigration(Migration):
         return tap
 
     def _changes(self, tap: str) -> list[Action]:
-        room = str(self.context.config.hold.max_packets)
+        room = str(self.context.config.hold.max_packets + SPARE_PACKETS)
         return [
             Action(Kind.QUEUE, tap, room, str(netdev.get_queue_length(tap))),
             Action(Kind.GATE, tap),
