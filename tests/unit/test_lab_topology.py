@@ -264,6 +264,13 @@ def test_switching_hooks_and_daemon() -> None:
     assert schema.with_defaults(before) is before
 
 
+def test_memory_for_every_vm() -> None:
+    pair = schema.load_document(schema.find("pair")[1])
+    changed = schema.parse(schema.with_defaults(pair, memory_mib=2048))
+    assert {vm.memory for vm in changed.vms.values()} == {2048}
+    assert {vm.memory for vm in schema.parse(pair).vms.values()} == {128}, "what was read is left as it is"
+
+
 def test_unknown_topology_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="pair-ovs"):
         schema.find("no-such-topology")

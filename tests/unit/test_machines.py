@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vmnet.errors import ConfigError, LabError
-from vmnet.lab import schema, wiring
+from vmnet.lab import fabric_files, schema, wiring
 from vmnet.lab.domain import Boot, domain_xml
 from vmnet.lab.host import guest_of, newest_q35, oldest_q35
 from vmnet.lab.image import Image
@@ -102,6 +102,42 @@ def test_the_router_on_machines_has_the_links_and_the_vm_of_pisa():
         assert host.machine == Machine(12)
         assert host.addresses == pisa.nodes[host.name].addresses
         assert [one.segment for one in host.bridges] == [one.segment for one in pisa.nodes[host.name].bridges]
+
+
+def test_the_openflow_fabric_on_machines_is_that_of_namespaces():
+    topology, pair = built_in("machines-openflow"), built_in("pair-openflow")
+    names = ["s1", "s2", "s3"]
+    for name in names:
+        ours, theirs = topology.nodes[name], pair.nodes[name]
+        assert ours.machine == Machine(12)
+        assert (ours.bridges, ours.underlay) == (theirs.bridges, theirs.underlay)
+    made = fabric_files.controller(topology, topology.nodes["controller"])
+    assert made == fabric_files.controller(pair, pair.nodes["controller"])
+    assert [host.machine for host in topology.hosts] == [Machine(12)] * 2
+
+
+@pytest.mark.parametrize(
+    ("switch", "complaint"),
+    [
+        ({"machine": {}}, r"switches.s.machine needs kind: ovs"),
+        ({"kind": "ovs", "machine": {}, "access": ["p"]}, r"switches.s.access is for namespaces"),
+        ({"kind": "ovs", "machine": {"release": 11}}, r"switches.s.machine.release must be .* 12 to 13"),
+        ({"kind": "ovs", "machine": {"disk": 1}}, r"switches.s.machine.disk is not known"),
+    ],
+)
+def test_what_a_switch_that_is_a_machine_cannot_have(switch, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        schema.parse({"switches": {"s": switch}})
+
+
+def test_a_switch_that_is_a_machine_forwards_nothing_before_its_flows_are_there():
+    topology = built_in("machines-openflow")
+    ports = topology.ports("s1")
+    text = identity.interfaces(topology.nodes["s1"], ports)
+    assert "-- set-fail-mode switch secure" in text
+    for port, number in topology.nodes["s1"].bridges[0].numbers.items():
+        assert f"ovs_extra set interface {port} ofport_request={number}\n" in text
+    assert "auto up0\niface up0 inet static\n    address 10.0.0.11/24" in text
 
 
 def test_the_namespace_of_a_machine_has_wires_and_nothing_else():

@@ -85,6 +85,8 @@ SCHEMES: Mapping[str, Scheme] = {
         Scheme("pause", "pair", True, pause, stays=True),
         Scheme("save", "pair", True, save, stays=True),
         *_on_machines(),
+        Scheme("machines-openflow-vmnet-virsh", "machines-openflow", True, virsh),
+        Scheme("machines-openflow-vmnet", "machines-openflow", True, ours, good_codes=_OURS_CODES),
     )
 }
 

@@ -111,12 +111,12 @@ class Stage:
     def focus(self, name: str) -> Place:
         for other in self._awake - {name}:
             self._virsh(other, "suspend")
-            for host in self._places[other].lab.hosts:
-                host.freeze()
+            for node in self._places[other].lab.nodes.values():
+                node.freeze()
         place = self._places[name]
         if name not in self._awake:
-            for host in place.lab.hosts:
-                host.thaw()
+            for node in place.lab.nodes.values():
+                node.thaw()
             self._virsh(name, "resume")
         self._awake = {name}
         if not place.answers():
@@ -130,22 +130,26 @@ class Stage:
 
 
 @contextmanager
-def stage(name: str, schemes: Iterable[Scheme], keep: bool) -> Iterator[Stage]:
-    """The labs that the schemes need, as ``NAME-pair-ovs`` and ``NAME-pair-vmnet``; ``keep`` leaves them up."""
+def stage(name: str, schemes: Iterable[Scheme], keep: bool, memory_mib: int | None = None) -> Iterator[Stage]:
+    """The labs that the schemes need, as ``NAME-pair-ovs`` and ``NAME-pair-vmnet``; ``keep`` leaves them up.
+
+    ``memory_mib``: of the VM; None: as the topologies say.
+    """
     with ExitStack() as stack:
         places: dict[str, Place] = {}
         for scheme in schemes:
             if scheme.lab not in places:
-                lab = _lab(stack, f"{name}-{scheme.lab}", scheme, keep)
+                lab = _lab(stack, f"{name}-{scheme.lab}", scheme, keep, memory_mib)
                 places[scheme.lab] = Place(lab, {h.name: stack.enter_context(listen(h)) for h in lab.hosts})
                 _has_daemons(lab, scheme)
         yield Stage(places)
 
 
-def _lab(stack: ExitStack, name: str, scheme: Scheme, keep: bool) -> Lab:
+def _lab(stack: ExitStack, name: str, scheme: Scheme, keep: bool, memory_mib: int | None) -> Lab:
+    ours = scheme.managed
     if keep:
-        return up(scheme.topology, Options(name, hooks=scheme.managed, daemon=scheme.managed))[0]
-    return stack.enter_context(lab_up(scheme.topology, name, hooks=scheme.managed, daemon=scheme.managed))
+        return up(scheme.topology, Options(name, hooks=ours, daemon=ours, memory_mib=memory_mib))[0]
+    return stack.enter_context(lab_up(scheme.topology, name, hooks=ours, daemon=ours, memory_mib=memory_mib))
 
 
 def _has_daemons(lab: Lab, scheme: Scheme) -> None:

@@ -40,6 +40,8 @@ class Settings:
     controls: int = 3
     size_bytes: int = 64
     dirty: str = "32:4000"
+    memory_mib: int | None = None
+    """Of the VM; None: as the topology says."""
     timelines: Path | None = None
 
 

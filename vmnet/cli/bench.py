@@ -52,6 +52,9 @@ bench.add_command(controller)
     "--dirty", default="32:4000", show_default=True, metavar="MIB:PAGES", help="How dirty guests dirty."
 )
 @click.option(
+    "--memory", type=click.IntRange(64, 65536), metavar="MIB", help="Of the VM; else as the topology says."
+)
+@click.option(
     "--size", type=int, default=64, show_default=True, help="Bytes of an Ethernet frame without FCS."
 )
 @click.option("--lab-name", default="bench", show_default=True, help="How the labs' names begin.")
@@ -122,6 +125,7 @@ def _settings(plots: Path | None, how: dict[str, Any]) -> Settings:
         controls=how["controls"],
         size_bytes=how["size"],
         dirty=how["dirty"],
+        memory_mib=how["memory"],
         timelines=plots,
     )
 
@@ -148,7 +152,9 @@ def _measure(file: Path, settings: Settings, lab_name: str, keep: bool, done: li
 
     todo = remaining(settings, done)
     facts = machine.describe(accel.choose(image.ensure("small")))
-    with stage(lab_name, find(list(settings.schemes)), keep) as ready, shown(len(todo)) as tell:
+    facts["guest"] = {"memory_mib": settings.memory_mib, "dirty": settings.dirty}
+    schemes = find(list(settings.schemes))
+    with stage(lab_name, schemes, keep, settings.memory_mib) as ready, shown(len(todo)) as tell:
         bench_ = Bench(settings, ready, done)
 
         def after(row: Any) -> None:

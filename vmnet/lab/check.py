@@ -80,7 +80,7 @@ def _machine(topology: Topology, node: Node, path: str) -> None:
         if bridge.name in MACHINE_NAMES:
             raise _bad(f"{path}.bridges.{bridge.name}", "has the name of an interface of the machine")
     others = [host.name for host in topology.hosts if host.machine is None]
-    if others:
+    if others and node.kind == "host":
         raise _bad(
             f"{path}.kind", f"is machine, and {others[0]} is a namespace: hosts are all the one or the other"
         )

@@ -54,12 +54,6 @@ class Host(Node, ABC):
         """Its kernel, libvirt and QEMU, if they are others than this computer's."""
         return ""
 
-    def freeze(self) -> None:
-        """Let the whole host stand still, if that is possible."""
-
-    def thaw(self) -> None:
-        """Let it go on. Its clock is right."""
-
     @property
     def address(self) -> str:
         """IPv4 address of libvirt, the daemon and the tunnel."""
@@ -89,10 +83,6 @@ class Host(Node, ABC):
     def runs_daemon(self) -> bool:
         """Whether the topology wants the daemon and this installation has one."""
         return self.spec.daemon and importable("dom0.main")
-
-    @abstractmethod
-    def daemons(self) -> list[str]:
-        """Roles of its processes besides those of every node."""
 
     @abstractmethod
     def program(self, name: str) -> list[str]:

@@ -11,6 +11,7 @@ from vmnet.lab import ovn, places, schema, vms
 from vmnet.lab.domain import Boot
 from vmnet.lab.host import Host, Running, oldest_q35
 from vmnet.lab.machines.host import MachineHost
+from vmnet.lab.machines.node import MachineNode
 from vmnet.lab.namespace_host import NamespaceHost
 from vmnet.lab.node import Node
 from vmnet.lab.paths import LabPaths, check_name
@@ -106,5 +107,5 @@ class Lab:
 
 def _kind(spec: Spec) -> type[Node]:
     if spec.kind != "host":
-        return Node
+        return MachineNode if spec.machine else Node
     return MachineHost if spec.machine else NamespaceHost

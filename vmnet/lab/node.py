@@ -104,6 +104,16 @@ class Node:
     def log_file(self, role: str) -> Path:
         return self.paths.logs / f"{self.name}.{role}.log"
 
+    def daemons(self) -> list[str]:
+        """Roles of its processes besides those that follow from the topology alone."""
+        return []
+
+    def freeze(self) -> None:
+        """Let a whole machine stand still; a namespace goes on."""
+
+    def thaw(self) -> None:
+        """Let it go on. Its clock is right."""
+
     def pids(self, roles: Sequence[str]) -> dict[str, int | None]:
         """Role -> pid, None when it does not live."""
         return {role: found.pid if (found := self.service(role)) else None for role in roles}

@@ -80,11 +80,16 @@ def _make_bridge(node: Node, bridge: Bridge) -> None:
     if bridge.secure:
         words += ["--", "set-fail-mode", bridge.name, "secure"]
     node.run([*_VSCTL, *words], timeout=15)
+    steer(node, bridge)
+    node.run(["ip", "link", "set", "dev", bridge.name, "up"])
+
+
+def steer(node: Node, bridge: Bridge) -> None:
+    """Give a bridge that is there its controllers and its flows. Raises LabError when Open vSwitch refuses."""
     if bridge.openflow:
         set_controllers(node, bridge.name, _targets(bridge.openflow))
     if bridge.flows:
         node.run(["ovs-ofctl", "add-flows", bridge.name, "-"], text="\n".join(bridge.flows) + "\n")
-    node.run(["ip", "link", "set", "dev", bridge.name, "up"])
 
 
 def _port(node: Node, bridge: Bridge, port: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 import yaml
 
 from vmnet.errors import ConfigError
-from vmnet.lab import schema_switch
+from vmnet.lab import schema_machine, schema_switch
 from vmnet.lab.check import check
 from vmnet.lab.reader import Reader
 from vmnet.lab.schema_frr import frr
@@ -21,7 +21,6 @@ from vmnet.lab.topology import (
     BridgeKind,
     End,
     Link,
-    Machine,
     Node,
     NodeKind,
     Topology,
@@ -40,9 +39,8 @@ _SECTIONS: dict[str, NodeKind] = {
     "routers": "router",
 }
 _COMMON = ("addresses", "gateways", "macs", "plain_checksums")
-_MACHINE = ("release", "vcpus", "memory")
 _KEYS: dict[NodeKind, tuple[str, ...]] = {
-    "host": (*_COMMON, "bridges", "daemon", "hooks", "config", "kind", *_MACHINE),
+    "host": (*_COMMON, "bridges", "daemon", "hooks", "config", "kind", *schema_machine.KEYS),
     "client": (*_COMMON, "bridges", "frr", "controller", "ovn_central"),
     "router": (*_COMMON, "frr", "proxy_arp"),
     "switch": schema_switch.KEYS,
@@ -119,21 +117,7 @@ def _node(reader: Reader, name: str, kind: NodeKind, links: tuple[Link, ...]) ->
         frr=frr(reader.at("frr")),
         controller=reader.at("controller").mapping() if reader.has("controller") else None,
         ovn_central=reader.at("ovn_central").flag(False),
-        machine=_machine(reader),
-    )
-
-
-def _machine(reader: Reader) -> Machine | None:
-    if reader.at("kind").choice(("namespace", "machine"), "namespace") == "namespace":
-        for key in _MACHINE:
-            if reader.has(key):
-                raise reader.at(key).fail("is for hosts of kind: machine only")
-        return None
-    release = reader.at("release").integer(12, 13, 12)
-    return Machine(
-        13 if release == 13 else 12,
-        reader.at("vcpus").integer(1, 64, 1),
-        reader.at("memory").integer(768, 1 << 20, 1536),
+        machine=schema_machine.of_host(reader),
     )
 
 
@@ -202,8 +186,13 @@ def _gateways(reader: Reader) -> tuple[str, ...]:
     return tuple(r.address() for r in reader.at("gateways").each())
 
 
-def with_defaults(document: Any, *, hooks: bool | None = None, daemon: bool | None = None) -> Any:
-    """The document with hooks or the daemon switched for every host; without daemons there is no controller either."""
+def with_defaults(
+    document: Any, *, hooks: bool | None = None, daemon: bool | None = None, memory_mib: int | None = None
+) -> Any:
+    """The document with hooks or the daemon switched for every host; without daemons there is no controller either.
+
+    ``memory_mib``: of every VM.
+    """
     if not isinstance(document, Mapping):
         return document
     changes = {k: v for k, v in (("hooks", hooks), ("daemon", daemon)) if v is not None}
@@ -212,6 +201,8 @@ def with_defaults(document: Any, *, hooks: bool | None = None, daemon: bool | No
         changed["hosts"] = {n: {**(h or {}), **changes} for n, h in hosts.items()}
     if daemon is False and isinstance(clients := document.get("clients"), Mapping):
         changed["clients"] = {n: _without_controller(c) for n, c in clients.items()}
+    if memory_mib is not None and isinstance(vms := document.get("vms"), Mapping):
+        changed["vms"] = {n: {**(v or {}), "memory": memory_mib} for n, v in vms.items()}
     return {**document, **changed} if changed else document
 
 

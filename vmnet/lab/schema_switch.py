@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import cast
 
+from vmnet.lab import schema_machine
 from vmnet.lab.reader import Reader
 from vmnet.lab.topology import (
     LINK_MTU,
@@ -18,7 +19,7 @@ from vmnet.lab.topology import (
     stable_mac,
 )
 
-KEYS = ("kind", "mtu", "flows", "addresses", "access", "openflow")
+KEYS = ("kind", "mtu", "flows", "addresses", "access", "openflow", "machine")
 _CONTROLLER = r"(tcp|ssl):(\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:]+\]):\d{1,5}"
 
 
@@ -49,7 +50,8 @@ def switch(reader: Reader, name: str, links: tuple[Link, ...]) -> Node:
         _openflow(reader.at("openflow"), bool(addresses)) if reader.has("openflow") else None,
         {port: number for number, port in enumerate(dict.fromkeys((*ends, *access)), 1)},
     )
-    return Node(name, "switch", addresses=addresses, bridges=(bridge,), access=access)
+    machine = schema_machine.of_switch(reader)
+    return Node(name, "switch", addresses=addresses, bridges=(bridge,), access=access, machine=machine)
 
 
 def _openflow(reader: Reader, reachable: bool) -> OpenFlow:

@@ -21,9 +21,7 @@ def roles(node: Node) -> list[str]:
         wanted += frr_programs.with_manager(node.spec.frr.daemons)
     if node.spec.controller is not None:
         wanted.append(controller.ROLE)
-    if isinstance(node, Host):
-        wanted += node.daemons()
-    return wanted
+    return wanted + node.daemons()
 
 
 def dead_parts(lab: Lab) -> list[str]:

@@ -79,7 +79,7 @@ class Frr:
 
 @dataclass(frozen=True)
 class Machine:
-    """A host that is a full Debian under QEMU; its namespace holds QEMU and the wires to it."""
+    """A node that is a full Debian under QEMU; its namespace holds QEMU and the wires to it."""
 
     release: Literal[12, 13] = 12
     vcpus: int = 1
@@ -107,7 +107,7 @@ class Node:
     ovn_central: bool = False
     """Of a client: OVN's databases and northd run there."""
     machine: Machine | None = None
-    """Of a host: bridges and addresses are inside the machine."""
+    """Of a host or switch: bridges and addresses are inside the machine."""
     access: tuple[str, ...] = ()
     """Of a switch: ports that clients may be moved to, whether or not a link is there now."""
 

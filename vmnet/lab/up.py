@@ -26,7 +26,7 @@ from vmnet.lab import (
 )
 from vmnet.lab.lab import Lab
 from vmnet.lab.machines import bring_up
-from vmnet.lab.machines.host import MachineHost
+from vmnet.lab.machines.node import MachineNode
 from vmnet.lab.namespace_host import NamespaceHost
 from vmnet.lab.paths import LabPaths, check_name
 from vmnet.lab.state import State, boot_id, lab_lock, load, locked, save
@@ -53,6 +53,8 @@ class Options:
     hooks: bool | None = None
     """None: as the topology says."""
     daemon: bool | None = None
+    memory_mib: int | None = None
+    """Of every VM; None: as the topology says."""
     keep_failed: bool = False
 
 
@@ -68,7 +70,12 @@ def up(source: str, options: Options = Options(), tell: Tell = quiet) -> tuple[L
     """
     default_name, file = schema.find(source)
     name = check_name(options.name or default_name)
-    document = schema.with_defaults(schema.load_document(file), hooks=options.hooks, daemon=options.daemon)
+    document = schema.with_defaults(
+        schema.load_document(file),
+        hooks=options.hooks,
+        daemon=options.daemon,
+        memory_mib=options.memory_mib,
+    )
     topology = schema.parse(document)
     controller.check(topology)
     _require()
@@ -160,7 +167,7 @@ def _steps(lab: Lab, options: Options, tell: Tell) -> None:
 
 
 def _start_hosts(lab: Lab, tell: Tell) -> None:
-    machines = [host for host in lab.hosts if isinstance(host, MachineHost)]
+    machines = [node for node in lab.nodes.values() if isinstance(node, MachineNode)]
     bring_up.bring_up(lab.name, lab.topology, machines, tell)
     _start_namespace_hosts(lab, [host for host in lab.hosts if isinstance(host, NamespaceHost)], tell)
 
@@ -189,10 +196,11 @@ def lab_up(
     vms: bool = True,
     hooks: bool | None = None,
     daemon: bool | None = None,
+    memory_mib: int | None = None,
 ) -> Iterator[Lab]:
     """A lab for the length of a ``with`` block; always taken down."""
     wanted = check_name(name or schema.find(source)[0])
     try:
-        yield up(source, Options(wanted, vms, hooks, daemon))[0]
+        yield up(source, Options(wanted, vms, hooks, daemon, memory_mib))[0]
     finally:
         down.down(wanted)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmnet.errors import LabError
-from vmnet.lab import accel, image, wiring
+from vmnet.lab import accel, image, ovs, wiring
 from vmnet.lab.command import run
 from vmnet.lab.machines import clock, howto, identity, qemu, tree, warm
 from vmnet.lab.machines.host import MachineHost
 from vmnet.lab.machines.image import Tell
+from vmnet.lab.machines.node import MachineNode
 from vmnet.lab.machines.qmp import Qmp
 from vmnet.lab.topology import Machine, Topology
 from vmnet.lab.wait import wait_for
@@ -59,7 +60,7 @@ class Secrets:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         howto.certificates(topology, self.pki)
-        for name in ("root", *(host.name for host in topology.hosts)):
+        for name in ("root", *(node.name for node in topology.nodes.values() if node.machine)):
             file = str(self.folder / f"{name}.ssh")
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", file])
 
@@ -74,42 +75,53 @@ class Secrets:
         return "".join(lines).encode()
 
 
-def bring_up(lab: str, topology: Topology, hosts: Sequence[MachineHost], tell: Tell) -> None:
+def bring_up(lab: str, topology: Topology, nodes: Sequence[MachineNode], tell: Tell) -> None:
     """All machines, side by side. Raises LabError when one does not come up."""
-    if not hosts:
+    if not nodes:
         return
     chosen = accel.choose(image.ensure("small"))
-    kept = {host.name: warm.ensure(_machine(host), chosen, tell) for host in hosts}
-    secrets = Secrets(hosts[0].paths.var / "machines")
+    kept = {node.name: warm.ensure(_machine(node), chosen, tell) for node in nodes}
+    secrets = Secrets(nodes[0].paths.var / "machines")
     secrets.make(topology)
     archive = secrets.folder / "vmnet.tar"
     tree.pack(archive)
-    for host in hosts:
-        uuid = identity.host_uuid(lab, host.spec)
-        warm.start(host, _machine(host), kept[host.name], uuid, topology.ports(host.name))
-    with ThreadPoolExecutor(len(hosts)) as pool:
-        works = [pool.submit(_set_up, lab, topology, host, secrets, archive, tell) for host in hosts]
+    for node in nodes:
+        uuid = identity.host_uuid(lab, node.spec)
+        warm.start(node, _machine(node), kept[node.name], uuid, topology.ports(node.name))
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        works = [pool.submit(_set_up, lab, topology, node, secrets, archive, tell) for node in nodes]
         for work in works:
             work.result()
 
 
-def _machine(host: MachineHost) -> Machine:
-    if host.spec.machine is None:
-        raise LabError(f"{host.name} is no machine")
-    return host.spec.machine
+def _machine(node: MachineNode) -> Machine:
+    if node.spec.machine is None:
+        raise LabError(f"{node.name} is no machine")
+    return node.spec.machine
 
 
 def _set_up(
-    lab: str, topology: Topology, host: MachineHost, secrets: Secrets, archive: Path, tell: Tell
+    lab: str, topology: Topology, node: MachineNode, secrets: Secrets, archive: Path, tell: Tell
 ) -> None:
     begin = time.monotonic()
-    _resume(host)
-    host.connect()
-    clock.set_clock(host)  # it stood still while the state was kept
-    tell(f"machine {host.name} answers after {time.monotonic() - begin:.0f} s")
-    _become(lab, topology, host, secrets)
-    _plug(lab, topology, host)
-    tell(f"machine {host.name} is on its networks after {time.monotonic() - begin:.0f} s")
+    _resume(node)
+    node.connect()
+    clock.set_clock(node)  # it stood still while the state was kept
+    tell(f"machine {node.name} answers after {time.monotonic() - begin:.0f} s")
+    _become(lab, topology, node, secrets)
+    _plug(lab, topology, node)
+    tell(f"machine {node.name} is on its networks after {time.monotonic() - begin:.0f} s")
+    if isinstance(node, MachineHost):
+        _install(topology, node, secrets, archive)
+        if node.runs_daemon:
+            tell(f"the daemon is up on {node.name} after {time.monotonic() - begin:.0f} s")
+    else:
+        for bridge in node.spec.bridges:
+            ovs.steer(node, bridge)
+
+
+def _install(topology: Topology, host: MachineHost, secrets: Secrets, archive: Path) -> None:
+    """vmnet, as the how-to says."""
     host.feed(["sh", "-c", howto.VMNET], archive.read_bytes(), _STEP_S)
     host.feed(["tar", "-xf", "-", "-C", "/"], identity.archive(howto.files(topology, host.spec, secrets.pki)))
     for step, wanted in (
@@ -120,20 +132,18 @@ def _set_up(
     ):
         if wanted:
             host.run(["sh", "-ec", step], timeout=_STEP_S)
-    if host.runs_daemon:
-        host.wait_daemon()
-        tell(f"the daemon is up on {host.name} after {time.monotonic() - begin:.0f} s")
+    host.wait_daemon()
 
 
-def _resume(host: MachineHost) -> None:
+def _resume(node: MachineNode) -> None:
     """Let the machine go on where its state was kept. Raises LabError when QEMU ended instead."""
 
     def loaded() -> bool:
-        if host.service("qemu") is None:
-            log = host.log_file("qemu").read_text(errors="replace").strip()
-            raise LabError(f"QEMU of machine {host.name} ended: {log[-300:]}")
+        if node.service("qemu") is None:
+            log = node.log_file("qemu").read_text(errors="replace").strip()
+            raise LabError(f"QEMU of machine {node.name} ended: {log[-300:]}")
         try:
-            with Qmp(host.qmp) as monitor:
+            with Qmp(node.qmp) as monitor:
                 if monitor.ask("query-status")["status"] in ("inmigrate", "finish-migrate"):
                     return False
                 monitor.ask("cont")
@@ -141,45 +151,45 @@ def _resume(host: MachineHost) -> None:
         except OSError:
             return False
 
-    wait_for(f"the state of machine {host.name} to be loaded", loaded, _LOAD_S, 0.1)
+    wait_for(f"the state of machine {node.name} to be loaded", loaded, _LOAD_S, 0.1)
 
 
-def _become(lab: str, topology: Topology, host: MachineHost, secrets: Secrets) -> None:
+def _become(lab: str, topology: Topology, node: MachineNode, secrets: Secrets) -> None:
     """Give the machine its names and keys."""
     hosts = wiring.hosts_file(topology.nodes.values())
-    texts = identity.files(lab, host.spec, topology.ports(host.name), hosts)
+    texts = identity.files(lab, node.spec, topology.ports(node.name), hosts)
     found: dict[str, tuple[bytes, int]] = {path: (text.encode(), 0o644) for path, text in texts.items()}
     found |= {
-        "/etc/ssh/ssh_host_ed25519_key": (secrets.private(host.name), 0o600),
-        "/etc/ssh/ssh_host_ed25519_key.pub": (secrets.public(host.name), 0o644),
+        "/etc/ssh/ssh_host_ed25519_key": (secrets.private(node.name), 0o600),
+        "/etc/ssh/ssh_host_ed25519_key.pub": (secrets.public(node.name), 0o644),
         "/root/.ssh/id_ed25519": (secrets.private("root"), 0o600),
         "/root/.ssh/known_hosts": (secrets.known_hosts(topology), 0o644),
         "/root/.ssh/authorized_keys": (
-            host.key.with_suffix(".pub").read_bytes() + secrets.public("root"), 0o600,
+            node.key.with_suffix(".pub").read_bytes() + secrets.public("root"), 0o600,
         ),
     }  # fmt: skip
-    uuid = identity.host_uuid(lab, host.spec)
-    host.feed(["sh", "-c", _IDENTITY, "identity", uuid], identity.archive(found))
+    uuid = identity.host_uuid(lab, node.spec)
+    node.feed(["sh", "-c", _IDENTITY, "identity", uuid], identity.archive(found))
 
 
-def _plug(lab: str, topology: Topology, host: MachineHost) -> None:
+def _plug(lab: str, topology: Topology, node: MachineNode) -> None:
     """The machine's interfaces, and its networks on them."""
-    ports = topology.ports(host.name)
-    mtus = _mtus(topology, host.name)
-    with Qmp(host.qmp) as monitor:
+    ports = topology.ports(node.name)
+    mtus = _mtus(topology, node.name)
+    with Qmp(node.qmp) as monitor:
         for number, port in enumerate(ports):
-            mac = identity.interface_mac(lab, host.spec, port)
+            mac = identity.interface_mac(lab, node.spec, port)
             monitor.ask("device_add", qemu.interface(number, mac, mtus[port]))
 
     def missing() -> set[str]:
-        return set(ports) - set(host.run(["ls", "/sys/class/net"]).stdout.split())
+        return set(ports) - set(node.run(["ls", "/sys/class/net"]).stdout.split())
 
     wait_for(
-        f"the interfaces of machine {host.name} ({', '.join(ports)})", lambda: not missing(), _PLUG_S, 0.2
+        f"the interfaces of machine {node.name} ({', '.join(ports)})", lambda: not missing(), _PLUG_S, 0.2
     )
-    names = _auto(identity.interfaces(host.spec, ports).splitlines())
+    names = _auto(identity.interfaces(node.spec, ports).splitlines())
     if names:
-        host.run(["sh", "-c", _NETWORK, "network", *names], timeout=_STEP_S)
+        node.run(["sh", "-c", _NETWORK, "network", *names], timeout=_STEP_S)
 
 
 def _auto(lines: Iterable[str]) -> list[str]:

@@ -10,7 +10,8 @@ from threading import Timer
 from typing import NamedTuple
 
 from vmnet.errors import LabError
-from vmnet.lab.host import Host
+from vmnet.lab.machines import howto
+from vmnet.lab.node import Node
 
 _QUESTIONS = 8
 _LIMIT_S = 60.0
@@ -38,17 +39,17 @@ def ahead_s(answers: Iterable[Asked]) -> float:
     return best.theirs - (best.asked + best.answered) / 2
 
 
-def set_clock(host: Host) -> None:
-    """Exact to half the time of the fastest answer, some milliseconds. Raises LabError when the host does not answer."""
-    argv = [*host.program("python"), "-I", "-S", "-c", _ANSWER]
-    with host.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+def set_clock(node: Node) -> None:
+    """Exact to half the time of the fastest answer, some milliseconds. Raises LabError when the node does not answer."""
+    argv = [howto.PYTHON, "-I", "-S", "-c", _ANSWER]
+    with node.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         limit = Timer(_LIMIT_S, process.kill)
         limit.start()
         try:
             _ask(process, 0.0)  # the first answer waits for the program to start
             _ask(process, -ahead_s([_ask(process, 0.0) for _ in range(_QUESTIONS)]))
         except (OSError, ValueError):
-            raise LabError(f"the clock of {host.name} could not be set") from None
+            raise LabError(f"the clock of {node.name} could not be set") from None
         finally:
             limit.cancel()
             with suppress(OSError):

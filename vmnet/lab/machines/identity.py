@@ -61,6 +61,8 @@ def _bridge(node: Node, bridge: Bridge) -> str:
     extra = (
         f"ovs_extra set bridge {bridge.name} {mac} -- set interface {bridge.name} mtu_request={bridge.mtu}"
     )
+    if bridge.secure:  # before it has a port: a ring of bridges that learn is full at once
+        extra += f" -- set-fail-mode {bridge.name} secure"
     lines = ["ovs_type OVSBridge", f"ovs_ports {' '.join(bridge.ports)}", extra]
     blocks = [_stanza(node, bridge.name, lines)]
     for port in bridge.ports:
@@ -68,6 +70,8 @@ def _bridge(node: Node, bridge: Bridge) -> str:
             f"allow-{bridge.name} {port}\niface {port} inet manual\n    ovs_bridge {bridge.name}\n"
             f"    ovs_type OVSPort\n    pre-up ip link set dev {port} mtu {bridge.mtu}\n"
         )
+        if port in bridge.numbers:
+            blocks[-1] += f"    ovs_extra set interface {port} ofport_request={bridge.numbers[port]}\n"
     return "\n".join(blocks)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vmnet.lab.accel import Accel
+from vmnet.lab.accel import EMULATED_PROCESSORS, Accel
 from vmnet.lab.machines import wire
 from vmnet.lab.topology import MACHINE_PORTS, Machine
 
@@ -40,7 +40,7 @@ def argv(name: str, machine: Machine, boot: Boot, taps: int) -> list[str]:
     words = [
         "qemu-system-x86_64", "-name", name, "-uuid", boot.uuid, "-nodefaults", "-display", "none",
         "-machine", "q35", "-accel", _ACCEL[boot.accel], "-cpu", _CPU[boot.accel],
-        "-smp", str(machine.vcpus), "-m", str(machine.memory_mib),
+        "-smp", _processors(machine), "-m", str(machine.memory_mib),
         "-kernel", str(boot.kernel), "-initrd", str(boot.initrd), "-append", KERNEL_ARGUMENTS,
         "-drive", f"file={boot.disk},if=virtio,cache=unsafe,discard=unmap",
         "-netdev", f"user,id=mgmt,net={_NETWORK},ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22",
@@ -60,6 +60,10 @@ def argv(name: str, machine: Machine, boot: Boot, taps: int) -> list[str]:
     if boot.state is not None:
         words += ["-incoming", f"exec:cat '{boot.state}'"]
     return words
+
+
+def _processors(machine: Machine) -> str:
+    return f"cpus={machine.vcpus},maxcpus={max(machine.vcpus, EMULATED_PROCESSORS)}"
 
 
 def interface(number: int, mac: str, mtu: int) -> dict[str, Any]:

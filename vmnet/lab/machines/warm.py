@@ -16,8 +16,8 @@ from vmnet.lab import image as guest_image
 from vmnet.lab.accel import Accel
 from vmnet.lab.command import run
 from vmnet.lab.machines import image, packages, qemu
-from vmnet.lab.machines.host import MachineHost
 from vmnet.lab.machines.image import MachineImage, Tell
+from vmnet.lab.machines.node import MachineNode
 from vmnet.lab.machines.qmp import Qmp
 from vmnet.lab.paths import LabPaths
 from vmnet.lab.spawn import spawn
@@ -86,28 +86,28 @@ def overlay(backing: Path, disk: Path) -> None:
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(backing), "-F", "qcow2", str(disk)])
 
 
-def start(host: MachineHost, machine: Machine, warm: Warm, uuid: str, ports: Sequence[str] | None) -> None:
-    """QEMU in the host's namespace: from the warm state with these ports' taps, or a first boot when ``ports`` is None."""
-    host.var_dir.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(image.key(), host.key)
-    host.key.chmod(0o600)
-    shutil.copyfile(image.key().with_suffix(".pub"), host.key.with_suffix(".pub"))
-    shutil.copyfile(warm.image.folder / "facts.json", host.var_dir / "facts.json")
+def start(node: MachineNode, machine: Machine, warm: Warm, uuid: str, ports: Sequence[str] | None) -> None:
+    """QEMU in the node's namespace: from the warm state with these ports' taps, or a first boot when ``ports`` is None."""
+    node.var_dir.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(image.key(), node.key)
+    node.key.chmod(0o600)
+    shutil.copyfile(image.key().with_suffix(".pub"), node.key.with_suffix(".pub"))
+    shutil.copyfile(warm.image.folder / "facts.json", node.var_dir / "facts.json")
     first = ports is None
-    disk = warm.disk if first else host.var_dir / "disk.qcow2"
+    disk = warm.disk if first else node.var_dir / "disk.qcow2"
     overlay(warm.image.disk if first else warm.disk, disk)
     boot = qemu.Boot(
         warm.image.kernel, warm.image.initrd, disk, warm.accel, uuid, None if first else warm.state
     )
-    argv = qemu.argv(host.name, machine, boot, len(ports or ()))
-    spawn(host.namespace_argv(argv, "/"), host.pid_file("qemu"), host.log_file("qemu"))
+    argv = qemu.argv(node.name, machine, boot, len(ports or ()))
+    spawn(node.namespace_argv(argv, "/"), node.pid_file("qemu"), node.log_file("qemu"))
 
 
 def _boot(machine: Machine, warm: Warm) -> None:
     paths = LabPaths(f"first-boot-{machine.release}")
     with locked(lab_lock(paths), f"lab '{paths.name}'"):
         down.remove(paths)  # of a first boot that was killed
-        host = MachineHost(paths, Node("machine", "host", machine=machine))
+        host = MachineNode(paths, Node("machine", "host", machine=machine))
         try:
             net.make_namespaces([host])
             net.batch(host, ["link set dev lo up"])
