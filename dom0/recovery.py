@@ -75,6 +75,7 @@ def decide(found: Found) -> Recovery:
 async def recover_all(context: Context) -> None:
     """Every open migration of this host, and devices of ours that no journal knows. Runs beside the daemon's other work."""
     records = await context.store.migrations(open_only=True)
+    await stretch.restore(context.store)
     await asyncio.gather(*(_recover(context, record) for record in records))
     await _sweep(context)
 

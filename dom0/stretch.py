@@ -1,24 +1,31 @@
 """A VM whose LAN is not at its new host: the old host's bridge goes on forwarding, through a tunnel that stays.
 
 The tunnel's device becomes a port of the old bridge in place of the guest's tap; what the guest sends comes out there as before.
-It ends when the VM comes home. What there is to undo is in the journal under ``stretch:UUID``.
+It ends when the VM comes home. What there is to undo is in the journal under ``stretch:UUID``, and what a tunnel was made with: a host
+that has booted again makes it again (:func:`restore`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
+from pyroute2.netlink.exceptions import NetlinkError
+
 from dom0 import bridges, executor
-from dom0.dataplane import tunnel
+from dom0.dataplane import netdev, tunnel, wire
+from dom0.router import names as router_names
 from vmnet.actions import Action, Kind
 from vmnet.errors import RefusedError, VmnetError
 from vmnet.store import Store
 
+log = logging.getLogger(__name__)
 _PROBE_PORT = tunnel.UDP_PORT
+_JOURNAL = "stretch:"
 
 
 def local_address(configured: str | None, remote: str) -> str:
@@ -37,7 +44,7 @@ def local_address(configured: str | None, remote: str) -> str:
 
 
 def journal_id(vm: str) -> str:
-    return f"stretch:{vm}"
+    return f"{_JOURNAL}{vm}"
 
 
 async def join(store: Store, vm: str, device: str, bridge: str, learns: bool = True) -> None:
@@ -45,7 +52,7 @@ async def join(store: Store, vm: str, device: str, bridge: str, learns: bool = T
 
     ``learns``: see :func:`dom0.bridges.join`.
     """
-    await _note(store, vm, (Action(Kind.TUNNEL, device), Action(Kind.JOIN, device, bridge)))
+    await _note(store, vm, (await _made(device), Action(Kind.JOIN, device, bridge)))
     await bridges.join(device, bridge, learns)
 
 
@@ -57,7 +64,7 @@ async def begin(store: Store, vm: str, device: str, bridge: str) -> None:
 
 async def keep(store: Store, vm: str, device: str, tap: str) -> None:
     """On the host a stretched guest runs on: the tunnel ``device`` and its ``tap`` stay wired until it leaves."""
-    await _note(store, vm, (Action(Kind.TUNNEL, device), Action(Kind.WIRE, tap)))
+    await _note(store, vm, (await _made(device), Action(Kind.WIRE, tap)))
 
 
 async def links(store: Store, vm: str) -> dict[str, str]:
@@ -72,10 +79,53 @@ async def links(store: Store, vm: str) -> dict[str, str]:
 async def _note(store: Store, vm: str, actions: Sequence[Action]) -> None:
     """Journal what is not there already."""
     known = await store.journal(journal_id(vm))
-    there = [Action.from_json(one.action) for one in known]
-    entries = executor.planned((one for one in actions if one not in there), first=len(known))
+    there = {(one.action["kind"], one.action["target"]) for one in known}
+    new = (one for one in actions if (one.kind.value, one.target) not in there)
+    entries = executor.planned(new, first=len(known))
     if entries:
         await store.journal_plan(journal_id(vm), entries)
+
+
+async def _made(device: str) -> Action:
+    """With what the tunnel was made with, if it is there."""
+    try:
+        return Action(Kind.TUNNEL, device, str(await asyncio.to_thread(tunnel.ends_of, device)))
+    except (OSError, ValueError, NetlinkError) as error:  # it can do without
+        log.warning("a reboot will cut what is behind tunnel %s off: %s", device, error)
+        return Action(Kind.TUNNEL, device)
+
+
+async def restore(store: Store) -> None:
+    """Make the tunnels again that a reboot of this host has taken away. Those of guests that ran here have ended with them."""
+    for identity in await store.journaled():
+        if identity.startswith(_JOURNAL):
+            vm = identity.removeprefix(_JOURNAL)
+            try:
+                await _restore(store, vm)
+            except (VmnetError, OSError, ValueError) as error:
+                log.error("VM %s is cut off from its LAN, which is here: %s", vm, error)
+
+
+async def _restore(store: Store, vm: str) -> None:
+    actions = [Action.from_json(one.action) for one in await store.journal(journal_id(vm))]
+    bridges_of = {one.target: one.value for one in actions if one.kind is Kind.JOIN}
+    taps = {device: tap for tap, device in (await links(store, vm)).items()}
+    for made in actions:
+        device = made.target
+        if made.kind is not Kind.TUNNEL or netdev.exists(device):
+            continue
+        if device in taps and not netdev.exists(taps[device]):
+            log.info("VM %s does not run here any more: its tunnel %s has gone with it", vm, device)
+            await end(store, vm)
+            return
+        ends = tunnel.Ends.parse(made.value)
+        await asyncio.to_thread(tunnel.create, device, ends.vni, ends.local, ends.remote, ends.mtu)
+        if device in bridges_of:
+            await bridges.join(device, bridges_of[device])
+            await asyncio.to_thread(bridges.flood, device, True)
+        elif not router_names.is_port(taps[device]):  # a router's port is put in order with the router
+            await asyncio.to_thread(wire.both_ways, taps[device], device)
+        log.warning("the tunnel %s of VM %s had gone, as after a reboot, and is there again", device, vm)
 
 
 def encode(pairs: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,10 @@ Learning is off and the only destination is the peer. Generic receive offload is
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from ipaddress import ip_address
+
+from pyroute2 import IPRoute
 
 from dom0.dataplane import netdev, rtnetlink
 from vmnet import ethtool
@@ -23,6 +26,27 @@ UDP_PORT = 6643
 _SOURCE_PORT = 49643
 OUTER_BYTES = 70
 """What VXLAN over IPv6 puts around an Ethernet frame: 40 + 8 + 8 + 14 (over IPv4 20 less)."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What a tunnel was made with. ``mtu``: bytes, of the guest."""
+
+    vni: int
+    local: str
+    remote: str
+    mtu: int
+
+    def __str__(self) -> str:
+        return f"{self.vni} {self.local} {self.remote} {self.mtu}"
+
+    @classmethod
+    def parse(cls, text: str) -> Ends:
+        """The opposite of ``str()``. ValueError if ``text`` is none."""
+        if text.count(" ") != 3:
+            raise ValueError(f"'{text}' does not say what the tunnel was made with")
+        vni, local, remote, mtu = text.split(" ")
+        return cls(int(vni), str(ip_address(local)), str(ip_address(remote)), int(mtu))
 
 
 def outer_bytes(address: str) -> int:
@@ -56,6 +80,18 @@ def _vxlan(vni: int, local: str, remote: str) -> list[bytes]:
         rtnetlink.attribute(_PORT_RANGE, struct.pack("!HH", _SOURCE_PORT, _SOURCE_PORT + 1)),
         rtnetlink.attribute(_PORT, struct.pack("!H", UDP_PORT)),
     ]
+
+
+def ends_of(name: str) -> Ends:
+    """Of a tunnel that is there. OSError if there is no device of that name, ValueError if it is no tunnel."""
+    with IPRoute() as netlink:
+        (link,) = netlink.get_links(netdev.index_of(name))
+    info = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA")
+    if info is None or info.get_attr("IFLA_VXLAN_ID") is None:
+        raise ValueError(f"{name} is no tunnel")
+    local = info.get_attr("IFLA_VXLAN_LOCAL") or info.get_attr("IFLA_VXLAN_LOCAL6")
+    remote = info.get_attr("IFLA_VXLAN_GROUP") or info.get_attr("IFLA_VXLAN_GROUP6")
+    return Ends(info.get_attr("IFLA_VXLAN_ID"), local, remote, netdev.get_mtu(name))
 
 
 def delete(name: str) -> None:

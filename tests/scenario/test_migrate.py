@@ -166,6 +166,27 @@ def test_there_and_back_across_subnets() -> None:
         kit.settled(lab)  # home again: the tunnel has gone
 
 
+def test_a_stretched_vm_is_reached_after_its_old_host_has_booted_again() -> None:
+    """Of what we made there a reboot leaves the journal alone: no device, no daemon."""
+    with lab_up("routed", "labreboot") as lab:
+        old = kit.where(lab)
+        kit.verdict(kit.migrate(lab))
+        ours = "ip -o link | grep -o 'vmt[^@:]*' | xargs -rn1 ip link del"
+        old.stop_daemon()
+        old.run(["sh", "-c", ours])
+        assert (
+            not lab.node("client")
+            .run(["ping", "-c1", "-W1", kit.address(lab)], check=False)
+            .stdout.count("1 received")
+        )
+        old.start_daemon()
+        old.wait_daemon()
+        with kit.traffic(lab, kit.address(lab), 200) as result:
+            kit.verdict(kit.migrate(lab))
+        nothing_lost(result)
+        kit.settled(lab)  # home again: the tunnel has gone
+
+
 def test_over_open_vswitch() -> None:
     """Both ways, each time back to where it was some seconds ago: the switches there remember it."""
     with lab_up("pair-ovs", "labovs") as lab:
