@@ -4,6 +4,7 @@ import io
 import subprocess
 import tarfile
 import tomllib
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,14 @@ def test_a_machine_and_what_it_is_by_default():
 def test_what_a_machine_cannot_have(changed, complaint):
     with pytest.raises(ConfigError, match=complaint):
         schema.parse(document(**changed))
+
+
+def test_a_machines_bridge_fits_into_its_links():
+    """A virtio interface has a largest MTU, as a veth pair has not."""
+    small = document()
+    small["links"][0]["mtu"] = 1500
+    with pytest.raises(ConfigError, match=r"hosts.a.bridges.br0.mtu is 9000, and the link at 'up0' has 1500"):
+        schema.parse(small)
 
 
 def test_hosts_are_all_machines_or_none():
@@ -172,8 +181,10 @@ def test_qemu_goes_on_from_a_state_with_the_same_devices():
 
 def test_qemu_has_the_machines_size_and_accelerator():
     words = qemu.argv("a", Machine(13, 2, 2048), BOOT, 0)
-    assert words[words.index("-smp") + 1] == "2" and words[words.index("-m") + 1] == "2048"
+    assert words[words.index("-smp") + 1] == "cpus=2,maxcpus=2" and words[words.index("-m") + 1] == "2048"
     assert words[words.index("-cpu") + 1] == "max" and words[words.index("-accel") + 1].startswith("tcg")
+    alone = qemu.argv("a", Machine(), BOOT, 0)
+    assert alone[alone.index("-smp") + 1] == "cpus=1,maxcpus=2", "else QEMU 7.2 leaves memory barriers out"
     words = qemu.argv("a", Machine(), qemu.Boot(**{**BOOT.__dict__, "accel": "kvm"}), 0)
     assert words[words.index("-cpu") + 1] == "host" and words[words.index("-accel") + 1] == "kvm"
 
@@ -241,6 +252,14 @@ def test_configuration_is_the_how_tos(tmp_path):
     config = tomllib.loads(found["/etc/vmnet/vmnet.toml"][0].decode())
     assert config["host"] == {"name": "a"} and "tls" not in config
     assert config["peers"]["b"]["migrate_uri"] == "tcp://10.0.0.2"
+
+
+@pytest.mark.parametrize(("accel", "possible"), [("tcg", "2"), ("kvm", "1")])
+def test_an_emulated_guest_has_one_processor_of_two(accel, possible):
+    vm = built_in("pair").vms["vm1"]
+    boot = Boot("lab", Image(Path("/k"), Path("/i")), accel, "pc-q35-7.2", Path("/c"))
+    vcpu = ET.fromstring(domain_xml(vm, boot, {"br0": "linux"})).find("vcpu")
+    assert (vcpu.text, vcpu.get("current")) == (possible, "1")
 
 
 def test_a_domain_on_kernel_open_vswitch_keeps_its_checksum_offloads():

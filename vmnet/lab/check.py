@@ -79,6 +79,12 @@ def _machine(topology: Topology, node: Node, path: str) -> None:
     for bridge in node.bridges:
         if bridge.name in MACHINE_NAMES:
             raise _bad(f"{path}.bridges.{bridge.name}", "has the name of an interface of the machine")
+    mtus = {end.port: link.mtu for link in topology.links for end in link.ends if end.node == node.name}
+    for bridge in node.bridges:
+        for port in bridge.ports:
+            if bridge.mtu > mtus[port]:
+                where = f"{path}.mtu" if node.kind == "switch" else f"{path}.bridges.{bridge.name}.mtu"
+                raise _bad(where, f"is {bridge.mtu}, and the link at '{port}' has {mtus[port]}")
     others = [host.name for host in topology.hosts if host.machine is None]
     if others and node.kind == "host":
         raise _bad(

@@ -53,9 +53,9 @@ class Options:
     hooks: bool | None = None
     """None: as the topology says."""
     daemon: bool | None = None
+    keep_failed: bool = False
     memory_mib: int | None = None
     """Of every VM; None: as the topology says."""
-    keep_failed: bool = False
 
 
 def quiet(line: str) -> None:
@@ -201,6 +201,6 @@ def lab_up(
     """A lab for the length of a ``with`` block; always taken down."""
     wanted = check_name(name or schema.find(source)[0])
     try:
-        yield up(source, Options(wanted, vms, hooks, daemon, memory_mib))[0]
+        yield up(source, Options(wanted, vms, hooks, daemon, memory_mib=memory_mib))[0]
     finally:
         down.down(wanted)

@@ -44,7 +44,7 @@ def interfaces(node: Node, ports: Sequence[str]) -> str:
     """For ifupdown (interfaces(5)): the bridges and what is on them, then the ports that are in none."""
     bridged = {port for bridge in node.bridges for port in bridge.ports}
     blocks = [_bridge(node, bridge) for bridge in node.bridges]
-    blocks += [_stanza(node, port, ["mtu 9000"]) for port in ports if port not in bridged]
+    blocks += [_stanza(node, port, []) for port in ports if port not in bridged]
     return "\n".join(blocks)
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vmnet.errors import LabError
-from vmnet.lab import accel as accel_
 from vmnet.lab import down, net
-from vmnet.lab import image as guest_image
 from vmnet.lab.accel import Accel
 from vmnet.lab.command import run
-from vmnet.lab.machines import image, packages, qemu
+from vmnet.lab.machines import image, qemu
 from vmnet.lab.machines.image import MachineImage, Tell
 from vmnet.lab.machines.node import MachineNode
 from vmnet.lab.machines.qmp import Qmp
@@ -122,16 +119,3 @@ def _boot(machine: Machine, warm: Warm) -> None:
             raise LabError(f"the machine's first boot failed: {error}") from error
         finally:
             down.remove_traces(paths)
-
-
-def main(arguments: list[str]) -> None:
-    """``python -m vmnet.lab.machines.warm [12] [13]``: build and boot what is missing, print where it is."""
-    chosen = accel_.choose(guest_image.ensure("small"))
-    for release in packages.SUITES:
-        if str(release) in arguments or not arguments:
-            kept = ensure(Machine(release), chosen, lambda line: print(line, file=sys.stderr))
-            print(release, kept.folder)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
