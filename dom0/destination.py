@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from dom0 import stretch
+from dom0 import outgoing_setup, stretch
 from dom0.claim import Agreement, Wire, addresses
 from dom0.context import Context
 from dom0.dataplane import names, netdev
@@ -260,14 +260,22 @@ class DestinationMigration(Migration):
 
     def _want_flows(self) -> None:
         """What comes directly waits here, and who sends is known."""
-        if self._flows is not None and self._senders is not None:
+        if self._senders is None:
+            return
+        if self._flows is not None:
             self._flows.want(self._senders)
             self.spawn(self._flows.set_up())
+        if self._marker:
+            ports = [(port, bridge) for port, bridge in self._bridged_ports() if bridge and port.bridged]
+            self.spawn(outgoing_setup.set_up(ports, self._senders, self._resumed))
+
+    def _bridged_ports(self) -> list[tuple[DestinationPort, str | None]]:
+        """Those whose LAN is here, each with its bridge."""
+        bridges = {one.mac: one.bridge for one in self.info.interfaces}
+        return [(port, bridges.get(port.settings.mac.hex(":"))) for port in self.ports if not port.stretched]
 
     def _let_stand_in(self) -> None:
-        bridges = {one.mac: one.bridge for one in self.info.interfaces}
-        ports = [port for port in self.ports if not port.stretched]
-        self._stand_ins = StandIns(self, [(port, bridges.get(port.settings.mac.hex(":"))) for port in ports])
+        self._stand_ins = StandIns(self, self._bridged_ports())
         self._stand_ins.join()
 
     async def fib(self, message: dict[str, Any]) -> None:

@@ -439,8 +439,8 @@ class SourceMigration(Migration):
         if await drained(self.ports, self.stopped, self.put_guest_first):
             await self._release(None)
 
-    async def _release(self, stop_ns: int | None) -> None:
-        self.released = [await asyncio.to_thread(port.release, stop_ns) for port in self.ports]
+    async def _release(self, stop_ns: int | None, exact: bool = True) -> None:
+        self.released = [await asyncio.to_thread(port.release, stop_ns, exact) for port in self.ports]
         self._released.set()
         self.tell("release", stranded=sum(one.stranded for one in self.released))
 
@@ -449,7 +449,7 @@ class SourceMigration(Migration):
 
     async def _recover(self) -> None:
         if not self.released:
-            await self._release(self.stop_ns or self.divert_ns)
+            await self._release(self.stop_ns or self.divert_ns, exact=self.stop_ns is not None)
         if self.leaving is None:
             await self._join_stretched()
         if not all(port.copy_complete for port in self.ports):

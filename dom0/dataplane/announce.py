@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
 from controller_bridge.local_frame import TYPE, local_frame
+from vmnet.internet_checksum import checksum
 
 _BROADCAST = b"\xff" * 6
 _MINIMUM_FRAME_BYTES = 60
@@ -101,8 +102,4 @@ def _frame(destination: bytes, source: bytes, ethertype: int, body: bytes) -> by
 
 def _icmpv6_checksum(source: IPv6Address, destination: IPv6Address, message: bytes) -> int:
     """RFC 4443 section 2.3: one's complement sum over pseudo-header and message."""
-    data = source.packed + destination.packed + struct.pack("!II", len(message), _ICMPV6) + message
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return checksum(source.packed + destination.packed + struct.pack("!II", len(message), _ICMPV6) + message)

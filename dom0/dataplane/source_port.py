@@ -17,6 +17,7 @@ from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel, w
 from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.announce import spare_frame
 from dom0.dataplane.clock_step import ClockStep
+from dom0.dataplane.emptiness import Emptiness
 from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
@@ -74,8 +75,7 @@ class SourcePort:
         self._resizing = threading.Lock()
         self._offset: int | None = None
         self._clock = ClockStep()
-        self._empty_ns: int | None = None
-        """When the guest's tap was last seen empty (CLOCK_REALTIME)."""
+        self._emptiness = Emptiness()
         self._stranded_sent = self._missing = self._sent = 0
         self._brought: int | None = None
         self._tunnelled_before = 0
@@ -150,10 +150,12 @@ class SourcePort:
         self._clock.look()
         now_ns = time.time_ns()
         taken = self.counters.taken()  # first: what arrives in between can only make the difference larger
+        taken_ns = time.time_ns()
         difference = self.gate.entered() - self.counters.dropped() - taken
-        self._offset = difference if self._offset is None else min(self._offset, difference)
+        if self._offset is None or difference < self._offset:
+            self._offset, self._emptiness = difference, Emptiness()  # it was not empty before
         if difference == self._offset:
-            self._empty_ns = now_ns
+            self._emptiness.note(now_ns, taken_ns)
 
     def unread(self) -> int:
         """Frames in the tap that the guest's hypervisor has not read."""
@@ -170,13 +172,14 @@ class SourcePort:
         """``frame`` (from its Ethernet header on) goes where the guest's go, behind all that it sent. OSError: the tap has gone."""
         self._park.inject(frame)
 
-    def release(self, stop_ns: int | None) -> Released:
+    def release(self, stop_ns: int | None, exact: bool = True) -> Released:
         """Send what the guest never took, then what waits, into the tunnel; then the gate diverts by itself.
 
-        ``stop_ns``: when the guest stopped (CLOCK_REALTIME); None if the tap was seen empty after :meth:`hold`.
+        ``stop_ns``: when the guest stopped (CLOCK_REALTIME); None if the tap was seen empty after :meth:`hold`. ``exact`` False: or
+        earlier.
         """
         dropped = self.counters.dropped() - self._dropped_before  # before we send into the tap ourselves
-        left = self._find_stranded(stop_ns)
+        left = self._find_stranded(stop_ns, exact)
         for frame in left.frames:
             self._to_tunnel.send(frame)
         self._stranded_sent = len(left.frames)
@@ -192,14 +195,15 @@ class SourcePort:
             dropped,
         )
 
-    def _find_stranded(self, stop_ns: int | None) -> stranded.Stranded:
+    def _find_stranded(self, stop_ns: int | None, exact: bool) -> stranded.Stranded:
         if stop_ns is not None:
             grace.wait_for_hands()
         unread = self.unread()
         if stop_ns is None and not unread:
             return stranded.Stranded((), 0)
         # of frames whose times cannot be compared with the stop's, all that may be are in doubt
-        empty_ns = 0 if self._clock.look() else self._empty_ns
+        comparable = stop_ns is not None and exact and not self._clock.look()
+        empty_ns = self._emptiness.before(stop_ns or 0) if comparable else 0
         return stranded.select(self._complete_copy(), unread, stop_ns, empty_ns)
 
     def _complete_copy(self) -> Iterator[RecordedFrame]:

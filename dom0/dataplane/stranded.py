@@ -38,7 +38,7 @@ def select(
 ) -> Stranded:
     """``newest``: recorded frames, newest first; ``unread``: frames in the tap's ring; ``stop_ns``: CLOCK_REALTIME of the stop.
 
-    ``empty_ns``: by the same clock, when the tap was last seen empty while the guest ran; None: not known.
+    ``empty_ns``: by the same clock, what came before was read while the guest ran (:mod:`dom0.dataplane.emptiness`); None: not known.
 
     ``stop_ns`` None: the guest is known to have taken everything before it stopped (the tap was empty and closed before).
     """

@@ -25,6 +25,24 @@ def test_a_tunnel_is_made_once_and_removed_twice(local: str, remote: str) -> Non
         assert not netdev.exists("vmt1")
 
 
+@pytest.mark.parametrize(("local", "remote"), [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")])
+def test_what_a_tunnel_was_made_with_is_read_back(local: str, remote: str) -> None:
+    with Host():
+        tunnel.create("vmt1", 7, local, remote, 1400)
+        ends = tunnel.ends_of("vmt1")
+        assert ends == tunnel.Ends(7, local, remote, 1400) == tunnel.Ends.parse(str(ends))
+        with pytest.raises(ValueError, match="lo is no tunnel"):
+            tunnel.ends_of("lo")
+        with pytest.raises(OSError):
+            tunnel.ends_of("vmt2")
+
+
+@pytest.mark.parametrize("text", ["", "7 192.0.2.1 192.0.2.2", "7 a b 1400", "x 192.0.2.1 192.0.2.2 1400"])
+def test_a_journal_that_does_not_say_what_a_tunnel_was_made_with(text: str) -> None:
+    with pytest.raises(ValueError):
+        tunnel.Ends.parse(text)
+
+
 def test_what_a_tunnel_brings_is_in_no_queue_of_its_own() -> None:
     with Host(), Ethtool() as ethtool:
         tunnel.create("vmt1", 7, "192.0.2.1", "192.0.2.2", 1400)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vmnet.errors import RefusedError, UnavailableError
+from vmnet.internet_checksum import checksum
 from vmnet.probe import meter
 from vmnet.probe.control import resolve
 
@@ -33,15 +34,6 @@ class PingResult:
 
     def to_json(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.__slots__}
-
-
-def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
-    data += b"\0" * (len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def echo_request(family: socket.AddressFamily, ident: int, seq: int) -> bytes:
