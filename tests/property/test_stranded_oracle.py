@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dom0.dataplane.emptiness import Emptiness
 from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.stranded import GUARD_NS, READ_AHEAD, Stranded, select
 
 STOP_NS = 1_000_000_000
+MS = 1_000_000
 
 
 @dataclass
@@ -90,6 +92,39 @@ def test_what_was_read_late_is_in_doubt_since_the_tap_was_last_seen_empty(found:
     history, empty_ns = found
     chosen = select(history.newest(), history.unread, STOP_NS, empty_ns)
     assert judge(history, chosen) <= chosen.possible_duplicates <= READ_AHEAD
+
+
+@st.composite
+def vhost_stopped_early(draw: st.DrawFn) -> tuple[History, Emptiness]:
+    """vhost reads each frame as it comes, and stops before QEMU's STOP. Then QEMU reads one. We look at the tap until we are told."""
+    vhost_ns = STOP_NS - draw(st.integers(0, 40)) * MS
+    reads_ns = STOP_NS + draw(st.integers(0, 10)) * MS
+    told_ns = STOP_NS + draw(st.integers(0, 40)) * MS
+    times = sorted(STOP_NS + at * MS for at in draw(st.lists(st.integers(-50, 10), max_size=3)))
+    delivered = sum(at < vhost_ns for at in times)
+    ahead = int(any(vhost_ns <= at <= reads_ns for at in times))
+    seen = Emptiness()
+    for look_ns in range(STOP_NS - 60 * MS + 1, told_ns, 2 * MS):
+        in_ring = sum(vhost_ns <= at < look_ns for at in times)
+        if in_ring <= (ahead if look_ns >= reads_ns else 0):
+            seen.note(look_ns, look_ns + MS // 2)
+    return History(times, delivered, ahead), seen
+
+
+@given(vhost_stopped_early())
+def test_what_qemu_reads_after_its_stop_is_in_doubt(found: tuple[History, Emptiness]) -> None:
+    history, seen = found
+    chosen = select(history.newest(), history.unread, STOP_NS, seen.before(STOP_NS))
+    assert judge(history, chosen) <= READ_AHEAD
+
+
+def test_a_tap_that_was_never_seen_empty_leaves_all_in_doubt() -> None:
+    assert Emptiness().before(STOP_NS) == 0
+    seen = Emptiness()
+    seen.note(STOP_NS - 5, STOP_NS + 1)
+    assert seen.before(STOP_NS) == 0, "the look ended after the stop"
+    seen.note(STOP_NS - 3, STOP_NS)
+    assert seen.before(STOP_NS) == STOP_NS - 3
 
 
 def test_a_tap_seen_empty_just_before_the_stop_narrows_nothing() -> None:

@@ -169,7 +169,7 @@ class Port:
 
     expect = hold
 
-    def release(self, stop_ns: int | None) -> Released:
+    def release(self, stop_ns: int | None, exact: bool = True) -> Released:
         assert self.mode == "hold"
         self.mode = "divert"
         self._world.released_while.append(self._world.at.get("a"))
