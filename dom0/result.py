@@ -58,6 +58,7 @@ def _moved(one: SourceMigration) -> Verdict:
         + _number(there, "missing"),
         possible_duplicates=sum(released.possible_duplicates for released in one.released),
         ordered=there.get("ordered") is True
+        and one.followed_in_order
         and not without_flow
         and (one.fabric is None or one.fabric.in_order),
         held=sum(released.parked for released in one.released),

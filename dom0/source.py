@@ -63,6 +63,8 @@ class SourceMigration(Migration):
         self.wiring = Wiring()
         self.ports: list[SourcePort] = []
         self.released: list[Released] = []
+        self.followed_in_order = True
+        """Nothing that had to follow the guest was sent behind later frames."""
         self.stop_ns: int | None = None
         self.resume_ns: int | None = None
         self.divert_ns: int | None = None
@@ -444,12 +446,24 @@ class SourceMigration(Migration):
         self._released.set()
         self.tell("release", stranded=sum(one.stranded for one in self.released))
 
+    async def _look_again(self, stop_ns: int) -> None:
+        """The hypervisor may have stopped the guest by itself just before we let go, and we were told later."""
+        late = [await asyncio.to_thread(port.look_again, stop_ns) for port in self.ports]
+        if found := [one for one in late if one is not None]:
+            self.released += found
+            self.followed_in_order = False
+            self.notes.append(
+                "the guest stopped before it was asked to: packets that it may not have taken were sent after later ones"
+            )
+
     async def _suspend(self) -> None:
         await self._outgoing.suspend(lambda: self.stop_ns is not None)
 
     async def _recover(self) -> None:
         if not self.released:
             await self._release(self.stop_ns or self.divert_ns, exact=self.stop_ns is not None)
+        elif self.stop_ns is not None:
+            await self._look_again(self.stop_ns)
         if self.leaving is None:
             await self._join_stretched()
         if not all(port.copy_complete for port in self.ports):

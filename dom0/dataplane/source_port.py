@@ -76,6 +76,8 @@ class SourcePort:
         self._offset: int | None = None
         self._clock = ClockStep()
         self._emptiness = Emptiness()
+        self._taken_by_ns: int | None = None
+        """By then the guest's hypervisor had read everything, if it was released as one that still ran."""
         self._stranded_sent = self._missing = self._sent = 0
         self._brought: int | None = None
         self._tunnelled_before = 0
@@ -195,10 +197,21 @@ class SourcePort:
             dropped,
         )
 
+    def look_again(self, stop_ns: int) -> Released | None:
+        """After a release without ``stop_ns``: what follows the guest now, late, as it had stopped before its tap was seen empty."""
+        if self._taken_by_ns is None or (self._taken_by_ns <= stop_ns and not self._clock.look()):
+            return None
+        left = self._find_stranded(stop_ns, exact=True)
+        for frame in left.frames:
+            self._to_tunnel.send(frame)
+        self._sent += len(left.frames)
+        return Released(len(left.frames), left.possible_duplicates, 0, 0, 0) if left.frames else None
+
     def _find_stranded(self, stop_ns: int | None, exact: bool) -> stranded.Stranded:
         if stop_ns is not None:
             grace.wait_for_hands()
         unread = self.unread()
+        self._taken_by_ns = time.time_ns() if stop_ns is None else None
         if stop_ns is None and not unread:
             return stranded.Stranded((), 0)
         # of frames whose times cannot be compared with the stop's, all that may be are in doubt

@@ -235,6 +235,46 @@ def test_what_a_stopped_hypervisor_still_reads_is_sent_again() -> None:
 
 
 @isolated()
+@pytest.mark.parametrize("early_ms", [0, 8])
+def test_a_guest_that_stopped_before_it_was_let_go_loses_nothing(early_ms: int) -> None:
+    """The hypervisor stops it by itself in the moment in which its tap is waited for, reads one frame more, and the tap is empty."""
+    pair = Pair()
+    first, traffic = in_precopy(pair, 1000)
+    total = traffic.stop()
+    pair.precopy(0.03)
+    first.stop()
+    pair.client.write(frame(total))
+    pair.precopy(early_ms / 1000)
+    stop_ns = time.time_ns()
+    assert pair.a.tap.read() == frame(total)
+    pair.destination.expect()
+    with pair.a.host:
+        pair.source.hold()
+        assert pair.source.release(None).stranded == 0
+        late = pair.source.look_again(stop_ns)
+        assert late is not None and late.stranded >= 1
+        assert pair.source.look_again(time.time_ns()) is None
+    time.sleep(0.05)  # the last copy
+    second = pair.arrive()
+    pair.open()
+    time.sleep(0.05)
+    second.stop()
+    judge(first.got + second.got, total + 1, 0, late.possible_duplicates)
+
+
+@isolated()
+def test_a_guest_that_ran_when_it_was_let_go_is_sent_nothing_again() -> None:
+    pair = Pair()
+    _first, traffic = in_precopy(pair, 1000)
+    traffic.stop()
+    pair.precopy(0.02)
+    with pair.a.host:
+        pair.source.hold()
+        assert pair.source.release(None).stranded == 0
+        assert pair.source.look_again(time.time_ns()) is None
+
+
+@isolated()
 def test_a_stand_in_gets_what_comes_late_when_the_tap_has_gone() -> None:
     """The guest's new host has been heard at the uplink by then: a bridge that learned that would drop it."""
     pair = Pair()

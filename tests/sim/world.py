@@ -175,6 +175,9 @@ class Port:
         self._world.released_while.append(self._world.at.get("a"))
         return Released(0, 0, 0, 0)
 
+    def look_again(self, stop_ns: int) -> Released | None:
+        return None
+
     def reopen(self) -> int:
         self.mode = "pass"
         return 0
