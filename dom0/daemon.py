@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller_bridge.rerouters.base import Rerouter, open_rerouter
-from dom0 import doctor, recovery, service_manager
+from dom0 import doctor, recovery, service_manager, shutdown
 from dom0.context import Context
 from dom0.control_server import ControlServer
 from dom0.dataplane import kernel_limits, priority
@@ -62,6 +62,7 @@ class Daemon:
             await self._stop.wait()
             log.info("stopping")
             service_manager.stopping()
+            await shutdown.end_migrations(list(self.desk.migrations.values()))
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         limits = await self._within_limits()
@@ -233,6 +234,10 @@ class Daemon:
     async def _migrate(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
         downtime = request.get("max_downtime_ms")
         limit = downtime if isinstance(downtime, int) and 0 < downtime <= 60_000 else None
+        if self._stop.is_set():
+            raise UnavailableError(
+                f"the daemon on {self.config.host.name} is being stopped", "try again when it runs"
+            )
         migration = await self.desk.migrate(_text(request, "vm"), _text(request, "destination"), limit)
         await self._follow(migration, emit)
         verdict = dict(migration.record.verdict or {})

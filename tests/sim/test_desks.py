@@ -11,6 +11,7 @@ import pytest
 from clock import JumpingLoop, Time
 from world import VM, StandIn, World
 
+from dom0 import shutdown
 from vmnet.errors import VmnetError
 from vmnet.machine import State
 
@@ -299,6 +300,23 @@ def test_one_daemon_dies(
         world = make(1, 0.0)
         world.die_at = (victim, phase)
         await way(world)
+        judge(world)
+
+    run(body())
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0])
+def test_the_daemon_is_asked_to_end(run: Run, make: Callable[..., World], after_s: float) -> None:
+    """Nobody is left behind: the guest has stayed, or gone with everything that had to be done."""
+
+    async def body() -> None:
+        world = make(1, 0.0)
+        desk = world.hosts["a"].desk
+        await desk.migrate("blue", "b", None)
+        await asyncio.sleep(after_s)
+        await shutdown.end_migrations(list(desk.migrations.values()))
+        assert all(one.final for one in desk.migrations.values())
+        await settle(world)
         judge(world)
 
     run(body())
