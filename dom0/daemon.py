@@ -20,6 +20,7 @@ from dom0.dataplane import kernel_limits, priority
 from dom0.desk import Desk
 from dom0.facts import Facts
 from dom0.marks import HookMarks
+from dom0.migration import LIBVIRT_LOST
 from dom0.reach import tunnel_probe
 from dom0.router.registry import Routers
 from dom0.source import SourceMigration
@@ -150,6 +151,9 @@ class Daemon:
 
     def _link(self, up: bool) -> None:
         log.info("libvirt at %s %s", self.config.libvirt.uri, "answers" if up else "is away: waiting for it")
+        if not up:
+            for one in self.desk.migrations.values():
+                one.lose_hypervisor()
 
     # -- what happens, told to whoever watches -----------------------------------------------------------------------
 
@@ -243,6 +247,11 @@ class Daemon:
         verdict = dict(migration.record.verdict or {})
         if migration.state is not State.DONE:
             cause = migration.error.message if migration.error is not None else "cancelled"
+            if migration.hypervisor_lost:
+                raise UnavailableError(
+                    f"{LIBVIRT_LOST}: where VM {migration.record.name!r} runs now is not known ({cause})",
+                    "look with `virsh list` on both hosts",
+                )
             hint = migration.error.hint if migration.error is not None else ""
             raise VmnetError(
                 f"VM {migration.record.name!r} stays on {self.config.host.name}: {cause}",

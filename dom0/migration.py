@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from dom0 import executor
 from dom0.claim import mac_bytes
@@ -52,6 +52,7 @@ _STILL = {State.STOPPED, State.EXPECTING}
 _LAST = {State.OPEN, State.ROLLING_BACK}
 """Whose steps still let the guest have what waits for it."""
 _LATER_S = 0.25
+LIBVIRT_LOST: Final = "libvirt went away during the migration, and may have finished it without vmnet"
 
 
 class Migration:
@@ -64,6 +65,8 @@ class Migration:
         self.record = record
         self.state = state
         self.error: VmnetError | None = None
+        self.hypervisor_lost = False
+        """libvirt went away in the middle: what it has told since is not all that has happened."""
         self.notes: list[str] = []
         self.log = logging.getLogger(f"dom0.{self.role.value}.{record.name}")
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -85,6 +88,11 @@ class Migration:
         self.spawn(self._write_states())
         self._runner = asyncio.create_task(self._run())
         self._note_state()
+
+    def lose_hypervisor(self) -> None:
+        if not self.final and not self.hypervisor_lost:
+            self.hypervisor_lost = True
+            self.notes.append(LIBVIRT_LOST)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)

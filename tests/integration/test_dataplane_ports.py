@@ -207,31 +207,42 @@ def test_a_tap_that_goes_before_the_release_takes_nothing_with_it() -> None:
     assert pair.a.host.devices() == pair.a.before - {"tap0"}
 
 
+def stopped_unseen(pair: Pair, early_ms: int) -> tuple[Guest, int, int]:
+    """vhost stops ``early_ms`` before QEMU's STOP; then QEMU reads a frame. The guest, how many were sent, the stop (ns)."""
+    first, traffic = in_precopy(pair, 1000)
+    sent = traffic.stop()
+    pair.precopy(0.03)
+    first.stop()
+    pair.client.write(frame(sent))
+    pair.precopy(early_ms / 1000)
+    stop_ns = time.time_ns()
+    assert pair.a.tap.read() == frame(sent)
+    return first, sent + 1, stop_ns
+
+
+def goes_on(pair: Pair) -> list[bytes]:
+    """What the guest gets at the destination."""
+    time.sleep(0.05)  # the last copy
+    second = pair.arrive()
+    pair.open()
+    time.sleep(0.05)
+    second.stop()
+    return second.got
+
+
 @isolated()
 def test_what_a_stopped_hypervisor_still_reads_is_sent_again() -> None:
     """Machines, `virsh migrate`: vhost had stopped 8 ms before QEMU's STOP. QEMU then read a frame, and the tap looked empty."""
     pair = Pair()
-    first, traffic = in_precopy(pair, 1000)
-    total = traffic.stop()
-    pair.precopy(0.03)
-    first.stop()
-    pair.client.write(frame(total))
-    pair.precopy(0.008)
-    stop_ns = time.time_ns()
-    assert pair.a.tap.read() == frame(total)
+    first, total, stop_ns = stopped_unseen(pair, 8)
     pair.precopy(0.02)  # nobody has told us yet
     assert not pair.source.unread()
     pair.source.hold()
     pair.destination.expect()
     with pair.a.host:
         released = pair.source.release(stop_ns)
-    time.sleep(0.05)  # the last copy
-    second = pair.arrive()
-    pair.open()
-    time.sleep(0.05)
-    second.stop()
     assert released.stranded - released.possible_duplicates <= 1
-    judge(first.got + second.got, total + 1, 0, released.possible_duplicates)
+    judge(first.got + goes_on(pair), total, 0, released.possible_duplicates)
 
 
 @isolated()
@@ -239,14 +250,7 @@ def test_what_a_stopped_hypervisor_still_reads_is_sent_again() -> None:
 def test_a_guest_that_stopped_before_it_was_let_go_loses_nothing(early_ms: int) -> None:
     """The hypervisor stops it by itself in the moment in which its tap is waited for, reads one frame more, and the tap is empty."""
     pair = Pair()
-    first, traffic = in_precopy(pair, 1000)
-    total = traffic.stop()
-    pair.precopy(0.03)
-    first.stop()
-    pair.client.write(frame(total))
-    pair.precopy(early_ms / 1000)
-    stop_ns = time.time_ns()
-    assert pair.a.tap.read() == frame(total)
+    first, total, stop_ns = stopped_unseen(pair, early_ms)
     pair.destination.expect()
     with pair.a.host:
         pair.source.hold()
@@ -254,12 +258,7 @@ def test_a_guest_that_stopped_before_it_was_let_go_loses_nothing(early_ms: int) 
         late = pair.source.look_again(stop_ns)
         assert late is not None and late.stranded >= 1
         assert pair.source.look_again(time.time_ns()) is None
-    time.sleep(0.05)  # the last copy
-    second = pair.arrive()
-    pair.open()
-    time.sleep(0.05)
-    second.stop()
-    judge(first.got + second.got, total + 1, 0, late.possible_duplicates)
+    judge(first.got + goes_on(pair), total, 0, late.possible_duplicates)
 
 
 @isolated()

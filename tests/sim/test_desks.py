@@ -12,6 +12,7 @@ from clock import JumpingLoop, Time
 from world import VM, StandIn, World
 
 from dom0 import shutdown
+from dom0.migration import LIBVIRT_LOST
 from vmnet.errors import VmnetError
 from vmnet.machine import State
 
@@ -318,6 +319,22 @@ def test_the_daemon_is_asked_to_end(run: Run, make: Callable[..., World], after_
         assert all(one.final for one in desk.migrations.values())
         await settle(world)
         judge(world)
+
+    run(body())
+
+
+def test_a_verdict_says_that_libvirt_went_away_meanwhile(run: Run, make: Callable[..., World]) -> None:
+    async def body() -> None:
+        world = make(1, 0.0)
+        desk = world.hosts["a"].desk
+        moving = await desk.migrate("blue", "b", None)
+        moving.lose_hypervisor()
+        moving.lose_hypervisor()
+        await settle(world)
+        assert moving.record.verdict is not None
+        assert [note for note in moving.record.verdict["notes"] if "libvirt went away" in note] == [
+            LIBVIRT_LOST
+        ]
 
     run(body())
 
