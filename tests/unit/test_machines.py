@@ -4,7 +4,6 @@ import io
 import subprocess
 import tarfile
 import tomllib
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -252,14 +251,6 @@ def test_configuration_is_the_how_tos(tmp_path):
     config = tomllib.loads(found["/etc/vmnet/vmnet.toml"][0].decode())
     assert config["host"] == {"name": "a"} and "tls" not in config
     assert config["peers"]["b"]["migrate_uri"] == "tcp://10.0.0.2"
-
-
-@pytest.mark.parametrize(("accel", "possible"), [("tcg", "2"), ("kvm", "1")])
-def test_an_emulated_guest_has_one_processor_of_two(accel, possible):
-    vm = built_in("pair").vms["vm1"]
-    boot = Boot("lab", Image(Path("/k"), Path("/i")), accel, "pc-q35-7.2", Path("/c"))
-    vcpu = ET.fromstring(domain_xml(vm, boot, {"br0": "linux"})).find("vcpu")
-    assert (vcpu.text, vcpu.get("current")) == (possible, "1")
 
 
 def test_a_domain_on_kernel_open_vswitch_keeps_its_checksum_offloads():

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmnet.lab.accel import EMULATED_PROCESSORS, Accel
+from vmnet.lab.accel import Accel
 from vmnet.lab.hostfiles import stable_uuid
 from vmnet.lab.image import Image
 from vmnet.lab.ovn_ports import vm_port
@@ -54,7 +54,7 @@ def domain_xml(vm: Vm, boot: Boot, kinds: dict[str, BridgeKind]) -> str:
     _text(root, "name", vm.name)
     _text(root, "uuid", stable_uuid(boot.lab, "vm", vm.name))
     _text(root, "memory", str(vm.memory), unit="MiB")
-    _text(root, "vcpu", str(EMULATED_PROCESSORS if boot.accel == "tcg" else 1), current="1")
+    _text(root, "vcpu", "1")
     system = ET.SubElement(root, "os")
     _text(system, "type", "hvm", arch="x86_64", machine=vm.machine or boot.machine)
     _text(system, "kernel", str(boot.image.kernel))
