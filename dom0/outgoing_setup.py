@@ -33,9 +33,8 @@ async def set_up(
     frames: dict[str, list[bytes]] = {}
     for port, bridge in ports:
         headers = read_senders(senders.get(port.settings.mac.hex(":")), port.settings.mac)
-        with contextlib.suppress(
-            VmnetError, OSError, ValueError
-        ):  # a bridge that does not say who it is goes without
+        # a bridge that does not say who it is goes without
+        with contextlib.suppress(VmnetError, OSError, ValueError):
             frames.setdefault(bridge, []).extend(await _replies(headers, port.tap, bridge))
     for _turn in range(_TURNS):
         for bridge, replies in frames.items():
@@ -50,10 +49,10 @@ async def set_up(
 
 async def _replies(headers: Sequence[bytes], tap: str, bridge: str) -> list[bytes]:
     source = bytes.fromhex(Path(f"/sys/class/net/{bridge}/address").read_text().strip().replace(":", ""))
-    filtering = Path(f"/sys/class/net/{bridge}/bridge/vlan_filtering")
     if bridges.is_linux_bridge(bridge):
         # which VLAN a port without tags is in is the port's: it may be another one than the bridge's own
-        tags = {header: vlan_of(header) for header in headers if filtering.read_text().strip() == "0"}
+        plain = Path(f"/sys/class/net/{bridge}/bridge/vlan_filtering").read_text().strip() == "0"
+        tags = {header: vlan_of(header) for header in headers} if plain else {}
     else:
         switch = await bridges.ovs_addresses(tap)
         tags = {header: switch.vlan_at(tap, vlan_of(header)) for header in headers}

@@ -26,15 +26,12 @@ def reply(header: bytes, source: bytes, vlan: int) -> bytes | None:
     """
     at = 16 if header[12:14] == struct.pack("!H", _TAG) else 12
     (ether_type,) = struct.unpack_from("!H", header, at) if len(header) >= at + 2 else (0,)
-    packet = {_IPV4: _ipv4, _IPV6: _ipv6}.get(ether_type, _nothing)(header[at + 2 :])
+    answer = {_IPV4: _ipv4, _IPV6: _ipv6}.get(ether_type)
+    packet = answer(header[at + 2 :]) if answer is not None else None
     if packet is None:
         return None
     tag = struct.pack("!HH", _TAG, vlan) if vlan else b""
     return (header[6:12] + source + tag + header[at : at + 2] + packet).ljust(_MINIMUM_FRAME_BYTES, b"\0")
-
-
-def _nothing(packet: bytes) -> bytes | None:
-    return None
 
 
 def _ipv4(packet: bytes) -> bytes | None:

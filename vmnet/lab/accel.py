@@ -15,12 +15,6 @@ from vmnet.lab.state import boot_id
 
 Accel = Literal["kvm", "tcg"]
 PROBE_SECONDS = 8.0
-EMULATED_PROCESSORS = 2
-"""At least as many must be possible in a machine, though one may be all it has.
-
-QEMU before 8.1 emulates one processor alone without memory barriers. The guest and QEMU's other threads then lose a notification of a
-virtio queue now and then, and that interface sends nothing more (accel/tcg/tcg-accel-ops.c, CF_PARALLEL).
-"""
 
 
 def choose(image: Image) -> Accel:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vmnet.lab.accel import EMULATED_PROCESSORS, Accel
+from vmnet.lab.accel import Accel
 from vmnet.lab.machines import wire
 from vmnet.lab.topology import MACHINE_PORTS, Machine
 
@@ -19,6 +19,12 @@ KERNEL_ARGUMENTS = (
     "root=LABEL=machine ro console=ttyS0,115200 net.ifnames=0 quiet systemd.default_timeout_start_sec=900"
 )
 """As in bake.sh; units get more time to start, since emulated processors are slow."""
+_EMULATED_PROCESSORS = 2
+"""At least as many must be possible in a machine, though one may be all it has.
+
+QEMU before 8.1 emulates one processor alone without memory barriers. The guest and QEMU's other threads then lose a notification of a
+virtio queue now and then, and that interface sends nothing more (accel/tcg/tcg-accel-ops.c, CF_PARALLEL).
+"""
 _CPU: dict[Accel, str] = {"kvm": "host", "tcg": "max"}
 _ACCEL: dict[Accel, str] = {"kvm": "kvm", "tcg": "tcg,thread=multi,tb-size=512"}
 
@@ -63,7 +69,7 @@ def argv(name: str, machine: Machine, boot: Boot, taps: int) -> list[str]:
 
 
 def _processors(machine: Machine) -> str:
-    return f"cpus={machine.vcpus},maxcpus={max(machine.vcpus, EMULATED_PROCESSORS)}"
+    return f"cpus={machine.vcpus},maxcpus={max(machine.vcpus, _EMULATED_PROCESSORS)}"
 
 
 def interface(number: int, mac: str, mtu: int) -> dict[str, Any]:
