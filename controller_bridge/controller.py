@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Final
 
 from controller_bridge.address import Address
@@ -28,6 +28,9 @@ _DELETED: Final = 1
 _TRIES: Final = 24
 """A switch that is full says so; halving what it is asked for, that is found out in half as many."""
 _log = logging.getLogger(__name__)
+
+SetUp = Callable[[Mapping[Place, Collection[bytes]]], Awaitable[None]]
+"""Called with ports to other switches by which stations' packets go next, and the stations' MAC addresses."""
 
 
 class Controller:
@@ -122,7 +125,7 @@ class Controller:
         _log.info("switch %s: %d ports, %d flows of ours", called, len(ports), len(flows))
         self.known.add(called)
         every: list[Flow] = [*flows, *(one.flow for one in base)]
-        self._perform(self.core.switch_up(called, switch.features.datapath, ports, every, self._clock()))
+        self.perform(self.core.switch_up(called, switch.features.datapath, ports, every, self._clock()))
         self._look()
 
     async def _begin(self, switch: Switch, base: list[Change], flows: list[Flow]) -> list[Flow]:
@@ -149,7 +152,7 @@ class Controller:
         if said.type == Type.PACKET_IN:
             found = packet.packet_in(said)
             waiting = self.core.waiting
-            self._perform(self.core.packet(Place(name[0], found.in_port), found.data, self._clock()))
+            self.perform(self.core.packet(Place(name[0], found.in_port), found.data, self._clock()))
             if self.core.waiting > waiting:  # due before the time that was thought
                 self._tick()
         elif said.type == Type.PORT_STATUS:
@@ -157,10 +160,12 @@ class Controller:
                 raise PeerError("a port's status is cut off")
             port, _size = multipart.port_at(said.version, said.body, 8)
             self.core.port(name[0], port, said.body[0] == _DELETED)
+        self._tell()
         if self.core.dirty:
             self._look()
 
-    def _perform(self, sends: Iterable[Send]) -> None:
+    def perform(self, sends: Iterable[Send]) -> None:
+        """Does not wait for the switches. One that has gone gets nothing."""
         for one in sends:
             switch = self.switches.get(one.place.switch)
             if switch is not None:
@@ -171,7 +176,7 @@ class Controller:
 
     async def send(self, sends: Collection[Send]) -> int:
         """As many as have left their switches when this returns: those of a switch that does not say so in time are not counted."""
-        self._perform(sends)
+        self.perform(sends)
         names = {one.place.switch for one in sends} & self.switches.keys()
         said = await asyncio.gather(
             *(self.switches[name].barrier() for name in names), return_exceptions=True
@@ -194,7 +199,7 @@ class Controller:
 
     def _tick(self) -> None:
         now = self._clock()
-        self._perform(self.core.tick(now))
+        self.perform(self.core.tick(now))
         if self._timer is not None:
             self._timer.cancel()
         if self.core.dirty:
@@ -225,12 +230,15 @@ class Controller:
                     self.core.dirty = True
                     return
 
-    async def lead(self, macs: Collection[bytes]) -> list[str]:
-        """These stations' entries, now, before all others: done when the switches have confirmed. The ones that have not."""
+    async def lead(self, macs: Collection[bytes], setup: SetUp | None = None) -> list[str]:
+        """These stations' entries, now, before all others: done when the switches have confirmed. The ones that have not.
+
+        ``setup``: frames that go by each new way before it is taken.
+        """
         async with self._turn:
             self._led += 1
             for _ in range(_TRIES):
-                if await self._levels(self.core.changes_of(macs, self._clock())):
+                if await self._levels(self.core.changes_of(macs, self._clock()), setup):
                     break
             else:
                 self.core.dirty = True
@@ -238,8 +246,10 @@ class Controller:
         self._look()
         return sorted((self.known - self.core.reachable(macs)).union(self.core.astray(macs)))
 
-    async def _levels(self, levels: Iterable[Changes]) -> bool:
+    async def _levels(self, levels: Iterable[Changes], setup: SetUp | None) -> bool:
         for level in levels:
+            if setup is not None:
+                await setup(self.core.new_ways(level))
             if not await self._level(level):
                 return False
         return True

@@ -14,11 +14,12 @@ from typing import Final, Protocol, TypeVar
 
 from controller_bridge import last_words
 from controller_bridge.last_words import Words
-from controller_bridge.rerouters.base import Fences, Move, Rerouter
+from controller_bridge.rerouters.base import Fences, Move, Rerouter, SetsUpFlows
 from dom0 import bridges, fabric
 from dom0.claim import mac_bytes
 from dom0.dataplane import backlog
 from dom0.dataplane.announce import end_marker
+from dom0.dataplane.senders import MOST_SENDERS
 from dom0.dataplane.source_port import SourcePort
 from dom0.migration import Migration
 from dom0.old_path import OldPath
@@ -82,8 +83,7 @@ class LeavingFabric:
         self.expected = asyncio.Event()
         """The destination holds what arrives there directly."""
         self.rerouted = self.finished = False
-        self.in_order = True
-        """False: what came by the old way was not seen to have ended."""
+        self._old_path_seen_empty = self._flows_known = True
         self._migration, self._rerouter, self._ask, self._released = migration, rerouter, ask, released
         self._ports = ports
         self.stand_ins = StandIns(migration, [(port, bridges.get(mac)) for mac, port in ports], before=True)
@@ -101,6 +101,11 @@ class LeavingFabric:
         self._marking: asyncio.Task[None] | None = None
         self._returning: asyncio.Task[None] | None = None
         self._rehearsing: asyncio.Task[None] | None = None
+
+    @property
+    def in_order(self) -> bool:
+        """False: what came by the old path was not seen to have ended, or switches on the new one may have lacked flows."""
+        return self._old_path_seen_empty and self._flows_known
 
     # -- before -------------------------------------------------------------------------------------------------------
 
@@ -228,8 +233,19 @@ class LeavingFabric:
         if self._preparing is not None:
             await asyncio.wait({self._preparing})
         self._move = replace(self._move, addresses=tuple({*self._move.addresses, *self._addresses()}))
-        await self._timed("cut-over", self._rerouter.cut_over(self._move))
+        await self._timed("cut-over", self._cut_fabric_over(self._rerouter))
         self.rerouted = True
+
+    async def _cut_fabric_over(self, rerouter: Rerouter) -> None:
+        if not isinstance(rerouter, SetsUpFlows):
+            await rerouter.cut_over(self._move)
+            return
+        headers = [header for _mac, port in self._ports for header in port.senders.headers]
+        if not await rerouter.set_up_and_cut_over(self._move, headers[:MOST_SENDERS]):
+            self._flows_known = False
+            self._migration.notes.append(
+                "switches on the new path may have had no flows: the first packets by it may have been overtaken"
+            )
 
     def _old_path(self) -> OldPath:
         tunnels = [port.tunnel for _mac, port in self._ports]
@@ -256,12 +272,12 @@ class LeavingFabric:
         """Again and again: a tunnel may lose a packet."""
         old_path = self._old_path()
         try:
-            self.in_order = await self._empty(old_path)
-            if not self.in_order:
+            self._old_path_seen_empty = await self._empty(old_path)
+            if not self._old_path_seen_empty:
                 self._migration.notes.append(
                     f"the old path to {self._move.source} was not seen empty: what came by it may have been overtaken"
                 )
-            self._migration.tell("old-path-empty", seen=self.in_order)
+            self._migration.tell("old-path-empty", seen=self._old_path_seen_empty)
             while self._migration.state in _ON_THE_WAY:
                 for mac, way in self._ways:
                     way.mark(end_marker(mac_bytes(mac), bytes.fromhex(self.marker)))

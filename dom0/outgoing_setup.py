@@ -1,6 +1,6 @@
 """The switches of a fabric that is told get flows for what a guest will send from here, before it runs here.
 
-The source says who has sent the guest frames: it will answer them. A reply to each (:mod:`dom0.dataplane.replies`) goes from the
+The source says who has sent the guest frames: it will answer them. A reply to each (:mod:`vmnet.undeliverable`) goes from the
 guest's bridge into the fabric, by the way of the guest's own. It comes from the bridge's own address, which is here already.
 """
 
@@ -15,11 +15,11 @@ from typing import Final
 from dom0 import bridges
 from dom0.dataplane.destination_port import DestinationPort
 from dom0.dataplane.park import NO_OFFLOAD
-from dom0.dataplane.replies import reply
 from dom0.dataplane.sender import Sender
 from dom0.dataplane.senders import vlan_of
 from dom0.flow_setup import read_senders
 from vmnet.errors import VmnetError
+from vmnet.undeliverable import reply_like
 
 _TURNS: Final = 5
 """A frame may be lost."""
@@ -56,5 +56,5 @@ async def _replies(headers: Sequence[bytes], tap: str, bridge: str) -> list[byte
     else:
         switch = await bridges.ovs_addresses(tap)
         tags = {header: switch.vlan_at(tap, vlan_of(header)) for header in headers}
-    found = (reply(header, source, tag) for header, tag in tags.items())
+    found = (reply_like(header, source, tag) for header, tag in tags.items())
     return list(dict.fromkeys(frame for frame in found if frame is not None))

@@ -15,7 +15,9 @@ from controller_bridge.core.marks import numbers
 from controller_bridge.core.member import Send
 from controller_bridge.core.moves import Bound, Moves, Order
 from controller_bridge.fence import fence
+from controller_bridge.setup_frame import setup_frames
 from controller_bridge.topology import Place
+from controller_bridge.way_setup import WaySetup
 from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError
 
 SETTLE_S: Final = 10.0
@@ -69,7 +71,8 @@ class Desk:
     async def _led(self, order: Order, op: str, bound: Bound) -> dict[str, Any]:
         await self._reached(bound.place)
         macs = [mac for mac in order.macs if mac in self._core.hosts.stations]
-        missing = await self._controller.lead(macs)
+        setup = WaySetup(self._controller, setup_frames(order.headers))
+        missing = await self._controller.lead(macs, setup)
         if missing:
             _log.warning("%s of %s: %s not told; what is there follows", op, order.id, ", ".join(missing))
         if bound.left_out:
@@ -84,7 +87,11 @@ class Desk:
                 f"{', '.join(astray)} does not lead to {order.destination} yet",
                 "look at the controller's log",
             )
-        return {"missing": missing, "left_out": sorted(map(str, bound.left_out))}
+        return {
+            "missing": missing,
+            "left_out": sorted(map(str, bound.left_out)),
+            "flows_known": setup.known,
+        }
 
     def _can_receive(self, host: str) -> None:
         """UnavailableError if its switch, or its port, is down: nothing has changed then."""

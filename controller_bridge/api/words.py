@@ -10,6 +10,7 @@ from collections.abc import Mapping, Set
 from ipaddress import ip_address
 from typing import Any, Final
 
+from controller_bridge import setup_frame
 from controller_bridge.core.answers import OURS
 from controller_bridge.core.hosts import Address
 from controller_bridge.core.moves import Order
@@ -24,8 +25,11 @@ MOST_MACS: Final = 32
 MOST_ADDRESSES: Final = 64
 MOST_STATIONS: Final = 4000
 """In one answer: with 16 addresses each they fit into a frame."""
-_ORDER: Final = frozenset({"id", "source", "destination", "macs", "addresses"})
+MOST_HEADERS: Final = setup_frame.MOST
+HEADER_BYTES: Final = 96
+_ORDER: Final = frozenset({"id", "source", "destination", "macs", "addresses", "headers"})
 _TOKEN = re.compile(rf"[0-9a-f]{{{2 * TOKEN_BYTES}}}\Z")
+_HEADER = re.compile(rf"([0-9a-f]{{2}}){{14,{HEADER_BYTES}}}\Z")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}\Z")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 
@@ -33,12 +37,14 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 def order(payload: Mapping[str, Any]) -> Order:
     """RefusedError naming the field that is wrong."""
     _only(payload, _ORDER)
+    macs = _macs(payload)
     return Order(
         _text(payload, "id", _ID, "up to 100 letters, digits, '.', '_', ':', '-'"),
         _text(payload, "source", HOST_NAME, "a host's name"),
         _text(payload, "destination", HOST_NAME, "a host's name"),
-        _macs(payload),
+        macs,
         frozenset(_ip(one) for one in _list(payload, "addresses", MOST_ADDRESSES)),
+        tuple(_header(one, macs) for one in _list(payload, "headers", MOST_HEADERS)),
     )
 
 
@@ -96,6 +102,17 @@ def _mac(text: object) -> bytes:
     if mac in OURS:
         raise RefusedError(f"{text} is the fabric's own")
     return mac
+
+
+def _header(text: object, macs: tuple[bytes, ...]) -> bytes:
+    if not isinstance(text, str) or not _HEADER.match(text):
+        raise RefusedError(
+            f"'headers' has something in it that is not 14 to {HEADER_BYTES} bytes in hexadecimal"
+        )
+    header = bytes.fromhex(text)
+    if header[:6] not in macs:
+        raise RefusedError(f"'headers' has a frame to {header[:6].hex(':')}, which is not in 'macs'")
+    return header
 
 
 def _ip(text: object) -> Address:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from controller_bridge import fence
+from controller_bridge import fence, setup_frame
 from controller_bridge.core import neighbours
 from controller_bridge.core.hosts import Address, Hosts
 from controller_bridge.core.links import Links
@@ -15,7 +15,7 @@ from controller_bridge.core.neighbours import Said
 from controller_bridge.topology import Place
 
 GATEWAY_MAC: Final = bytes.fromhex("02766d677701")
-OURS: Final = frozenset({GATEWAY_MAC, fence.SOURCE})
+OURS: Final = frozenset({GATEWAY_MAC, fence.SOURCE, setup_frame.SOURCE})
 """Nobody else speaks from these."""
 
 

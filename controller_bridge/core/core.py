@@ -15,6 +15,7 @@ from controller_bridge.core.links import Links
 from controller_bridge.core.lldp import Origin
 from controller_bridge.core.marks import COOKIE
 from controller_bridge.core.member import Member, Send
+from controller_bridge.core.new_ways import new_ways
 from controller_bridge.core.old_ways import old_ways
 from controller_bridge.core.places import Places
 from controller_bridge.core.room import Key, Room, Wanted, fit
@@ -61,6 +62,8 @@ class Core:
     _left_s: dict[bytes, float] = field(default_factory=dict)
     _sweeps: Sweeps = field(default_factory=Sweeps)
     _hello_s: float = float("-inf")
+    _heard_ms: dict[Place, int] = field(default_factory=dict)
+    """By the port it came in at, when the newest hello was sent."""
     _budgets: dict[Place, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -115,7 +118,7 @@ class Core:
         self._arrived([mac for mac, since_s in self._left_s.items() if now_s - since_s >= LEFT_S])
         expired, moved = self.links.expire(now_s), self.hosts.due(now_s)
         self.dirty = expired or moved or self.dirty
-        again = self._hellos(self._sweeps.again(lldp.clock_ms(now_s)), now_s)
+        again = self.hellos(self._sweeps.again(lldp.clock_ms(now_s)), now_s)
         if now_s - self._hello_s < HELLO_S:
             return again
         self._hello_s = now_s
@@ -148,7 +151,7 @@ class Core:
             self.dirty = self.hosts.arrived(mac) or self.dirty
 
     def _hello(self, name: str, now_s: float) -> list[Send]:
-        return self._hellos([Place(name, port) for port in self.members[name].live()], now_s)
+        return self.hellos([Place(name, port) for port in self.members[name].live()], now_s)
 
     def _hello_at(self, place: Place, now_s: float) -> Send:
         origin = Origin(self.members[place.switch].datapath, place.port)
@@ -209,6 +212,7 @@ class Core:
         if hello is None or sender is None or self.places.outside(place):
             self.counts.forged_lldp += 1
             return []
+        self._heard_ms[place] = max(hello.sent_ms, self._heard_ms.get(place, 0))
         if self.links.heard(Place(sender, hello.origin.port), place, now_s):
             self.hosts.became_link(self.links.ends())
             self.dirty = True
@@ -222,13 +226,20 @@ class Core:
 
     def _swept_to(self, ports: Iterable[Place], now_s: float) -> list[Send]:
         """What is swept everywhere goes to everybody; when the move has ended, nobody waits for it, and somebody might learn of it."""
-        sends = self._hellos(ports, now_s)
+        sends = self.hellos(ports, now_s)
         for one in self._sweeps.take_done():
             if self._moves(one.frame[6:12]):
                 sends += self.answers.other(one.place, one.frame)
         return sends
 
-    def _hellos(self, ports: Iterable[Place], now_s: float) -> list[Send]:
+    def have_heard(self, ports: Iterable[Place], since_s: float) -> bool:
+        """Hellos that were sent by these ports at ``since_s`` or later have come. A port without a switch behind it is passed over."""
+        beyond = (self.topology().beyond.get(port) for port in ports)
+        since_ms = lldp.clock_ms(since_s)
+        return all(self._heard_ms.get(one, -1) >= since_ms for one in beyond if one is not None)
+
+    def hellos(self, ports: Iterable[Place], now_s: float) -> list[Send]:
+        """To go out now. :meth:`have_heard` tells when they have come."""
         return [self._hello_at(port, now_s) for port in ports if port.switch in self.members]
 
     def _affordable(self, place: Place, now_s: float) -> bool:
@@ -304,6 +315,10 @@ class Core:
         stations = {mac: self.hosts.stations[mac] for mac in macs if mac in self.hosts.stations}
         tables = {name: one.table for name, one in self.members.items()}
         return desired.differences(tables, self._wanted(stations))
+
+    def new_ways(self, level: Changes) -> dict[Place, set[bytes]]:
+        """Ports to other switches by which a station's packets go from when ``level`` is done, and do not before: with its MAC."""
+        return new_ways({name: one.table for name, one in self.members.items()}, self.topology(), level)
 
     def old_ways(self, mac: bytes) -> list[Place]:
         """Ports by which what is for a station that has moved still gets to where it was; none if nobody knows where that is."""

@@ -19,13 +19,17 @@ from vmnet.errors import RefusedError, UnavailableError
 
 @dataclass(frozen=True)
 class Order:
-    """A VM's move, as it is asked for: ``id``, the hosts' names, and what is the VM's own."""
+    """A VM's move, as it is asked for: ``id``, the hosts' names, and what is the VM's own.
+
+    ``headers``: of frames that others have sent to it lately, from the Ethernet header on.
+    """
 
     id: str
     source: str
     destination: str
     macs: tuple[bytes, ...]
     addresses: frozenset[Address] = frozenset()
+    headers: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)

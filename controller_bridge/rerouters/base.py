@@ -71,6 +71,17 @@ class Fences(Protocol):
         """
 
 
+@runtime_checkable
+class SetsUpFlows(Protocol):
+    """A rerouter of a fabric whose switches may lack flows of their datapaths for what comes by a new path: it has them set up."""
+
+    async def set_up_and_cut_over(self, move: Move, headers: Sequence[bytes]) -> bool:
+        """As ``cut_over``. ``headers``: of frames that others have sent to ``move.macs``, from the Ethernet header on.
+
+        False: a switch on the new path may lack flows for their like, and the first packets by it may be overtaken.
+        """
+
+
 Opener = Callable[[Mapping[str, Any]], Rerouter]
 
 

@@ -30,6 +30,10 @@ class VmnetRerouter:
         """All switches that are connected have confirmed; one that is not is told when it is."""
         await self._step("cut_over", move)
 
+    async def set_up_and_cut_over(self, move: Move, headers: Sequence[bytes]) -> bool:
+        """By frames that the controller makes, and that no station takes."""
+        return (await self._step("cut_over", move, headers)).get("flows_known") is True
+
     async def finish(self, move: Move) -> None:
         """RefusedError if a switch's entries do not lead to the destination."""
         await self._step("finish", move)
@@ -50,10 +54,12 @@ class VmnetRerouter:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _step(self, op: str, move: Move) -> None:
-        done = await self._ask(op, _order(move))
+    async def _step(self, op: str, move: Move, headers: Sequence[bytes] = ()) -> dict[str, Any]:
+        # headers are named in all steps: a controller that does not know them says so in the first one
+        done = await self._ask(op, {**_order(move), "headers": [one.hex() for one in headers]})
         if missing := done.get("missing"):
             _log.warning("%s of %s: these switches are told later: %s", op, move.vm, missing)
+        return done
 
     async def _ask(self, op: str, asked: dict[str, Any]) -> dict[str, Any]:
         try:

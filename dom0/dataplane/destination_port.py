@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from controller_bridge import setup_frame
 from dom0.dataplane import classifier, names, netdev, pump, ring, tunnel, wire
 from dom0.dataplane.announce import here_afresh, here_only, nobody, spare_frame
 from dom0.dataplane.classifier import Direction
@@ -254,15 +255,16 @@ class DestinationPort:
 
 
 class Once:
-    """True for each frame of ``seen``, once: it has come by the tunnel already. And for all from ``mac``, the guest's own."""
+    """True for each frame of ``seen``, once: it has come by the tunnel already. And for all from ``mac``, the guest's own, and all
+    from :data:`controller_bridge.setup_frame.SOURCE`."""
 
     def __init__(self, seen: Counter[bytes], mac: bytes = b"") -> None:
-        self._seen, self._mac = seen, mac
+        self._seen, self._ours = seen, (mac, setup_frame.SOURCE)
         self.own = 0
-        """Frames of the guest's own."""
+        """Frames of the guest's own, and those that had a fabric's switches set up their flows."""
 
     def __call__(self, frame: bytes) -> bool:
-        if frame[6:12] == self._mac:
+        if frame[6:12] in self._ours:
             self.own += 1
             return True
         if not frame[0] & 1 or self._seen[frame] <= 0:

@@ -107,6 +107,28 @@ def test_there_and_back_and_the_tables_are_as_before() -> None:
     assert model.core.hosts.stations[VM].bound
 
 
+def test_before_a_switch_turns_its_new_way_leads_to_the_new_place() -> None:
+    """Setup frames by it come to the VM's new host, and the packets behind them find the same entries."""
+    model = Led()
+    model.moves.prepare("a", ORDER)
+    prepared = model.core.changes_of([VM], model.now_s)
+    assert not any(model.core.new_ways(level) for level in prepared), "nothing turns yet"
+    model.lead()
+    model.moves.cut_over("a", ORDER)
+    turned = set()
+    for level in model.core.changes_of([VM], model.now_s):
+        for place, macs in model.core.new_ways(level).items():
+            assert macs == {VM}
+            turned.add(place.switch)
+            tables = {name: list(table.values()) for name, table in model.tables.items()}
+            topology = model.topology()
+            assert trace.walk(tables, topology, topology.beyond[place], {Field.ETH_DST: VM}).end == B
+        for switch, changes in level.items():
+            model._apply(switch, changes)
+            model.core.done(switch, changes)
+    assert turned >= {"s1", "s2"}, "the client's switch, and the one that the VM was at"
+
+
 def test_what_is_late_on_the_old_way_finds_the_old_place() -> None:
     """A switch's neighbour still goes by what it was told before: what it sends comes in where it would have to go out again."""
     model = Led()

@@ -13,6 +13,7 @@ from controller_bridge.api import words
 from controller_bridge.core.moves import Order
 from vmnet.errors import RefusedError
 
+HEADER = "525400000001" + "520000000009" + "0800" + "45" + "00" * 19
 GOOD: dict[str, Any] = {
     "id": "3f1c-1",
     "source": "a",
@@ -26,6 +27,7 @@ def test_an_order_is_read() -> None:
     addresses = frozenset({ip_address("10.0.0.1"), ip_address("fd00::1")})
     assert words.order(GOOD) == Order("3f1c-1", "a", "b", (bytes.fromhex("525400000001"),), addresses)
     assert words.order({**GOOD, "addresses": []}).addresses == frozenset()
+    assert words.order({**GOOD, "headers": [HEADER]}).headers == (bytes.fromhex(HEADER),)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,13 @@ def test_an_order_is_read() -> None:
         ("addresses", [1], "no IP address"),
         ("addresses", ["fe80::1%eth0"], "no IP address"),
         ("addresses", ["10.0.0.1"] * 65, "'addresses' is no list of 64 at most"),
+        ("headers", "525400000001", "'headers' is no list"),
+        ("headers", [HEADER] * 65, "'headers' is no list of 64 at most"),
+        ("headers", [HEADER[:26]], "is not 14 to 96 bytes"),
+        ("headers", ["00" * 97], "is not 14 to 96 bytes"),
+        ("headers", ["zz" * 20], "is not 14 to 96 bytes"),
+        ("headers", [7], "is not 14 to 96 bytes"),
+        ("headers", ["525400000002" + HEADER[12:]], "52:54:00:00:00:02, which is not in 'macs'"),
         ("color", "red", "a field that is not known"),
     ],
 )
@@ -73,7 +82,9 @@ _json = st.recursive(
 
 
 @given(
-    st.dictionaries(st.sampled_from(["id", "source", "destination", "macs", "addresses", "x"]), _json),
+    st.dictionaries(
+        st.sampled_from(["id", "source", "destination", "macs", "addresses", "headers", "x"]), _json
+    ),
     st.sampled_from([words.order, words.released, words.after]),
 )
 def test_whatever_is_said_is_understood_or_refused(payload: dict[str, Any], reader: Any) -> None:

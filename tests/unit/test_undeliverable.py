@@ -1,4 +1,4 @@
-"""Replies that set up flows: like a guest's answer to a switch, and nothing to a station."""
+"""Frames that set up flows: like a packet or its answer to a switch, and nothing to a station."""
 
 import struct
 
@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dom0.dataplane.replies import reply
+from controller_bridge.setup_frame import MOST, SOURCE, setup_frames
 from vmnet.internet_checksum import checksum
+from vmnet.undeliverable import frame_like, reply_like
 
 GUEST, SENDER, BRIDGE = (
     bytes.fromhex("525400000001"),
@@ -33,7 +34,7 @@ def header(ether_type: int, packet: bytes, tag: bytes = b"") -> bytes:
 
 
 def test_an_ipv4_reply_has_the_addresses_and_ports_of_an_answer():
-    frame = reply(header(0x0800, V4), BRIDGE, 0)
+    frame = reply_like(header(0x0800, V4), BRIDGE, 0)
     assert (frame[:6], frame[6:12], frame[12:14], len(frame)) == (SENDER, BRIDGE, b"\x08\x00", 60)
     packet = frame[14:]
     assert (packet[9], packet[12:16], packet[16:20]) == (17, bytes([10, 0, 0, 10]), bytes([10, 0, 0, 100]))
@@ -42,20 +43,20 @@ def test_an_ipv4_reply_has_the_addresses_and_ports_of_an_answer():
 
 
 def test_no_station_takes_an_ipv4_reply():
-    packet = reply(header(0x0800, V4), BRIDGE, 0)[14:]
+    packet = reply_like(header(0x0800, V4), BRIDGE, 0)[14:]
     assert checksum(packet[:20]) != 0
 
 
 def test_an_ipv6_reply_comes_from_nowhere_and_goes_no_further():
-    packet = reply(header(0x86DD, V6), BRIDGE, 0)[14:]
+    packet = reply_like(header(0x86DD, V6), BRIDGE, 0)[14:]
     assert (packet[6], packet[7], packet[8:24], packet[24:40]) == (6, 0, bytes(16), V6[8:24])
     assert packet[40:44] == bytes.fromhex("00501234")
 
 
 def test_the_tag_is_that_of_the_way():
     tagged = header(0x0800, V4, bytes.fromhex("8100 0007"))
-    assert reply(tagged, BRIDGE, 0)[12:14] == b"\x08\x00"
-    assert reply(tagged, BRIDGE, 9)[12:18] == bytes.fromhex("8100 0009 0800")
+    assert reply_like(tagged, BRIDGE, 0)[12:14] == b"\x08\x00"
+    assert reply_like(tagged, BRIDGE, 9)[12:18] == bytes.fromhex("8100 0009 0800")
 
 
 @pytest.mark.parametrize(
@@ -71,12 +72,38 @@ def test_the_tag_is_that_of_the_way():
     ],
 )
 def test_nothing_answers_what_is_no_packet_or_neighbour_discovery(bad):
-    assert reply(bad, BRIDGE, 0) is None
+    assert reply_like(bad, BRIDGE, 0) is None
+
+
+def test_a_frame_like_a_packet_has_its_addresses_and_ports():
+    frame = frame_like(header(0x0800, V4), GUEST, BRIDGE, 0)
+    assert (frame[:6], frame[6:12], frame[23], frame[26:38]) == (GUEST, BRIDGE, 17, V4[12:24])
+    frame = frame_like(header(0x86DD, V6), GUEST, BRIDGE, 7)
+    assert frame[12:18] == bytes.fromhex("8100 0007 86dd")
+    packet = frame[18:]
+    assert (packet[6], packet[7], packet[8:24], packet[24:44]) == (6, 0, bytes(16), V6[24:44])
+
+
+def test_the_fabrics_frames_are_to_the_vm_and_bounded():
+    headers = [header(0x0800, V4[:20] + struct.pack("!HH", port, 7)) for port in range(100)]
+    frames = setup_frames([header(0x0806, bytes(46)), *headers, *headers])
+    assert len(frames) == MOST
+    assert {(one[:6], one[6:12]) for one in frames} == {(GUEST, SOURCE)}
+
+
+@given(st.binary(max_size=96), st.integers(0, 4094))
+def test_a_hostile_header_makes_no_packet_that_a_station_takes(raw, vlan):
+    frame = frame_like(raw, GUEST, BRIDGE, vlan)
+    if frame is None:
+        return
+    assert 60 <= len(frame) <= 96 and frame[:12] == GUEST + BRIDGE
+    packet = frame[18 if vlan else 14 :]
+    assert checksum(packet[:20]) != 0 if packet[0] >> 4 == 4 else packet[8:24] == bytes(16)
 
 
 @given(st.binary(max_size=96), st.integers(0, 4094))
 def test_a_hostile_header_makes_no_frame_that_a_station_takes(raw, vlan):
-    frame = reply(raw, BRIDGE, vlan)
+    frame = reply_like(raw, BRIDGE, vlan)
     if frame is None:
         return
     assert 60 <= len(frame) <= 96 and frame[6:12] == BRIDGE

@@ -1,4 +1,4 @@
-"""What a kernel does with a reply that sets up flows: a host does not take it, a router does not forward it, both are silent."""
+"""What a kernel does with a frame that sets up flows: a host does not take it, a router does not forward it, both are silent."""
 
 import socket
 import struct
@@ -10,9 +10,9 @@ from dataplane_kit import GUEST, Host, ip, isolated, veth
 
 from dom0.dataplane.listener import Listener, destination_filter, source_filter
 from dom0.dataplane.park import NO_OFFLOAD
-from dom0.dataplane.replies import reply
 from dom0.dataplane.sender import Sender
 from vmnet.internet_checksum import checksum
+from vmnet.undeliverable import frame_like, reply_like
 
 pytestmark = pytest.mark.root
 BRIDGE = bytes.fromhex("02766d000001")
@@ -56,6 +56,26 @@ def test_a_host_and_a_router_drop_it_silently() -> None:
 
 
 @isolated()
+def test_a_guest_and_a_router_vm_drop_a_frame_to_them_silently() -> None:
+    """The same stations are the guest: the frame is like a packet to their own address, or to one behind them."""
+    for family in HERE:
+        for by in (HERE[family][1], BEHIND[family]):
+            assert not _heard(family, by, lambda frame, family=family: _onward(family, frame)), (
+                f"something came of a frame to {by}"
+            )
+
+
+def _onward(family: socket.AddressFamily, frame: bytes) -> bytes:
+    """A frame like a packet with the addresses that the reply has."""
+    packet = bytearray(frame[14:])
+    if family == socket.AF_INET6:
+        packet[8:24] = socket.inet_pton(family, HERE[family][0])
+    made = frame_like(frame[:14] + bytes(packet), frame[:6], BRIDGE, 0)
+    assert made is not None
+    return made
+
+
+@isolated()
 def test_a_router_would_complain_if_the_reply_were_whole() -> None:
     for family in HERE:
         assert _heard(family, BEHIND[family], lambda frame, family=family: _repaired(family, frame))
@@ -90,7 +110,7 @@ def _heard(family: socket.AddressFamily, by: str, change: Callable[[bytes], byte
         ip("neigh", "add", there, "lladdr", station.hex(":"), "dev", "x")
         said = Listener("x", source_filter(station))
         sender = Sender("x")
-        frame = reply(_asked(family, station, by), BRIDGE, 0)
+        frame = reply_like(_asked(family, station, by), BRIDGE, 0)
         assert frame is not None
         sender.send(NO_OFFLOAD + change(frame))
         with socket.socket(family, socket.SOCK_DGRAM) as own:
