@@ -247,9 +247,9 @@ class Daemon:
         verdict = dict(migration.record.verdict or {})
         if migration.state is not State.DONE:
             cause = migration.error.message if migration.error is not None else "cancelled"
-            if migration.hypervisor_lost:
+            if not migration.whereabouts_known:
                 raise UnavailableError(
-                    f"{LIBVIRT_LOST}: where VM {migration.record.name!r} runs now is not known ({cause})",
+                    f"{LIBVIRT_LOST}, and may have finished it: where VM {migration.record.name!r} runs now is not known ({cause})",
                     "look with `virsh list` on both hosts",
                 )
             hint = migration.error.hint if migration.error is not None else ""

@@ -52,7 +52,7 @@ _STILL = {State.STOPPED, State.EXPECTING}
 _LAST = {State.OPEN, State.ROLLING_BACK}
 """Whose steps still let the guest have what waits for it."""
 _LATER_S = 0.25
-LIBVIRT_LOST: Final = "libvirt went away during the migration, and may have finished it without vmnet"
+LIBVIRT_LOST: Final = "libvirt went away during the migration"
 
 
 class Migration:

@@ -13,8 +13,12 @@ from vmnet.hypervisor.domains import Domains
 
 _MIGRATE_S = 24 * 3600
 _DECIDE_S = 30.0
+_AWAY_S = 600.0
+"""So long libvirt may be away: one that is asked to end finishes the migration first."""
 _ASK_AGAIN_S = 0.05
+_LOOK_S = 0.2
 _ANY_DOWNTIME_MS = 60_000
+_NO_ANSWER = (UnavailableError, WaitTimeoutError)
 
 
 class Outgoing:
@@ -25,6 +29,8 @@ class Outgoing:
         self._vm = vm
         self._migrating: asyncio.Task[Any] | None = None
         self._suspended = False
+        self.cut_off = False
+        """The call for the migration ended, perhaps because libvirt went away: the migration may go on."""
 
     def begun_by(self, task: asyncio.Task[Any]) -> None:
         """``task`` runs :meth:`migrate`. To be said at once: an abort may come before the task's first step."""
@@ -32,7 +38,11 @@ class Outgoing:
 
     async def migrate(self, uri: str, migrate_uri: str | None) -> None:
         """Returns when libvirt has finished; its errors are raised."""
-        await self._domains.migrate(self._vm, uri, migrate_uri, _MIGRATE_S)
+        try:
+            await self._domains.migrate(self._vm, uri, migrate_uri, _MIGRATE_S)
+        except UnavailableError:
+            self.cut_off = True
+            raise
 
     async def suspend(self, stopped: Callable[[], bool]) -> None:
         """Stop the guest, unless QEMU has."""
@@ -53,23 +63,53 @@ class Outgoing:
 
         ``stays`` is called as soon as it has taken the request, and before the destination has removed anything.
         """
-        deadline = time.monotonic() + _DECIDE_S
+        limit_s = _AWAY_S if self.cut_off else _DECIDE_S
+        deadline = time.monotonic() + limit_s
         while not gone() and await self.active():
-            with contextlib.suppress(RefusedError, UnavailableError):
+            with contextlib.suppress(*_NO_ANSWER, RefusedError):
                 await self._domains.abort_job(self._vm)
                 stays()
             if time.monotonic() > deadline:
-                raise WaitTimeoutError(f"libvirt did not end the migration within {_DECIDE_S:g} s")
+                raise WaitTimeoutError(f"libvirt did not end the migration within {limit_s:g} s")
             await asyncio.sleep(_ASK_AGAIN_S)  # libvirt has no event for "no job any more"
 
     async def active(self) -> bool:
-        """Whether libvirt is migrating the VM."""
+        """Whether libvirt is migrating the VM, or cannot be asked now."""
         if self._migrating is not None:
             return not self._migrating.done()
+        try:
+            return await self._job()
+        except _NO_ANSWER:
+            return True
+
+    async def _job(self) -> bool:
         try:
             return (await self._domains.progress(self._vm)).active
         except (NotFoundError, RefusedError):
             return False
+
+    async def _is_here(self) -> bool:
+        try:
+            await self._domains.find(self._vm)
+        except NotFoundError:
+            return False
+        return True
+
+    async def has_left(self, runs_there: Callable[[], bool]) -> bool:
+        """Whether the VM is no longer here: once libvirt can be asked again, and has ended the migration.
+
+        WaitTimeoutError if libvirt does not answer within ten minutes, or does not remove a VM that ``runs_there``.
+        """
+        deadline = time.monotonic() + _AWAY_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(*_NO_ANSWER):
+                job = await self._job()  # first: without a job the VM does not leave between the two
+                if not await self._is_here():
+                    return True
+                if not job and not runs_there():
+                    return False
+            await asyncio.sleep(_LOOK_S)
+        raise WaitTimeoutError(f"libvirt did not say within {_AWAY_S:g} s what became of the migration")
 
     async def resume(self) -> None:
         """If it was we who stopped the guest, and it stands still."""

@@ -67,12 +67,20 @@ def _moved(one: SourceMigration) -> Verdict:
         direct=_number(there, "direct"),
         duplicates_removed=_number(there, "twice"),
         compute_downtime_ms=(resume - stop) / 1e6 if stop and resume else None,
-        network_gap_ms=(resume - min(divert, stop or divert)) / 1e6 if divert and resume else None,
+        network_gap_ms=_gap_ms(stop, divert, resume),
         passes=one.passes,
         memory_bytes=one.watch.processed_bytes if one.watch is not None else 0,
         generation=_number(there, "generation"),
         rerouted=None if one.fabric is None else one.fabric.finished,
     )
+
+
+def _gap_ms(stop_ns: int | None, divert_ns: int | None, resume_ns: int | None) -> float | None:
+    """None where the stop was not told and the guest ran again before anything was diverted."""
+    if divert_ns is None or resume_ns is None:
+        return None
+    began_ns = min(divert_ns, stop_ns or divert_ns)
+    return (resume_ns - began_ns) / 1e6 if began_ns <= resume_ns else None
 
 
 def _across(one: SourceMigration) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from dom0 import stretch
 from dom0.claim import Agreement, Wire
 from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
+from dom0.dataplane import netdev
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.priority import guest_process
 from dom0.dataplane.source_port import Released, SourcePort
@@ -63,6 +64,8 @@ class SourceMigration(Migration):
         self.wiring = Wiring()
         self.ports: list[SourcePort] = []
         self.released: list[Released] = []
+        self.whereabouts_known = True
+        """False: libvirt went away, and does not say whether the VM has left."""
         self.followed_in_order = True
         """Nothing that had to follow the guest was sent behind later frames."""
         self.stop_ns: int | None = None
@@ -84,7 +87,7 @@ class SourceMigration(Migration):
         """If that forwards. One without its routes yet is of no use elsewhere: it is made there from the start."""
         self.fabric: LeavingFabric | None = None
         """If it is told of moves, and the VM's LAN is at the destination."""
-        self._claim_awaited = False
+        self._claim_awaited = self._looks = False
         self._last_wanted = False
         """The destination waits for what follows the guest's last packet."""
         self._links: LinksMove | None = None
@@ -180,6 +183,7 @@ class SourceMigration(Migration):
     def after(self, event: Event) -> None:
         if self.state is State.ABORTING:
             self.post(Event.PEER_RESUMED if self._has_left() else Event.STAYED)
+        self._look_whether_it_has_gone()
         if self.gone and self.state in (State.RESUMED, State.FINISHING):
             self.post(Event.GONE)
         if self.state is State.STOPPED and self.gone:
@@ -226,10 +230,29 @@ class SourceMigration(Migration):
         try:
             await self._outgoing.migrate(uri, migrate_uri)
         except VmnetError as error:
-            self.post(Event.FAILED, error)
+            if self._outgoing.cut_off:
+                await self._find_out(error)
+            else:
+                self.post(Event.FAILED, error)
         else:
-            self.gone = True
-            self.post(Event.GONE)
+            self._has_gone()
+
+    async def _find_out(self, error: VmnetError) -> None:
+        """libvirt may have gone away. One that is asked to end finishes the migration first, and tells nobody."""
+        try:
+            left = await self._outgoing.has_left(lambda: self.resume_ns is not None)
+        except VmnetError as late:
+            self.notes.append(f"{late.message}: look with `virsh list` on both hosts")
+            self.whereabouts_known = False
+            left = self.resume_ns is not None
+        if left:
+            self._has_gone()
+        else:
+            self.post(Event.FAILED, error)
+
+    def _has_gone(self) -> None:
+        self.gone = True
+        self.post(Event.GONE)
 
     async def _await_claim(self) -> None:
         """libvirt waits for no hook of ours, so QEMU may begin to copy before the destination's daemon has asked for the VM.
@@ -374,7 +397,7 @@ class SourceMigration(Migration):
         while self.state is State.PRECOPY:
             await asyncio.sleep(_LOOK_S)
             if self.state is State.PRECOPY and not await self._outgoing.active():
-                self.post(Event.FAILED, RefusedError(f"libvirt no longer migrates VM {self.record.name!r}"))
+                await self._find_out(RefusedError(f"libvirt no longer migrates VM {self.record.name!r}"))
                 return
 
     async def _sample(self) -> None:
@@ -460,6 +483,12 @@ class SourceMigration(Migration):
         await self._outgoing.suspend(lambda: self.stop_ns is not None)
 
     async def _recover(self) -> None:
+        self._hold_now()
+        if self.stop_ns is None and not all(netdev.exists(port.tap) for port in self.ports):
+            self.followed_in_order = False
+            self.notes.append(
+                "the VM's tap had gone before anything was diverted: packets may be lost, uncounted"
+            )
         if not self.released:
             await self._release(self.stop_ns or self.divert_ns, exact=self.stop_ns is not None)
         elif self.stop_ns is not None:
@@ -504,6 +533,17 @@ class SourceMigration(Migration):
             await self._outgoing.abort(self._has_left, self._turn_back)
         if not self._has_left():
             self._turn_back()
+
+    def lose_hypervisor(self) -> None:
+        super().lose_hypervisor()
+        self._look_whether_it_has_gone()
+
+    def _look_whether_it_has_gone(self) -> None:
+        """The VM runs at the destination, and libvirt may have removed it here while it could tell nobody."""
+        runs_there = self.state in (State.RESUMED, State.FINISHING)
+        if runs_there and self.hypervisor_lost and not self.managed and not self._looks:
+            self._looks = True
+            self.spawn(self._find_out(RefusedError("libvirt went away")))
 
     def _has_left(self) -> bool:
         return self.resume_ns is not None or (self.gone and not self.ended_here)

@@ -157,6 +157,12 @@ def _aborts(states: Iterable[State], events: Iterable[Event]) -> list[Row]:
     return [Row(_S, state, event, State.ABORTING, (Step.ABORT_JOB,)) for state in states for event in events]
 
 
+def _unseen_stops(states: Iterable[State]) -> list[Row]:
+    """At the source: libvirt, which would have told of the guest's stop, is away, and finishes the migration by itself."""
+    steps = (*_STOPPED, Step.CUT_OVER, Step.STRETCH)
+    return [Row(_S, state, Event.PEER_RESUMED, State.RESUMED, steps) for state in states]
+
+
 TABLE: tuple[Row, ...] = (
     Row(_S, State.PREFLIGHT, Event.ACCEPTED, State.STARTING, (Step.GUARD_SOURCE, Step.START_MIGRATION)),
     Row(_S, State.PREFLIGHT, Event.CLAIMED, State.PRECOPY, (Step.GUARD_SOURCE, *_ATTACH)),
@@ -173,6 +179,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(_S, State.PRECOPY, Event.GUEST_STOPPED, State.STOPPED, (*_HOLD, *_STOPPED)),
     Row(_S, State.SWITCHOVER, Event.GUEST_STOPPED, State.STOPPED, _STOPPED),
+    *_unseen_stops((State.PRECOPY, State.SWITCHOVER)),
     Row(_S, State.STOPPED, Event.PEER_RESUMED, State.RESUMED, (Step.STRETCH,)),
     Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING, (Step.RETIRE_SOURCE, Step.FINISH_FABRIC)),
     Row(_S, State.RESUMED, Event.GONE, State.LEFT),

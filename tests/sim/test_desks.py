@@ -339,6 +339,41 @@ def test_a_verdict_says_that_libvirt_went_away_meanwhile(run: Run, make: Callabl
     run(body())
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("away_s", [0.0, 0.5, 20.0])
+def test_libvirt_finishes_the_migration_with_its_clients_cut_off(
+    run: Run, make: Callable[..., World], way: Callable[[World], Any], phase: str, away_s: float
+) -> None:
+    """As libvirtd does that is restarted at the source: the VM is at its new host, and the verdict says what is known."""
+
+    async def body() -> None:
+        world = make(1, 0.0)
+        world.away_at, world.away_s = phase, away_s
+        await way(world)
+        assert judge(world) == "b"
+        if way is hooks and phase in ("begin", "prepare"):
+            return  # the claim needs libvirt: the VM goes without us
+        (record,) = world.hosts["a"].store.records.values()
+        assert record.state == "done" and LIBVIRT_LOST in record.verdict["notes"]
+
+    run(body())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("phase", PHASES)
+def test_libvirt_is_away_and_the_migration_fails(
+    run: Run, make: Callable[..., World], way: Callable[[World], Any], phase: str
+) -> None:
+    async def body() -> None:
+        world = make(1, 0.0)
+        world.away_at, world.away_s, world.fail_at = phase, 1.0, phase
+        await way(world)
+        assert judge(world) == "a"
+
+    run(body())
+
+
 LATE_S = (0.055, 0.0555, 0.056)
 
 

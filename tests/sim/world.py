@@ -296,7 +296,7 @@ class Host:
         self.desk = Desk(self.context)
 
     def hear(self, happening: Happening, now_ns: int, detail: str = "", number: int = 0) -> None:
-        if self.alive:
+        if self.alive and not (self.name == "a" and self.world.away.is_set()):
             self.desk.hypervisor_event(DomainEvent(happening, VM, "blue", now_ns, detail, number))
 
     def die(self) -> None:
@@ -344,7 +344,12 @@ class Domains:
     def __init__(self, world: World, host: str) -> None:
         self._world, self._host = world, host
 
+    def _reach(self) -> None:
+        if self._host == "a" and self._world.away.is_set():
+            raise UnavailableError("libvirt is away")
+
     async def find(self, vm: str) -> DomainState:
+        self._reach()
         state = self._world.at.get(self._host)
         if state is None:
             raise NotFoundError("no such VM here")
@@ -353,21 +358,32 @@ class Domains:
     def get_ready(self) -> None: ...
 
     async def migrate(self, *_: Any) -> None:
-        """libvirt's own work: it goes on when the caller is gone."""
-        await asyncio.shield(asyncio.ensure_future(self._world.migrate()))
+        """libvirt's own work: it goes on when the caller is gone, or cut off."""
+        work = asyncio.ensure_future(self._world.migrate())
+        cut_off = asyncio.ensure_future(self._world.away.wait())
+        try:
+            await asyncio.wait((work, cut_off), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not cut_off.done():
+                cut_off.cancel()
+        self._reach()
+        await asyncio.shield(work)
 
     async def suspend(self, vm: str) -> None:
+        self._reach()
         if self._world.at.get(self._host) != "running":
             raise RefusedError("it is not running")
         await asyncio.sleep(0.002)
         self._world.stop_guest(by_people=True)
 
     async def resume(self, vm: str) -> None:
+        self._reach()
         if self._world.at.get(self._host) != "paused" or self._world.job_running:
             raise RefusedError("it is not paused, or a migration has it")
         self._world.run_at(self._host)
 
     async def abort_job(self, vm: str) -> None:
+        self._reach()
         if not self._world.job_running:
             raise RefusedError("there is no job")
         self._world.abort = True
@@ -375,6 +391,7 @@ class Domains:
     async def set_max_downtime(self, vm: str, milliseconds: int) -> None: ...
 
     async def progress(self, vm: str) -> JobProgress:
+        self._reach()
         return JobProgress(
             self._world.job_running,
             memory_total_bytes=1 << 29,
@@ -393,6 +410,9 @@ class World:
         self.at: dict[str, str] = {"a": "running"}
         self.job_running = self.abort = self.by_people = False
         self.die_at: tuple[str, str] | None = None
+        self.away_at, self.away_s = "", 0.0
+        """At this phase ``a``'s libvirt cuts its clients off; so long after it has finished the migration it answers again."""
+        self.away = asyncio.Event()
         self.lost: tuple[str, ...] = ()
         self.start_s: tuple[float, ...] = (0.005, 0.02, 1.0)
         self.passes = 5
@@ -444,6 +464,9 @@ class World:
             raise RefusedError("operation failed: migration out job") from None
         finally:
             self.job_running = False
+            if self.away.is_set():
+                await asyncio.sleep(self.away_s)
+                self.away.clear()
 
     async def _phases(self) -> None:
         b = self.hosts["b"]
@@ -479,6 +502,10 @@ class World:
 
     async def _phase(self, name: str) -> None:
         await asyncio.sleep(0.005)
+        if name == self.away_at:
+            self.away.set()
+            for one in self.hosts["a"].desk.migrations.values():
+                one.lose_hypervisor()
         if self.die_at is not None and self.die_at[1] == name:
             self.hosts[self.die_at[0]].die()
         if self.abort or self.fail_at == name:
