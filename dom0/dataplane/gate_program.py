@@ -37,6 +37,9 @@ SAID: Final = 0x766D6E73
 SETUP: Final = 0x766D6E66
 """skb->mark of frames that have a switch set up its flows (ASCII ``vmnf``); no gate lets one pass."""
 
+PARKED: Final = 0x766D6E70
+"""skb->mark of frames that a gate sends into a park (ASCII ``vmnp``)."""
+
 _TC_UNSPEC, _TC_SHOT = -1, 2
 _REDIRECT = 23  # BPF_FUNC_redirect
 # struct __sk_buff (linux/bpf.h)
@@ -222,6 +225,7 @@ def lane(code: Program, let_pass: Callable[[Program], None] = _let_pass) -> None
     _over_limit(code, Word.PARKED_BYTES, Word.RELEASED_BYTES, Word.MAX_BYTES, R8)
     increment(code, Word.PARKED)
     code.atomic_add(R7, Word.PARKED_BYTES, R8)
+    _mark(code, PARKED)
     redirect(code, Word.PARK_IFINDEX)
     code.label("overflow")
     increment(code, Word.OVERFLOW)
@@ -259,6 +263,21 @@ def exit_code(map_fd: int, tap_ifindex: int, guest_mac: bytes) -> bytes:
     increment(code, Word.REFLECTED)
     code.label("drop")
     finish(code, _TC_SHOT)
+    return code.assemble()
+
+
+def park_code() -> bytes:
+    """The program on a park's egress: what a gate has not sent there ends.
+
+    A program of the host that sends on every interface (a DHCP client, an LLDP daemon) would put a frame among the guest's, and the
+    count of those that wait would be wrong.
+    """
+    code = Program()
+    code.load(W, R2, R1, SKB_MARK)
+    code.jump_if("eq", R2, PARKED, "ours")
+    finish(code, _TC_SHOT)
+    code.label("ours")
+    finish(code, _TC_UNSPEC)
     return code.assemble()
 
 

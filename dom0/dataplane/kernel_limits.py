@@ -58,7 +58,7 @@ def probe(wanted_packets: int) -> KernelLimits:
 
 
 def _longest_queue(wanted_packets: int) -> int:
-    with closing(Park(_TAP, SHORTEST_QUEUE, _MTU_BYTES)):
+    with closing(Park(_TAP, SHORTEST_QUEUE, _MTU_BYTES, gated=False)):
         return longest(wanted_packets, lambda packets: _takes(_TAP, packets))
 
 

@@ -13,7 +13,9 @@ import fcntl
 import os
 import struct
 
-from dom0.dataplane import netdev
+from dom0.dataplane import classifier, netdev
+from dom0.dataplane.classifier import Direction
+from dom0.dataplane.gate_program import park_code
 
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
@@ -26,9 +28,12 @@ NO_OFFLOAD = bytes(VNET_HEADER_BYTES)
 
 
 class Park:
-    """A hold queue. ``packets``: how many its ring takes (the gate enforces the real bounds before)."""
+    """A hold queue. ``packets``: how many its ring takes (the gate enforces the real bounds before).
 
-    def __init__(self, name: str, packets: int, mtu: int) -> None:
+    ``gated``: only gates put frames into it, and what else the host sends by this device ends.
+    """
+
+    def __init__(self, name: str, packets: int, mtu: int, gated: bool = True) -> None:
         self.name = name
         self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -39,6 +44,8 @@ class Park:
             )
             self._accept_offloads()
             netdev.set_queue_length(name, packets)
+            if gated:
+                classifier.load_and_attach(name, Direction.EGRESS, park_code(), "vmnet_park")
             netdev.bring_up(name, mtu)
             self.ifindex = netdev.index_of(name)
         except OSError:

@@ -16,7 +16,7 @@ class SetupPort:
     """Its frames carry the mark :data:`SETUP`, and end at the gate of the guest that they are for."""
 
     def __init__(self, name: str, mtu: int) -> None:
-        self._device = Park(name, _RING_PACKETS, mtu)
+        self._device = Park(name, _RING_PACKETS, mtu, gated=False)
 
     def send(self, port: str, frames: Iterable[bytes]) -> None:
         """``frames``, from their Ethernet header on, come in at ``port``. OSError if there is no such device, or it is down."""

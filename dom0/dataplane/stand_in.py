@@ -26,7 +26,7 @@ class StandIn:
     def __init__(self, gate: Gate, settings: PortSettings) -> None:
         self._gate = gate
         self.name = names.stand_in_name(settings.vni)
-        self._device = Park(self.name, _RING_PACKETS, netdev.get_mtu(gate.tap))
+        self._device = Park(self.name, _RING_PACKETS, netdev.get_mtu(gate.tap), gated=False)
         try:
             code = stand_in_code(gate.map_fd, settings.mac)
             classifier.load_and_attach(self.name, Direction.EGRESS, code, "vmnet_stand_in")

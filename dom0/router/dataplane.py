@@ -140,7 +140,7 @@ def release_taps(taps: Iterable[str]) -> None:
 
 def announce_at(tap: str, mac: bytes, mtu: int, addresses: Iterable[Address]) -> None:
     """The fabric learns that the VM is behind ``tap``, without waiting for it to say something."""
-    with closing(Park(park_name(secrets.randbelow(1 << 24)), 16, mtu)) as park:
+    with closing(Park(park_name(secrets.randbelow(1 << 24)), 16, mtu, gated=False)) as park:
         wire.attach(park.name, tap, ingress=True)
         for frame in announcements(mac, addresses):
             park.inject(frame)

@@ -58,6 +58,21 @@ def test_each_mode() -> None:
 
 
 @isolated()
+def test_what_a_program_of_the_host_sends_by_the_park_is_not_among_what_waits() -> None:
+    """A DHCP client or an LLDP daemon that sends on every interface."""
+    bench = Bench(mode=Mode.HOLD)
+    stranger = Packets("park0")
+    bench.send(0, 2)
+    stranger.send(frame(100))
+    bench.send(2, 4)
+    stranger.send(frame(101))
+    bench.gate.mode = Mode.CLOSE
+    assert pump.empty(bench.gate, bench.park, bench.to_exit) == pump.Pumped(4, 0, 0)
+    assert numbers(bench.exit.drain()) == [0, 1, 2, 3]
+    assert bench.gate.get(Word.RELEASED) == bench.gate.get(Word.PARKED)
+
+
+@isolated()
 def test_close_without_an_exit_goes_on_to_the_guest() -> None:
     bench = Bench(mode=Mode.HOLD)
     bench.gate.set(Word.EXIT_IFINDEX, 0)
