@@ -81,6 +81,9 @@ chroot "$root" /opt/vmnet/.venv/bin/python -m compileall -q --invalidation-mode 
 chroot "$root" systemctl mask -q apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
     fstrim.timer e2scrub_reap.service systemd-timesyncd.service ifupdown-pre.service
 
+# The networks are ifupdown's; a test may hand them over
+chroot "$root" systemctl disable -q NetworkManager.service NetworkManager-wait-online.service NetworkManager-dispatcher.service
+
 # 5. The boot loader, and what is inside, for those who start the machine
 cp "$root/usr/lib/grub/i386-pc/boot.img" "$files/boot.img"
 chroot "$root" grub-mkimage -O i386-pc -p /boot/grub -c /boot/grub/embedded.cfg \
