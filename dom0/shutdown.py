@@ -10,19 +10,20 @@ from typing import Final
 from dom0.migration import Migration
 from dom0.source import SourceMigration
 from vmnet.errors import UnavailableError, VmnetError
-from vmnet.machine import Event, State
+from vmnet.machine import CAN_CANCEL, GUEST_RUNS_AS_BEFORE, Event, State
 
 log = logging.getLogger(__name__)
 LIMIT_S: Final = 60.0
 """systemd waits 90 s by default (systemd.service(5), TimeoutStopSec)."""
-_EARLY: Final = frozenset({State.PREPARING, State.PREPARED, State.READY, State.PRECOPY})
-"""Of a migration that somebody else drives: its guest has not stopped, and it goes on without us."""
-_CANCELLED: Final = (State.STARTING, State.PRECOPY)
 
 
 async def end_migrations(migrations: Iterable[Migration], limit_s: float = LIMIT_S) -> None:
     """Our own that have not switched over are put back, and all whose guests have stopped come to their end."""
-    waited = [one for one in migrations if not one.final and (_is_ours(one) or one.state not in _EARLY)]
+    waited = [
+        one
+        for one in migrations
+        if not one.final and (_is_ours(one) or one.state not in GUEST_RUNS_AS_BEFORE)
+    ]
     if not waited:
         return
     log.info("waiting for %d migrations", len(waited))
@@ -46,10 +47,10 @@ async def _end(one: Migration, limit_s: float) -> None:
     if _is_ours(one):
         if one.state is State.PREFLIGHT:  # it hears nothing yet
             try:
-                await one.settled(_CANCELLED, limit_s)
+                await one.settled(tuple(CAN_CANCEL), limit_s)
             except VmnetError as error:
                 log.info("%s", error)
-        if one.state in _CANCELLED:
+        if one.state in CAN_CANCEL:
             reason = UnavailableError(
                 f"the daemon on {one.context.host} is being stopped", "try again when it runs"
             )

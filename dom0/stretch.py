@@ -69,8 +69,14 @@ async def keep(store: Store, vm: str, device: str, tap: str) -> None:
 
 async def links(store: Store, vm: str) -> dict[str, str]:
     """Of a stretched guest on this host: tap or router's port -> the tunnel it is wired to."""
-    entries = await store.journal(journal_id(vm))
-    actions = [Action.from_json(one.action) for one in entries]
+    return _wired(await _actions(store, vm))
+
+
+async def _actions(store: Store, vm: str) -> list[Action]:
+    return [Action.from_json(one.action) for one in await store.journal(journal_id(vm))]
+
+
+def _wired(actions: Sequence[Action]) -> dict[str, str]:
     tunnels = [one.target for one in actions if one.kind is Kind.TUNNEL]
     wired = [one.target for one in actions if one.kind is Kind.WIRE]
     return dict(zip(wired, tunnels, strict=False))
@@ -107,9 +113,9 @@ async def restore(store: Store) -> None:
 
 
 async def _restore(store: Store, vm: str) -> None:
-    actions = [Action.from_json(one.action) for one in await store.journal(journal_id(vm))]
+    actions = await _actions(store, vm)
     bridges_of = {one.target: one.value for one in actions if one.kind is Kind.JOIN}
-    taps = {device: tap for tap, device in (await links(store, vm)).items()}
+    taps = {device: tap for tap, device in _wired(actions).items()}
     for made in actions:
         device = made.target
         if made.kind is not Kind.TUNNEL or netdev.exists(device):

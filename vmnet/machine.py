@@ -216,6 +216,10 @@ assert len(_BY_KEY) == len(TABLE), "two rows for one event in one state"
 
 FINAL = frozenset({State.DONE, State.ROLLED_BACK})
 POINT_OF_NO_RETURN = State.RESUMED
+GUEST_RUNS_AS_BEFORE = frozenset({State.PREPARING, State.PREPARED, State.READY, State.PRECOPY})
+"""A migration that somebody else drives has not stopped its guest, and goes on without us."""
+CAN_CANCEL = frozenset({State.STARTING, State.PRECOPY})
+"""Nothing has been diverted, and the hypervisor has begun."""
 _GIVEN_UP = {State.ABORTING, State.ROLLING_BACK}
 _FORWARD_ONLY = {State.RESUMED, State.OPEN, State.FINISHING, State.LEFT, State.DONE}
 _LATE: dict[Event, frozenset[State]] = {
