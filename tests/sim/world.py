@@ -360,6 +360,7 @@ class Domains:
     async def migrate(self, *_: Any) -> None:
         """libvirt's own work: it goes on when the caller is gone, or cut off."""
         work = asyncio.ensure_future(self._world.migrate())
+        work.add_done_callback(lambda task: task.exception())  # nobody asks for it who is cut off
         cut_off = asyncio.ensure_future(self._world.away.wait())
         try:
             await asyncio.wait((work, cut_off), return_when=asyncio.FIRST_COMPLETED)
