@@ -12,6 +12,7 @@ from pathlib import Path
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
+_SIOCSIFHWADDR, _ARPHRD_ETHER = 0x8924, 1
 _SIOCGIFTXQLEN, _SIOCSIFTXQLEN = 0x8942, 0x8943
 _IFF_UP, _IFF_NOARP = 0x1, 0x80
 _GONE = (errno.ENODEV, errno.EINVAL)
@@ -65,6 +66,11 @@ def set_mtu(name: str, mtu: int) -> None:
     """``mtu`` in bytes."""
     if get_mtu(name) != mtu:
         _ioctl(name, _SIOCSIFMTU, struct.pack("i", mtu))
+
+
+def set_mac(name: str, mac: bytes) -> None:
+    """``mac``: 6 bytes; the device is down."""
+    _ioctl(name, _SIOCSIFHWADDR, struct.pack("=H6s", _ARPHRD_ETHER, mac))
 
 
 def set_queue_length(name: str, packets: int) -> None:

@@ -16,6 +16,7 @@ import struct
 from dom0.dataplane import classifier, netdev
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate_program import park_code
+from dom0.dataplane.names import port_mac
 
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
@@ -43,6 +44,7 @@ class Park:
                 struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR),
             )
             self._accept_offloads()
+            netdev.set_mac(name, port_mac())
             netdev.set_queue_length(name, packets)
             if gated:
                 classifier.load_and_attach(name, Direction.EGRESS, park_code(), "vmnet_park")

@@ -14,11 +14,12 @@ from ipaddress import ip_address
 from pyroute2 import IPRoute
 
 from dom0.dataplane import netdev, rtnetlink
+from dom0.dataplane.names import TUNNEL_MAC
 from vmnet import ethtool
 from vmnet.ethtool import Offload
 
 _NEW_LINK, _DELETE_LINK = 16, 17
-_NAME, _LINK_INFO, _INFO_KIND, _INFO_DATA = 3, 18, 1, 2
+_ADDRESS, _NAME, _LINK_INFO, _INFO_KIND, _INFO_DATA = 1, 3, 18, 1, 2
 _ID, _GROUP, _LOCAL, _TTL, _LEARNING, _PORT_RANGE, _PORT, _GROUP6, _LOCAL6 = 1, 2, 4, 5, 7, 10, 15, 16, 17
 _HOPS = 64
 
@@ -61,7 +62,8 @@ def create(name: str, vni: int, local: str, remote: str, mtu: int) -> int:
         rtnetlink.text(_INFO_KIND, "vxlan"),
         rtnetlink.nested(_INFO_DATA, *_vxlan(vni, local, remote)),
     )
-    body = rtnetlink.link_message() + rtnetlink.text(_NAME, name) + info
+    address = rtnetlink.attribute(_ADDRESS, TUNNEL_MAC)
+    body = rtnetlink.link_message() + rtnetlink.text(_NAME, name) + address + info
     rtnetlink.request(_NEW_LINK, rtnetlink.CREATE | rtnetlink.EXCLUSIVE, body)
     ethtool.turn_off(name, Offload.GRO)
     netdev.bring_up(name, mtu)

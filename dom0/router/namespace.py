@@ -13,6 +13,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 
 from dom0.dataplane import netdev, netns, rtnetlink
+from dom0.dataplane.names import port_mac
 
 _NEW_LINK, _DELETE_LINK = 16, 17
 _IFLA_ADDRESS, _IFLA_NAME, _IFLA_MTU, _IFLA_INFO, _IFLA_NAMESPACE_FD = 1, 3, 4, 18, 28
@@ -81,6 +82,7 @@ def add_interface(name: str, interface: RouterInterface) -> None:
         body = rtnetlink.link_message() + b"".join(
             (
                 rtnetlink.text(_IFLA_NAME, interface.port),
+                rtnetlink.attribute(_IFLA_ADDRESS, port_mac()),
                 rtnetlink.u32(_IFLA_MTU, interface.mtu),
                 rtnetlink.nested(
                     _IFLA_INFO,
