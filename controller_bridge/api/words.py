@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -37,15 +38,15 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 def order(payload: Mapping[str, Any]) -> Order:
     """RefusedError naming the field that is wrong."""
     _only(payload, _ORDER)
-    macs = _macs(payload)
-    return Order(
+    made = Order(
         _text(payload, "id", _ID, "up to 100 letters, digits, '.', '_', ':', '-'"),
         _text(payload, "source", HOST_NAME, "a host's name"),
         _text(payload, "destination", HOST_NAME, "a host's name"),
-        macs,
+        _macs(payload),
         frozenset(_ip(one) for one in _list(payload, "addresses", MOST_ADDRESSES)),
-        tuple(_header(one, macs) for one in _list(payload, "headers", MOST_HEADERS)),
     )
+    headers = _list(payload, "headers", MOST_HEADERS)
+    return replace(made, headers=tuple(_header(one, made.macs) for one in headers))
 
 
 def fenced(payload: Mapping[str, Any]) -> tuple[Order, bytes]:
