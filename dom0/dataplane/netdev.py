@@ -92,7 +92,11 @@ def bring_up(name: str, mtu: int | None = None) -> None:
 
 
 def is_up(name: str) -> bool:
-    (flags,) = struct.unpack_from("h", _ioctl(name, _SIOCGIFFLAGS, b""), 16)
+    """False if there is no such device."""
+    try:
+        (flags,) = struct.unpack_from("h", _ioctl(name, _SIOCGIFFLAGS, b""), 16)
+    except OSError:
+        return False
     return bool(flags & _IFF_UP)
 
 
