@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import kit
 import pytest
@@ -66,3 +68,39 @@ def test_in_pre_copy(pair: Lab, side: str, killed: bool) -> None:
         wait_for(f"the daemon on {host.name} to reach libvirt", lambda host=host: host.ping()["libvirt"], 30)
     done = kit.migrate(pair, "--json")
     assert done.returncode == 0, done.stdout
+
+
+def test_in_pre_copy_of_virsh_migrate(pair: Lab) -> None:
+    """virsh is cut off, too, and says that it failed; libvirtd on the source finishes the migration all the same."""
+    source = kit.where(pair)
+    destination = kit.other(pair, source)
+    with kit.traffic(pair, kit.address(pair), 200) as result:
+        command = [
+            "virsh",
+            "migrate",
+            "--live",
+            "--p2p",
+            kit.VM,
+            destination.libvirt_uri,
+            f"tcp://{destination.address}",
+        ]
+        run = source.popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_for("pre-copy", lambda: state(source) == "pre-copy", 30, 0.02)
+        restart_libvirtd(source, killed=False)
+        said = run.communicate(timeout=120)[0]
+        kit.settled(pair)
+    here = kit.where(pair)
+    found = last(source)
+    print(f"virsh: {run.returncode} {said.strip()}; the VM runs on {here.name}; {found}; {result}")
+    assert (here is destination) == (found["state"] == "done")
+    assert result["lost"] == 0 or not (found["verdict"] or {}).get("clean")
+
+
+def state(host: Host) -> str:
+    moving = json.loads(kit.vmnet(host, "status", "--json").stdout)["migrations"]
+    return str(moving[0]["state"]) if moving else ""
+
+
+def last(host: Host) -> dict[str, Any]:
+    history = json.loads(kit.vmnet(host, "status", "--json").stdout)["history"]
+    return max(history, key=lambda one: one["started"])
