@@ -20,7 +20,6 @@ from dom0.dataplane import kernel_limits, priority
 from dom0.desk import Desk
 from dom0.facts import Facts
 from dom0.marks import HookMarks
-from dom0.migration import LIBVIRT_LOST
 from dom0.reach import tunnel_probe
 from dom0.router.registry import Routers
 from dom0.source import SourceMigration
@@ -245,13 +244,13 @@ class Daemon:
         migration = await self.desk.migrate(_text(request, "vm"), _text(request, "destination"), limit)
         await self._follow(migration, emit)
         verdict = dict(migration.record.verdict or {})
+        cause = migration.error.message if migration.error is not None else "cancelled"
+        if not migration.whereabouts_known:
+            raise UnavailableError(
+                f"where VM {migration.record.name!r} runs now is not known: {cause}",
+                "look with `virsh list` on both hosts",
+            )
         if migration.state is not State.DONE:
-            cause = migration.error.message if migration.error is not None else "cancelled"
-            if not migration.whereabouts_known:
-                raise UnavailableError(
-                    f"{LIBVIRT_LOST}, and may have finished it: where VM {migration.record.name!r} runs now is not known ({cause})",
-                    "look with `virsh list` on both hosts",
-                )
             hint = migration.error.hint if migration.error is not None else ""
             raise VmnetError(
                 f"VM {migration.record.name!r} stays on {self.config.host.name}: {cause}",

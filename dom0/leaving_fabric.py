@@ -241,7 +241,8 @@ class LeavingFabric:
             await rerouter.cut_over(self._move)
             return
         headers = [header for _mac, port in self._ports for header in port.senders.headers]
-        if not await rerouter.set_up_and_cut_over(self._move, headers[:MOST_SENDERS]):
+        known = await rerouter.set_up_and_cut_over(self._move, headers[:MOST_SENDERS])
+        if not known or len(headers) > MOST_SENDERS:
             self._flows_known = False
             self._migration.notes.append(
                 "switches on the new path may have had no flows: the first packets by it may have been overtaken"

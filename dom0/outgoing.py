@@ -9,14 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
-from vmnet.hypervisor.domains import Domains
+from vmnet.hypervisor.domains import CutOffError, Domains
 
 _MIGRATE_S = 24 * 3600
-_DECIDE_S = 30.0
-_AWAY_S = 600.0
+DECIDE_S = 30.0
+AWAY_S = 600.0
 """So long libvirt may be away: one that is asked to end finishes the migration first."""
 _ASK_AGAIN_S = 0.05
 _LOOK_S = 0.2
+_WORD_S = 1.0
 _ANY_DOWNTIME_MS = 60_000
 _NO_ANSWER = (UnavailableError, WaitTimeoutError)
 
@@ -40,7 +41,7 @@ class Outgoing:
         """Returns when libvirt has finished; its errors are raised."""
         try:
             await self._domains.migrate(self._vm, uri, migrate_uri, _MIGRATE_S)
-        except UnavailableError:
+        except CutOffError:
             self.cut_off = True
             raise
 
@@ -58,25 +59,29 @@ class Outgoing:
         with contextlib.suppress(VmnetError):
             await self._domains.set_max_downtime(self._vm, _ANY_DOWNTIME_MS)
 
-    async def abort(self, gone: Callable[[], bool], stays: Callable[[], None]) -> None:
+    async def abort(
+        self, gone: Callable[[], bool], stays: Callable[[], None], limit_s: Callable[[], float]
+    ) -> None:
         """Ask libvirt to give up, and wait until it has decided where the guest is. WaitTimeoutError if it does not.
 
-        ``stays`` is called as soon as it has taken the request, and before the destination has removed anything.
+        ``stays`` is called as soon as it has taken the request, and before the destination has removed anything. ``limit_s``: how
+        long to wait, as far as is known by now.
         """
-        limit_s = _AWAY_S if self.cut_off else _DECIDE_S
-        deadline = time.monotonic() + limit_s
+        began = time.monotonic()
         while not gone() and await self.active():
             with contextlib.suppress(*_NO_ANSWER, RefusedError):
                 await self._domains.abort_job(self._vm)
                 stays()
-            if time.monotonic() > deadline:
-                raise WaitTimeoutError(f"libvirt did not end the migration within {limit_s:g} s")
+            if time.monotonic() - began > limit_s():
+                raise WaitTimeoutError(f"libvirt did not end the migration within {limit_s():g} s")
             await asyncio.sleep(_ASK_AGAIN_S)  # libvirt has no event for "no job any more"
 
     async def active(self) -> bool:
         """Whether libvirt is migrating the VM, or cannot be asked now."""
-        if self._migrating is not None:
-            return not self._migrating.done()
+        if self._migrating is not None and not self._migrating.done():
+            return True
+        if self._migrating is not None and not self.cut_off:
+            return False
         try:
             return await self._job()
         except _NO_ANSWER:
@@ -95,21 +100,37 @@ class Outgoing:
             return False
         return True
 
+    async def is_running_here(self) -> bool:
+        """As libvirt says; False if it says nothing."""
+        try:
+            return (await self._domains.find(self._vm)).running
+        except VmnetError:
+            return False
+
     async def has_left(self, runs_there: Callable[[], bool]) -> bool:
         """Whether the VM is no longer here: once libvirt can be asked again, and has ended the migration.
 
         WaitTimeoutError if libvirt does not answer within ten minutes, or does not remove a VM that ``runs_there``.
         """
-        deadline = time.monotonic() + _AWAY_S
+        deadline, was_away = time.monotonic() + AWAY_S, False
         while time.monotonic() < deadline:
-            with contextlib.suppress(*_NO_ANSWER):
+            try:
                 job = await self._job()  # first: without a job the VM does not leave between the two
-                if not await self._is_here():
+                here = await self._is_here()
+            except (*_NO_ANSWER, RefusedError):
+                was_away = True
+            else:
+                if not here:
                     return True
-                if not job and not runs_there():
+                if job:
+                    deadline = time.monotonic() + AWAY_S
+                elif was_away:  # the other side's word may be on its way
+                    was_away = False
+                    await asyncio.sleep(_WORD_S)
+                elif not runs_there():
                     return False
             await asyncio.sleep(_LOOK_S)
-        raise WaitTimeoutError(f"libvirt did not say within {_AWAY_S:g} s what became of the migration")
+        raise WaitTimeoutError(f"libvirt did not say within {AWAY_S:g} s what became of the migration")
 
     async def resume(self) -> None:
         """If it was we who stopped the guest, and it stands still."""

@@ -62,9 +62,10 @@ async def to_destination(one: DestinationMigration, op: str, message: dict[str, 
 
 async def to_source(one: SourceMigration, op: str, message: dict[str, Any]) -> dict[str, Any]:
     if op == "resumed":
-        one.resume_ns = field(message, "resume_ns", int) - one.clock_offset_ns
-        one.tell("resume", at=one.resume_ns / 1e9)
-        one.post(Event.PEER_RESUMED)
+        resume_ns = field(message, "resume_ns", int) - one.clock_offset_ns
+        if await one.is_denied():
+            raise PeerError(f"VM {one.record.name!r} runs on {one.context.host}")
+        one.note_resumed(resume_ns)
         return {}
     if op == "clone":
         if one.leaving is not None:
@@ -82,6 +83,7 @@ async def to_source(one: SourceMigration, op: str, message: dict[str, Any]) -> d
         one.post(Event.PEER_OPEN)
         return {}
     if op == "failed":
+        one.failed_there = True
         one.post(
             Event.FAILED,
             RefusedError(f"at {one.record.destination}: {field(message, 'reason', str)[:200]}"),

@@ -14,7 +14,6 @@ from dom0 import stretch
 from dom0.claim import Agreement, Wire
 from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
-from dom0.dataplane import netdev
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.priority import guest_process
 from dom0.dataplane.source_port import Released, SourcePort
@@ -22,7 +21,7 @@ from dom0.drain import drained
 from dom0.leaving_fabric import LeavingFabric
 from dom0.links_move import LinksMove
 from dom0.migration import Migration, settled
-from dom0.outgoing import Outgoing
+from dom0.outgoing import AWAY_S, DECIDE_S, Outgoing
 from dom0.result import source_verdict
 from dom0.router.leaving import RouterLeaving
 from dom0.router.router import Router
@@ -30,7 +29,7 @@ from dom0.wiring import ClaimRequest, Outlet, Wiring, draw, outlets
 from vmnet.actions import Action, Kind
 from vmnet.convergence import QEMU_WAITS_MS
 from vmnet.domain_xml import DomainInfo
-from vmnet.errors import RefusedError, VmnetError
+from vmnet.errors import RefusedError, VmnetError, WaitTimeoutError
 from vmnet.hypervisor.events import DomainEvent, Happening
 from vmnet.machine import Event, Role, State, Step, can_roll_back
 from vmnet.store import Binding, MigrationRecord
@@ -70,6 +69,9 @@ class SourceMigration(Migration):
         """Nothing that had to follow the guest was sent behind later frames."""
         self.stop_ns: int | None = None
         self.resume_ns: int | None = None
+        self.runs_there = asyncio.Event()
+        """As the destination says."""
+        self.failed_there = False
         self.divert_ns: int | None = None
         self.passes = 0
         self.gone = self.held = self.ended_here = self.abort_requested = False
@@ -186,7 +188,7 @@ class SourceMigration(Migration):
         self._look_whether_it_has_gone()
         if self.gone and self.state in (State.RESUMED, State.FINISHING):
             self.post(Event.GONE)
-        if self.state is State.STOPPED and self.gone:
+        if self.state in (State.STOPPED, State.SWITCHOVER) and self.gone:
             self.expect_within(
                 _FORWARD_S, Event.PEER_RESUMED, "the destination's daemon did not report the resume"
             )
@@ -240,15 +242,44 @@ class SourceMigration(Migration):
     async def _find_out(self, error: VmnetError) -> None:
         """libvirt may have gone away. One that is asked to end finishes the migration first, and tells nobody."""
         try:
-            left = await self._outgoing.has_left(lambda: self.resume_ns is not None)
+            left = await self._outgoing.has_left(self.runs_there.is_set)
         except VmnetError as late:
             self.notes.append(f"{late.message}: look with `virsh list` on both hosts")
             self.whereabouts_known = False
-            left = self.resume_ns is not None
-        if left:
+            left = self.runs_there.is_set()
+        if left and not await self._runs_there_soon():
+            self.whereabouts_known = False
+            self.ended_here = self.failed_there
+        if left and not self.ended_here:
             self._has_gone()
         else:
             self.post(Event.FAILED, error)
+
+    async def _runs_there_soon(self) -> bool:
+        """The destination's daemon says so, now or within some seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.runs_there.wait(), _FORWARD_S)
+        return self.runs_there.is_set()
+
+    def note_resumed(self, resume_ns: int) -> None:
+        """The destination says that the guest runs there: then it holds what comes there directly, too."""
+        self.resume_ns = resume_ns
+        self.runs_there.set()
+        self._expected.set()
+        if self.fabric is not None:
+            self.fabric.expected.set()
+        self.tell("resume", at=resume_ns / 1e9)
+        self.post(Event.PEER_RESUMED)
+
+    async def is_denied(self) -> bool:
+        """The guest is said to run elsewhere, while nobody has told that it stopped; and libvirt says that it runs here."""
+        return self.state in (State.PRECOPY, State.SWITCHOVER) and await self._outgoing.is_running_here()
+
+    def _patience_s(self) -> float:
+        """How long libvirt may take to say where the guest is."""
+        if (self.held and self.stop_ns is None) or not self.whereabouts_known:
+            return _FORWARD_S  # it may still run here, without its packets
+        return AWAY_S if self.hypervisor_lost or self._outgoing.cut_off else DECIDE_S
 
     def _has_gone(self) -> None:
         self.gone = True
@@ -483,12 +514,18 @@ class SourceMigration(Migration):
         await self._outgoing.suspend(lambda: self.stop_ns is not None)
 
     async def _recover(self) -> None:
+        if (
+            not self.held
+        ):  # nobody told of the guest's stop; libvirt removes its tap as soon as it runs elsewhere
+            self.followed_in_order = False
+            self.notes.append(
+                "the VM's stop was not seen: packets that came when its tap had gone may be lost, uncounted"
+            )
         self._hold_now()
         if not self.released:
             await self._release(self.stop_ns or self.divert_ns, exact=self.stop_ns is not None)
         elif self.stop_ns is not None:
             await self._look_again(self.stop_ns)
-        self._look_for_a_gap()
         if self.leaving is None:
             await self._join_stretched()
         if not all(port.copy_complete for port in self.ports):
@@ -497,14 +534,6 @@ class SourceMigration(Migration):
             )
         with contextlib.suppress(VmnetError):
             self.clock_offset_ns = await self._peer().clock_offset_ns(2)
-
-    def _look_for_a_gap(self) -> None:
-        """Nobody told of the guest's stop, so its packets went to its tap until it ran elsewhere. A tap that goes counts nothing."""
-        if self.stop_ns is None and not all(netdev.is_up(port.tap) for port in self.ports):
-            self.followed_in_order = False
-            self.notes.append(
-                "the VM's tap went while its packets still came there: some may be lost, uncounted"
-            )
 
     async def _join_stretched(self) -> None:
         for device, bridge in self.wiring.stretched().items():
@@ -534,9 +563,16 @@ class SourceMigration(Migration):
     async def _abort_job(self) -> None:
         """A migration that somebody else began goes on without us when our part fails; it is aborted only on request."""
         if self.managed or self.abort_requested:
-            await self._outgoing.abort(self._has_left, self._turn_back)
+            await self._abort_libvirts_job()
         if not self._has_left():
             self._turn_back()
+
+    async def _abort_libvirts_job(self) -> None:
+        try:
+            await self._outgoing.abort(self._has_left, self._turn_back, self._patience_s)
+        except WaitTimeoutError:
+            self.whereabouts_known = False
+            raise
 
     def lose_hypervisor(self) -> None:
         super().lose_hypervisor()
@@ -544,13 +580,13 @@ class SourceMigration(Migration):
 
     def _look_whether_it_has_gone(self) -> None:
         """The VM runs at the destination, and libvirt may have removed it here while it could tell nobody."""
-        runs_there = self.state in (State.RESUMED, State.FINISHING)
-        if runs_there and self.hypervisor_lost and not self.managed and not self._looks:
+        may_run_there = self.state in (State.STOPPED, State.RESUMED, State.FINISHING)
+        if may_run_there and self.hypervisor_lost and not self.managed and not self._looks:
             self._looks = True
             self.spawn(self._find_out(RefusedError("libvirt went away")))
 
     def _has_left(self) -> bool:
-        return self.resume_ns is not None or (self.gone and not self.ended_here)
+        return self.runs_there.is_set() or (self.gone and not self.ended_here)
 
     async def _reopen(self) -> None:
         if self.held and not self.gone:

@@ -188,7 +188,7 @@ TABLE: tuple[Row, ...] = (
     *_aborts((State.STARTING,), (Event.FAILED, Event.CANCEL, Event.GUEST_STOPPED, Event.GONE)),
     *_aborts((State.PRECOPY,), (Event.FAILED, Event.CANCEL, Event.GONE)),
     *_aborts((State.SWITCHOVER, State.STOPPED), (Event.FAILED, Event.CANCEL, Event.GUEST_RUNNING)),
-    Row(_S, State.ABORTING, Event.PEER_RESUMED, State.RESUMED, (Step.RECOVER, Step.CUT_OVER, Step.STRETCH)),
+    *_unseen_stops((State.ABORTING,)),
     Row(_S, State.ABORTING, Event.STAYED, State.ROLLING_BACK, _UNDO_SOURCE),
     Row(_S, State.ROLLING_BACK, Event.UNDONE, State.ROLLED_BACK, (Step.VERDICT,)),
     Row(_D, State.PREPARING, Event.AGREED, State.PREPARED, (Step.PREPARE_DESTINATION,)),

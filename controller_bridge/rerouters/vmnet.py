@@ -24,7 +24,8 @@ class VmnetRerouter:
 
     async def prepare(self, move: Move) -> None:
         """The VM is bound at its source, and its destination may lead it. No entry leads elsewhere than before."""
-        await self._step("prepare", move)
+        # without headers yet: a controller that does not know them says so now, and not when the VM stands still
+        await self._step("prepare", move, ())
 
     async def cut_over(self, move: Move) -> None:
         """All switches that are connected have confirmed; one that is not is told when it is."""
@@ -54,9 +55,9 @@ class VmnetRerouter:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _step(self, op: str, move: Move, headers: Sequence[bytes] = ()) -> dict[str, Any]:
-        # headers are named in all steps: a controller that does not know them says so in the first one
-        done = await self._ask(op, {**_order(move), "headers": [one.hex() for one in headers]})
+    async def _step(self, op: str, move: Move, headers: Sequence[bytes] | None = None) -> dict[str, Any]:
+        named = {} if headers is None else {"headers": [one.hex() for one in headers]}
+        done = await self._ask(op, {**_order(move), **named})
         if missing := done.get("missing"):
             _log.warning("%s of %s: these switches are told later: %s", op, move.vm, missing)
         return done

@@ -92,11 +92,7 @@ def bring_up(name: str, mtu: int | None = None) -> None:
 
 
 def is_up(name: str) -> bool:
-    """False if there is no such device."""
-    try:
-        (flags,) = struct.unpack_from("h", _ioctl(name, _SIOCGIFFLAGS, b""), 16)
-    except OSError:
-        return False
+    (flags,) = struct.unpack_from("h", _ioctl(name, _SIOCGIFFLAGS, b""), 16)
     return bool(flags & _IFF_UP)
 
 

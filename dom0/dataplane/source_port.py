@@ -278,8 +278,9 @@ class SourcePort:
         self.gate.attach_exit(self.tunnel, netdev.index_of(self.tap), self.settings.mac)
 
     def _is_ours(self, frame: bytes) -> bool:
-        """An end marker, as if from the guest itself; or a fence."""
-        return frame[VNET_HEADER_BYTES + 6 : VNET_HEADER_BYTES + 12] in (self.settings.mac, fence.SOURCE)
+        """An end marker, as if from the guest itself; a fence; or what the host itself sends by the tunnel."""
+        ours = (self.settings.mac, fence.SOURCE, names.TUNNEL_MAC)
+        return frame[VNET_HEADER_BYTES + 6 : VNET_HEADER_BYTES + 12] in ours
 
     def given_back(self) -> int:
         """Frames that the other host has sent back."""

@@ -13,7 +13,7 @@ from world import VM, StandIn, World
 
 from dom0 import shutdown
 from dom0.migration import LIBVIRT_LOST
-from vmnet.errors import VmnetError
+from vmnet.errors import PeerError, VmnetError
 from vmnet.machine import State
 
 PHASES = ["begin", "prepare", "pass 1", "copy"]
@@ -32,7 +32,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         return {}
 
     monkeypatch.setattr(asyncio, "to_thread", at_once)
-    for module in ("migration", "source", "destination", "desk", "result", "convergence_watch"):
+    for module in ("migration", "source", "destination", "desk", "result", "convergence_watch", "outgoing"):
         monkeypatch.setattr(f"dom0.{module}.time", Time(loop))
 
     async def no_notes(*_: Any) -> list[str]:
@@ -46,7 +46,6 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("dom0.stand_ins.StandIn", StandIn)
     monkeypatch.setattr("dom0.desk.make_taps_ready", nothing)
     monkeypatch.setattr("dom0.dataplane.netdev.exists", lambda name: True)
-    monkeypatch.setattr("dom0.dataplane.netdev.is_up", lambda name: True)
     monkeypatch.setattr("dom0.dataplane.netdev.get_queue_length", lambda name: 1000)
     monkeypatch.setattr("dom0.dataplane.netdev.get_mtu", lambda name: 1500)
 
@@ -357,6 +356,43 @@ def test_libvirt_finishes_the_migration_with_its_clients_cut_off(
             return  # the claim needs libvirt: the VM goes without us
         (record,) = world.hosts["a"].store.records.values()
         assert record.state == "done" and LIBVIRT_LOST in record.verdict["notes"]
+
+    run(body())
+
+
+def test_libvirt_goes_away_before_it_can_stop_the_guest(run: Run, make: Callable[..., World]) -> None:
+    """Its packets are at the destination already: the guest, which still runs here, is not left without them for minutes."""
+
+    async def body() -> None:
+        world = make(1, 0.0)
+        world.away_at_suspend, world.passes = True, 500
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        moving = await world.hosts["a"].desk.migrate("blue", "b", None)
+        await moving.finished()
+        assert (moving.state, moving.whereabouts_known) == (State.ROLLED_BACK, False)
+        assert loop.time() - began < 10
+        world.away.clear()
+        world.abort = True
+        await settle(world)
+        judge(world)
+
+    run(body())
+
+
+def test_a_peer_that_says_that_the_guest_runs_there_is_not_believed_while_it_runs_here(
+    run: Run, make: Callable[..., World]
+) -> None:
+    async def body() -> None:
+        world = make(1, 0.0)
+        desk = world.hosts["a"].desk
+        moving = await desk.migrate("blue", "b", None)
+        await moving.settled((State.PRECOPY,), 10)
+        with pytest.raises(PeerError, match="VM 'blue' runs on a"):
+            await desk.peer("b", "resumed", {"id": moving.record.id, "resume_ns": 1})
+        await settle(world)
+        assert judge(world) == "b"
+        assert moving.record.verdict is not None and moving.record.verdict["clean"]
 
     run(body())
 

@@ -30,7 +30,7 @@ from vmnet.errors import (
     UnavailableError,
     VmnetError,
 )
-from vmnet.hypervisor.domains import DomainState
+from vmnet.hypervisor.domains import CutOffError, DomainState
 from vmnet.hypervisor.events import DomainEvent, Happening, JobProgress
 from vmnet.store import Binding, JournalEntry, MigrationRecord
 
@@ -367,10 +367,13 @@ class Domains:
         finally:
             if not cut_off.done():
                 cut_off.cancel()
-        self._reach()
+        if self._world.away.is_set():
+            raise CutOffError("libvirt is away")
         await asyncio.shield(work)
 
     async def suspend(self, vm: str) -> None:
+        if self._world.away_at_suspend:
+            self._world.go_away()
         self._reach()
         if self._world.at.get(self._host) != "running":
             raise RefusedError("it is not running")
@@ -411,7 +414,7 @@ class World:
         self.at: dict[str, str] = {"a": "running"}
         self.job_running = self.abort = self.by_people = False
         self.die_at: tuple[str, str] | None = None
-        self.away_at, self.away_s = "", 0.0
+        self.away_at_suspend, self.away_at, self.away_s = False, "", 0.0
         """At this phase ``a``'s libvirt cuts its clients off; so long after it has finished the migration it answers again."""
         self.away = asyncio.Event()
         self.lost: tuple[str, ...] = ()
@@ -441,6 +444,12 @@ class World:
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    def go_away(self) -> None:
+        """``a``'s libvirt, with its clients cut off."""
+        self.away.set()
+        for one in self.hosts["a"].desk.migrations.values():
+            one.lose_hypervisor()
 
     def now_ns(self) -> int:
         return int((1_700_000_000 + asyncio.get_running_loop().time()) * 1e9)
@@ -504,9 +513,7 @@ class World:
     async def _phase(self, name: str) -> None:
         await asyncio.sleep(0.005)
         if name == self.away_at:
-            self.away.set()
-            for one in self.hosts["a"].desk.migrations.values():
-                one.lose_hypervisor()
+            self.go_away()
         if self.die_at is not None and self.die_at[1] == name:
             self.hosts[self.die_at[0]].die()
         if self.abort or self.fail_at == name:

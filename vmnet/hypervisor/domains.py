@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -55,6 +56,10 @@ def _translate(error: libvirt.libvirtError, what: str) -> VmnetError:
 def _close(opened: asyncio.Future[Any]) -> None:
     if not opened.cancelled() and opened.exception() is None:
         opened.result().close()
+
+
+class CutOffError(UnavailableError):
+    """The call for a migration ended; perhaps because libvirt has gone away, which may go on with the migration."""
 
 
 class Domains:
@@ -137,23 +142,31 @@ class Domains:
         return asyncio.ensure_future(asyncio.to_thread(libvirt.open, self._connection.uri))
 
     async def migrate(self, uuid: str, uri: str, migrate_uri: str | None, limit_s: float) -> None:
-        """Live, peer to peer; returns when libvirt has finished. RefusedError with libvirt's reason if it failed.
+        """Live, peer to peer; returns when libvirt has finished. RefusedError with libvirt's reason if it failed; CutOffError.
 
         On a connection of its own: while a call lasts for seconds, others on the same connection were seen to wait for hundreds of
         milliseconds, and the switchover cannot.
         """
         spare, self._spare = self._spare or self._open_another(), None
         own = await self._bounded("migration", spare)
+        asked = threading.Event()
 
         def run(_handle: Any) -> None:
             parameters = {libvirt.VIR_MIGRATE_PARAM_URI: migrate_uri} if migrate_uri else {}
             flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
             try:
-                _lookup(own, uuid).migrateToURI3(uri, parameters, flags)
+                domain = _lookup(own, uuid)
+                asked.set()
+                domain.migrateToURI3(uri, parameters, flags)
             finally:
                 own.close()
 
-        await self._call("migration", run, limit_s)
+        try:
+            await self._call("migration", run, limit_s)
+        except UnavailableError as error:
+            if asked.is_set():
+                raise CutOffError(error.message, error.hint) from None
+            raise
 
     async def suspend(self, uuid: str) -> None:
         await self._call("suspend", lambda handle: _lookup(handle, uuid).suspend())
