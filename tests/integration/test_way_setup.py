@@ -6,6 +6,8 @@ import contextlib
 import os
 import shutil
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from dataplane_kit import isolated
@@ -13,6 +15,7 @@ from led_scene import CLIENT, CLIENT_IP, MOVE, VM, VM_IP, Scene, linked, over_th
 
 from controller_bridge import setup_frame
 from controller_bridge.controller import Controller
+from controller_bridge.rerouters.vmnet import VmnetRerouter
 
 pytestmark = [
     pytest.mark.root,
@@ -39,14 +42,22 @@ def setups(scene: Scene, host: str) -> list[bytes]:
     return [one for one in heard if one[6:12] == setup_frame.SOURCE]
 
 
+@asynccontextmanager
+async def prepared(scene: Scene) -> AsyncIterator[tuple[Controller, VmnetRerouter]]:
+    """The fabric knows the VM, and that it will move."""
+    async with scene.controller() as controller:
+        rerouter = scene.rerouter()
+        await linked(controller)
+        await scene.speak(controller)
+        await rerouter.prepare(MOVE)
+        yield controller, rerouter
+        await rerouter.close()
+
+
 @isolated(120)
 def test_they_come_to_the_new_host_alone_and_teach_nobody_anything() -> None:
     async def body(scene: Scene) -> None:
-        async with scene.controller() as controller:
-            rerouter = scene.rerouter()
-            await linked(controller)
-            await scene.speak(controller)
-            await rerouter.prepare(MOVE)
+        async with prepared(scene) as (controller, rerouter):
             assert await rerouter.set_up_and_cut_over(MOVE, HEADERS)
             await scene.leads_to(controller, "b")
             # s1, s2 and s4 have another way now; those that are next to s3 send their frames to it
@@ -61,28 +72,18 @@ def test_they_come_to_the_new_host_alone_and_teach_nobody_anything() -> None:
             assert setups(scene, "a") == [], "one went to the old place"
             assert setup_frame.SOURCE not in controller.core.hosts.stations
             await rerouter.finish(MOVE)
-            await rerouter.close()
 
     over_the_fabric(body)
 
 
 @isolated(120)
 def test_a_switch_that_does_not_show_the_hello_is_not_waited_for_and_not_believed() -> None:
+    """s3 drops hellos from now on; for some seconds its links are still believed to be there."""
+
     async def body(scene: Scene) -> None:
-        async with scene.controller() as controller:
-            rerouter = scene.rerouter()
-            await linked(controller)
-            await scene.speak(controller)
-            await rerouter.prepare(MOVE)
-            blind(scene, controller)
+        async with prepared(scene) as (controller, rerouter):
+            scene.fabric.switches["s3"].ofctl("add-flow", "priority=65001,dl_type=0x88cc,actions=drop")
             assert not await rerouter.set_up_and_cut_over(MOVE, HEADERS)
             await scene.leads_to(controller, "b")
-            await rerouter.close()
 
     over_the_fabric(body)
-
-
-def blind(scene: Scene, controller: Controller) -> None:
-    """s3 drops hellos from now on; for some seconds its links are still believed to be there."""
-    assert controller.core.adopted
-    scene.fabric.switches["s3"].ofctl("add-flow", "priority=65001,dl_type=0x88cc,actions=drop")
