@@ -277,9 +277,11 @@ class SourceMigration(Migration):
 
     def _patience_s(self) -> float:
         """How long libvirt may take to say where the guest is."""
+        if not (self.hypervisor_lost or self._outgoing.cut_off):
+            return DECIDE_S
         if (self.held and self.stop_ns is None) or not self.whereabouts_known:
             return _FORWARD_S  # it may still run here, without its packets
-        return AWAY_S if self.hypervisor_lost or self._outgoing.cut_off else DECIDE_S
+        return AWAY_S
 
     def _has_gone(self) -> None:
         self.gone = True
