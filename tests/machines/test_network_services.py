@@ -1,7 +1,7 @@
 """The hosts' bridges are systemd-networkd's or NetworkManager's, which look after every interface that they see.
 
-Each has a configuration as many hosts have it: the bridge with its port, and DHCP on whatever else there is. So they try to configure
-the guests' taps and vmnet's own devices, too. They are restarted while a guest is on its way.
+systemd-networkd is told to configure vmnet's own devices, too (DHCP, LLDP). It must not be told so of guests' taps: it takes what its
+file gives no bridge out of its bridge, with vmnet or without. Both services are restarted while a guest is on its way.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def _networkd(address: str) -> dict[str, str]:
         f"{at}/31-br0.netdev": "[NetDev]\nName=br0\nKind=bridge\n\n[Bridge]\nSTP=no\nForwardDelaySec=0\n",
         f"{at}/31-up0.network": "[Match]\nName=up0\n\n[Network]\nBridge=br0\n",
         f"{at}/31-br0.network": f"[Match]\nName=br0\n\n[Network]\nAddress={address}\nLinkLocalAddressing=ipv6\n",
-        f"{at}/99-every.network": "[Match]\nName=*\n\n[Network]\nDHCP=yes\nLLDP=yes\nEmitLLDP=yes\n",
+        f"{at}/99-every.network": "[Match]\nName=vm*\n\n[Network]\nDHCP=yes\nLLDP=yes\nEmitLLDP=yes\n",
     }
 
 
