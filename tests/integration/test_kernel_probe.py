@@ -44,7 +44,7 @@ def test_a_part_that_the_kernel_lacks_is_named_with_its_error_and_the_others_are
 
 
 def test_without_taps_nothing_else_is_tried_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: object) -> None:
+    def missing(*_: object, **__: object) -> None:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
     monkeypatch.setattr("dom0.dataplane.kernel_probe.Park", missing)
