@@ -116,7 +116,8 @@ def _heard(family: socket.AddressFamily, by: str, change: Callable[[bytes], byte
         with socket.socket(family, socket.SOCK_DGRAM) as own:
             own.sendto(b"behind it", (there, PORT))
     assert sink.recv(100) == b"behind it", "nothing came before"
-    heard = said.drain() + forwarded.drain()
+    # an interface that has just got IPv6 reports its groups by itself, some time in a second
+    heard = [one for one in said.drain() + forwarded.drain() if not one[0] & 1]
     for one in (sink, said, sender, forwarded):
         one.close()
     return bool(heard)
