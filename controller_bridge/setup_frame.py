@@ -16,6 +16,8 @@ SOURCE: Final = bytes.fromhex("02766d677703")
 """The MAC address that they come from: locally administered, and no station's."""
 MOST: Final = 64
 """Of one move."""
+HEADER_BYTES: Final = 96
+"""Of a sender's header, at most: Ethernet with a VLAN tag, the IPv6 header or the longest IPv4 one, and ports."""
 
 
 def setup_frames(headers: Iterable[bytes]) -> list[bytes]:

@@ -12,9 +12,10 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from controller_bridge.setup_frame import HEADER_BYTES
 from dom0 import bridges
 from dom0.dataplane.port_settings import PortSettings
-from dom0.dataplane.senders import HEADER_BYTES, MOST_SENDERS, is_sender, scout, setup_frame, vlan_of
+from dom0.dataplane.senders import MOST_SENDERS, is_sender, scout, setup_frame, vlan_of
 from dom0.ovs_addresses import Place, SwitchAddresses
 from vmnet.errors import VmnetError
 

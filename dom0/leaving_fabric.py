@@ -12,14 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
-from controller_bridge import last_words
+from controller_bridge import last_words, setup_frame
 from controller_bridge.last_words import Words
 from controller_bridge.rerouters.base import Fences, Move, Rerouter, SetsUpFlows
 from dom0 import bridges, fabric
 from dom0.claim import mac_bytes
 from dom0.dataplane import backlog
 from dom0.dataplane.announce import end_marker
-from dom0.dataplane.senders import MOST_SENDERS
 from dom0.dataplane.source_port import SourcePort
 from dom0.migration import Migration
 from dom0.old_path import OldPath
@@ -241,8 +240,8 @@ class LeavingFabric:
             await rerouter.cut_over(self._move)
             return
         headers = [header for _mac, port in self._ports for header in port.senders.headers]
-        known = await rerouter.set_up_and_cut_over(self._move, headers[:MOST_SENDERS])
-        if not known or len(headers) > MOST_SENDERS:
+        known = await rerouter.set_up_and_cut_over(self._move, headers[: setup_frame.MOST])
+        if not known or len(headers) > setup_frame.MOST:
             self._flows_known = False
             self._migration.notes.append(
                 "switches on the new path may have had no flows: the first packets by it may have been overtaken"

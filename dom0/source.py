@@ -516,9 +516,8 @@ class SourceMigration(Migration):
         await self._outgoing.suspend(lambda: self.stop_ns is not None)
 
     async def _recover(self) -> None:
-        if (
-            not self.held
-        ):  # nobody told of the guest's stop; libvirt removes its tap as soon as it runs elsewhere
+        if not self.held:
+            # nobody told of the guest's stop; libvirt removes its tap as soon as it runs elsewhere
             self.followed_in_order = False
             self.notes.append(
                 "the VM's stop was not seen: packets that came when its tap had gone may be lost, uncounted"

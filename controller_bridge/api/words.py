@@ -16,6 +16,7 @@ from controller_bridge.core.answers import OURS
 from controller_bridge.core.hosts import Address
 from controller_bridge.core.moves import Order
 from controller_bridge.fence import TOKEN_BYTES
+from controller_bridge.setup_frame import HEADER_BYTES
 from vmnet.config.checks import HOST_NAME
 from vmnet.errors import RefusedError
 
@@ -26,8 +27,6 @@ MOST_MACS: Final = 32
 MOST_ADDRESSES: Final = 64
 MOST_STATIONS: Final = 4000
 """In one answer: with 16 addresses each they fit into a frame."""
-MOST_HEADERS: Final = setup_frame.MOST
-HEADER_BYTES: Final = 96
 _ORDER: Final = frozenset({"id", "source", "destination", "macs", "addresses", "headers"})
 _TOKEN = re.compile(rf"[0-9a-f]{{{2 * TOKEN_BYTES}}}\Z")
 _HEADER = re.compile(rf"([0-9a-f]{{2}}){{14,{HEADER_BYTES}}}\Z")
@@ -45,7 +44,7 @@ def order(payload: Mapping[str, Any]) -> Order:
         _macs(payload),
         frozenset(_ip(one) for one in _list(payload, "addresses", MOST_ADDRESSES)),
     )
-    headers = _list(payload, "headers", MOST_HEADERS)
+    headers = _list(payload, "headers", setup_frame.MOST)
     return replace(made, headers=tuple(_header(one, made.macs) for one in headers))
 
 

@@ -10,11 +10,10 @@ import struct
 from typing import Final
 
 from controller_bridge.local_frame import TYPE
+from controller_bridge.setup_frame import HEADER_BYTES, MOST
 from dom0.dataplane.announce import nobody
 
-MOST_SENDERS: Final = 64
-HEADER_BYTES: Final = 96
-"""Ethernet with a VLAN tag, the IPv6 header or the longest IPv4 one, and ports."""
+MOST_SENDERS: Final = MOST
 _MINIMUM_FRAME_BYTES: Final = 60
 _TAG, _IPV4, _IPV6 = 0x8100, 0x0800, 0x86DD
 _ETHERNET_BYTES, _IPV6_BYTES = 14, 40
