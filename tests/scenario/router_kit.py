@@ -39,7 +39,7 @@ def prepare(lab: Lab) -> None:
     server = lab.node("server")
     for version, address in ((4, SERVER4), (6, SERVER6)):
         server.run(["ip", f"-{version}", "route", "replace", "local", address, "dev", "lo", "table", "local"])
-    routing.wait_converged(lab, 90)
+    routing.wait_converged(lab)
 
 
 def where(lab: Lab) -> Host:

@@ -26,7 +26,7 @@ SERVER = ("10.2.0.100", "fd02::100")
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with lab_up("pisa", "labroute", hooks=False, daemon=False) as made:
-        routing.wait_converged(made, 60)
+        routing.wait_converged(made)
         yield made
 
 
@@ -94,6 +94,6 @@ def test_forwards_before_and_after_a_plain_migration(lab: Lab) -> None:
     a.run(["virsh", "migrate", "--live", "vr1", b.libvirt_uri, f"tcp://{b.address}"], timeout=60)
     assert [(found.vm, found.host) for found in lab.running_vms()] == [("vr1", "b")]
     # plain libvirt stands still for about as long as BFD waits: the sessions may have gone, and come back
-    routing.wait_converged(lab, 30)
+    routing.wait_converged(lab)
     assert all(pings(lab, address) for address in SERVER)
     assert all(uptimes_ms(lab, node) for node in ("client", "server"))

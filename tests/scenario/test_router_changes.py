@@ -103,7 +103,7 @@ def test_zebra_killed_and_started_again(pisa: Lab) -> None:
         if not zebra(pisa):
             start(router_kit.where(pisa))
         bfd_asked_for_again(pisa)
-        routing.wait_converged(pisa, 90)
+        routing.wait_converged(pisa)
         router_kit.wait_same_fib(pisa, router_kit.where(pisa), 60)
 
 

@@ -48,7 +48,7 @@ def test_killed(pisa: Lab, monkeypatch: pytest.MonkeyPatch, role: Role, state: S
     victim = source if role is Role.SOURCE else target
     crash_in(monkeypatch, victim, role, state)
     router_kit.wait_forwarding(source)
-    routing.wait_converged(pisa, 60)
+    routing.wait_converged(pisa)
     with router_kit.streams.flowing(pisa, router_kit.WAYS) as traffic:
         command = [*kit.VMNET, "migrate", "--json", router_kit.VM, target.name]
         said = source.run(command, check=False, timeout=90)
@@ -63,7 +63,7 @@ def test_killed(pisa: Lab, monkeypatch: pytest.MonkeyPatch, role: Role, state: S
     )
     print(*traffic.results, sep="\n")
     router_kit.wait_forwarding(here)
-    routing.wait_converged(pisa, 60)
+    routing.wait_converged(pisa)
     router_kit.wait_same_fib(pisa, here)
     with router_kit.undisturbed(pisa) as after:
         router_kit.wait_packets(after, 500)

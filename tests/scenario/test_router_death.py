@@ -34,7 +34,7 @@ def dying(lab: Lab, keep_s: int) -> Iterator[Host]:
     finally:
         if router_kit.VM not in kit.running(host):
             host.run(["virsh", "start", router_kit.VM], timeout=60)
-        routing.wait_converged(lab, 90)
+        routing.wait_converged(lab)
         router_kit.wait_forwarding(host)
 
 
@@ -65,7 +65,7 @@ def test_goes_at_once_and_comes_with_a_marked_vm(pisa: Lab) -> None:
         print(f"gone {time.monotonic() - died:.1f} s after the VM")
         host.run(["virsh", "start", router_kit.VM], timeout=60)
         router_kit.wait_forwarding(host, 90)
-        routing.wait_converged(pisa, 90)
+        routing.wait_converged(pisa)
         router_kit.wait_same_fib(pisa, host)
 
 
@@ -76,6 +76,6 @@ def test_started_again_in_time_takes_its_data_plane_over(pisa: Lab) -> None:
             destroy(host)
             host.run(["virsh", "start", router_kit.VM], timeout=60)
             wait_for("the VM's routes", lambda: router_kit.listed(host)["synchronised"], 90, 0.5)
-            routing.wait_converged(pisa, 90)
+            routing.wait_converged(pisa)
         router_kit.wait_same_fib(pisa, host)
         assert router_kit.listed(host)["data"] == "pass"
