@@ -19,7 +19,7 @@ _ETC_LIBVIRT = Path("/etc/libvirt")
 
 
 async def examine(context: Context) -> list[dict[str, Any]]:
-    """A list of {"check", "ok", "detail"}; the detail of a failed check says what to do."""
+    """A list of {"check", "ok", "tested", "detail"}; the detail of a failed check says what to do."""
     own, chains, *peers = await asyncio.gather(
         _host(context),
         probes.input_chains(),

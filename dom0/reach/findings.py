@@ -58,8 +58,9 @@ class Tunnel:
     reason: str = ""
 
 
-def row(check: str, ok: bool, detail: str) -> dict[str, Any]:
-    return {"check": check, "ok": ok, "detail": detail}
+def row(check: str, ok: bool, detail: str, *, tested: bool = True) -> dict[str, Any]:
+    """``tested``: False where nothing is known to be wrong because it, or a part of it, could not be looked at."""
+    return {"check": check, "ok": ok, "tested": tested, "detail": detail}
 
 
 def ports(peer: str, tcp: Mapping[str, Reach], tunnel: Tunnel, udp_port: int) -> dict[str, Any]:
@@ -73,9 +74,9 @@ def ports(peer: str, tcp: Mapping[str, Reach], tunnel: Tunnel, udp_port: int) ->
     passed = [name for name, reach in tcp.items() if reach is not Reach.UNKNOWN]
     passed += [] if tunnel.reason else [udp]
     detail = f"{', '.join(passed) or 'nothing'} can be reached"
-    return row(
-        f"ports {peer}", True, detail + (f"; {udp} not tested: {tunnel.reason}" if tunnel.reason else "")
-    )
+    if tunnel.reason:
+        return row(f"ports {peer}", True, f"{detail}; {udp} not tested: {tunnel.reason}", tested=False)
+    return row(f"ports {peer}", True, detail)
 
 
 def mtu(
@@ -91,7 +92,7 @@ def mtu(
             "and something on the way carries less; give every device and switch on the way the same MTU",
         )
     if path_bytes is None:
-        return row(check, True, "unknown: no route")
+        return row(check, True, "unknown: no route", tested=False)
     if path_bytes < needed:
         return row(
             check,
@@ -153,7 +154,8 @@ def _ends_all(expressions: Iterable[Mapping[str, Any]]) -> bool:
 def firewall(chains: list[str] | None) -> dict[str, Any]:
     """``None``: the rules could not be read. What is closed shows in the peers' own `vmnet doctor`."""
     if chains is None:
-        return row("firewall", True, "nftables' rules of this host could not be read (is nft installed?)")
+        unread = "nftables' rules of this host could not be read: install nftables to have them looked at"
+        return row("firewall", True, unread, tested=False)
     if not chains:
         return row("firewall", True, "nftables on this host drops nothing by default")
     return row(

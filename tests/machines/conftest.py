@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from vmnet.bench.stage import stage
 from vmnet.lab.machines import build, image
 
 collect_ignore_glob = [] if os.environ.get("VMNET_TEST_MACHINES") else ["test_[!s]*.py"]
@@ -26,6 +27,13 @@ def why_not(release):
 def debian12_once():
     if reason := why_not(12):
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def ready(request, debian12_once):
+    """The stage of a file's SCHEME: its lab is up for that file alone, for machines need the processors for themselves."""
+    with stage("machines", [request.module.SCHEME], keep=False) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,24 +1,15 @@
 """A guest whose QEMU may take only a part of a processor (cgroup quotas): a switchover takes longer, and loses nothing."""
 
-from collections.abc import Iterator
-
 import pytest
 from disturbed import moved
 
 from vmnet.bench.schemes import SCHEMES
-from vmnet.bench.stage import VM, Stage, stage
+from vmnet.bench.stage import VM, Stage
 
 pytestmark = [pytest.mark.root, pytest.mark.lab, pytest.mark.timeout(1800)]
 SCHEME = SCHEMES["machines-vmnet"]
 QUOTA_US = 50_000
 """Of each period of 100,000."""
-
-
-@pytest.fixture(scope="module")
-def ready(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    request.getfixturevalue("debian12_once")
-    with stage("limits", [SCHEME], keep=False) as made:
-        yield made
 
 
 def test_a_guest_with_processor_quotas_moves_there_and_back(ready: Stage) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from vmnet.bench.rows import Case, Row
 from vmnet.bench.schemes import SCHEMES
-from vmnet.bench.stage import Place, Stage, stage
+from vmnet.bench.stage import Place, Stage
 from vmnet.bench.vm import Bench, Settings, Step
 from vmnet.lab import Host
 
@@ -17,13 +17,6 @@ RATE_PPS = 100
 UPLINK = "up0"
 TUNNEL_ALONE = "match ip protocol 17 0xff match ip dport 6643 0xffff"
 EVERYTHING = "match u32 0 0"
-
-
-@pytest.fixture(scope="module")
-def ready(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    request.getfixturevalue("debian12_once")
-    with stage("netem", [SCHEME], keep=False) as made:
-        yield made
 
 
 @contextmanager

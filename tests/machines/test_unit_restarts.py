@@ -1,13 +1,12 @@
 """A unit of systemd is restarted on a host during a migration: no silent loss, one VM, and the next migration is clean."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from disturbed import moved
 
 from vmnet.bench.schemes import SCHEMES
-from vmnet.bench.stage import Place, Stage, stage
+from vmnet.bench.stage import Place, Stage
 from vmnet.lab import Host
 from vmnet.lab.wait import wait_for
 
@@ -15,13 +14,6 @@ pytestmark = [pytest.mark.root, pytest.mark.lab, pytest.mark.timeout(1800)]
 SCHEME = SCHEMES["machines-ovs-vmnet"]
 NOT_CLEAN = 8
 """The VM has moved, and the verdict does not promise that nothing was lost or overtaken."""
-
-
-@pytest.fixture(scope="module")
-def ready(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    request.getfixturevalue("debian12_once")
-    with stage("restarts", [SCHEME], keep=False) as made:
-        yield made
 
 
 def moves_cleanly(place: Place) -> None:

@@ -13,6 +13,7 @@ from dom0 import doctor
 from dom0.reach import findings, probes
 from dom0.reach.findings import Reach, Tunnel
 from hooks.install import HookStatus
+from vmnet.cli import doctor as command
 
 OPEN = {"TCP 6642 (daemon)": Reach.OPEN, "TCP 49152 (VM's memory)": Reach.REFUSED}
 WHOLE = Tunnel(largest_bytes=1514)
@@ -61,7 +62,8 @@ def test_each_closed_port_is_named_with_how_it_is_closed() -> None:
 
 def test_a_tunnel_that_could_not_be_tested_is_not_called_closed() -> None:
     row = findings.ports("b", OPEN, Tunnel(reason="another program uses UDP 6643"), 6643)
-    assert row["ok"] and row["detail"].endswith("not tested: another program uses UDP 6643")
+    assert row["ok"] and not row["tested"]
+    assert row["detail"].endswith("not tested: another program uses UDP 6643")
 
 
 def test_mtu() -> None:
@@ -112,7 +114,8 @@ def test_chains_that_drop_by_default() -> None:
     assert of(_chain(policy="accept"), _rule(match, {"drop": None})) == []
     assert findings.input_policy({}) == []
     assert findings.firewall(["inet filter input"])["detail"].count("inet filter input") == 1
-    assert "could not be read" in findings.firewall(None)["detail"]
+    unread = findings.firewall(None)
+    assert unread["ok"] and not unread["tested"] and "could not be read" in unread["detail"]
 
 
 def test_hooks_that_libvirt_has_not_seen_are_a_fault() -> None:
@@ -156,3 +159,13 @@ def test_ssh_does_not_ask_for_a_password() -> None:
     assert probes._silent("qemu+ssh://root@b/system") == "qemu+ssh://root@b/system?no_tty=1"
     assert probes._silent("qemu+ssh://b/system?keyfile=x") == "qemu+ssh://b/system?keyfile=x&no_tty=1"
     assert probes._silent("qemu+tls://b/system") == "qemu+tls://b/system"
+
+
+def test_what_was_not_tested_is_not_called_good() -> None:
+    rows = [
+        findings.firewall([]),
+        findings.firewall(None),
+        findings.mtu("b", None, Tunnel(reason="x"), 1500, 50),
+    ]
+    assert [command.mark(one) for one in rows] == ["ok", "?", "?"]
+    assert command.mark(findings.row("libvirt", False, "no answer")) == "BAD"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,7 +18,7 @@ from vmnet.errors import ExitCode
 def doctor(as_json: bool, socket: Path) -> None:
     """Check what migrations need: kernel, libvirt, hooks, journal, firewall, and each peer's daemon, ports and libvirt.
 
-    Exit code 5 if something is missing.
+    A line begins with "ok", with "BAD", or with "?" where something could not be tested. Exit code 5 if something is BAD.
     """
     checks = common.client(socket).request("doctor")["checks"]
     if as_json:
@@ -25,6 +26,13 @@ def doctor(as_json: bool, socket: Path) -> None:
     else:
         width = max(len(one["check"]) for one in checks)
         for one in checks:
-            click.echo(f"{'ok ' if one['ok'] else 'BAD'}  {one['check']:{width}} {one['detail']}")
+            click.echo(f"{mark(one):3}  {one['check']:{width}} {one['detail']}")
     if not all(one["ok"] for one in checks):
         sys.exit(ExitCode.UNAVAILABLE)
+
+
+def mark(check: dict[str, Any]) -> str:
+    """How the line of a check begins. A daemon of an older version does not say what it could not test."""
+    if not check["ok"]:
+        return "BAD"
+    return "ok" if check.get("tested", True) else "?"
