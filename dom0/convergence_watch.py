@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 
 from vmnet import convergence
+from vmnet.convergence import Decision, Looks
 from vmnet.errors import VmnetError
 from vmnet.hypervisor.domains import Domains
+from vmnet.hypervisor.events import JobProgress
 
 
 class ConvergenceWatch:
@@ -33,6 +35,8 @@ class ConvergenceWatch:
         self._new_pass = asyncio.Event()
         self._pass_began = time.monotonic()
         self._told_ms: int | None = None
+        self._looks = Looks()
+        self._fitted_in: int | None = None
         self.processed_bytes = 0
 
     def pass_began(self) -> None:
@@ -48,12 +52,11 @@ class ConvergenceWatch:
             asked = time.monotonic()
             job = await self._domains.progress(self._vm)
             self.processed_bytes = job.memory_processed_bytes
-            decision = convergence.decide(
-                job, time.monotonic() - self._pass_began, self._max_downtime_ms, self._own_downtime_ms
-            )
+            decision = self._decide(job, time.monotonic() - asked)
             self._tell(
                 "progress",
                 took_ms=round((time.monotonic() - asked) * 1000, 2),
+                passes_missed=self._looks.missed,
                 pass_number=job.passes,
                 remaining_bytes=job.memory_remaining_bytes,
                 processed_bytes=job.memory_processed_bytes,
@@ -71,6 +74,17 @@ class ConvergenceWatch:
             self._new_pass.clear()
             with contextlib.suppress(TimeoutError):  # a new pass is worth a look at once
                 await asyncio.wait_for(self._new_pass.wait(), decision.poll_s)
+
+    def _decide(self, job: JobProgress, took_s: float) -> Decision:
+        missed = self._looks.missed
+        if self._fitted_in is not None and self._fitted_in < job.passes:
+            missed, self._fitted_in = missed + 1, None
+        self._looks = Looks(took_s, missed)
+        pass_s = time.monotonic() - self._pass_began
+        decision = convergence.decide(job, pass_s, self._max_downtime_ms, self._own_downtime_ms, self._looks)
+        if decision.fits:
+            self._fitted_in = job.passes
+        return decision
 
     async def hold_qemu_back(self) -> None:
         """The guest is about to be stopped: QEMU is not to do so before it has taken what it has."""

@@ -4,6 +4,9 @@ libvirt cannot hold QEMU at the end of pre-copy, so QEMU is told to be content w
 ourselves when what is left fits. Plain libvirt stops when 300 ms worth is left; we go on nearly to the end of the pass, which costs
 nothing while the guest runs and shortens the downtime.
 
+Where libvirt answers slowly (a busy host), our looks are too rare to come upon the end of a pass. So a look that takes long counts as
+time that has gone already, and after one pass that ended unseen the guest is stopped as soon as what is left fits.
+
 Under TCG (software emulation) QEMU loses a guest's writes now and then when a page is copied again while the guest runs: guests were
 seen to crash after migrations of three passes and more, with plain libvirt as well. There it is not made to go on for so long: we stop
 the guest sooner, and QEMU does from the second pass on.
@@ -36,13 +39,25 @@ known, and 120 MB passed in 0.1 s)."""
 class Decision:
     """``switch``: stop the guest now. Else look again after ``poll_s``. ``expected_ms``: downtime if it were stopped now.
 
-    ``near``: that look, soon, may be the last; it must not be late.
+    ``fits``: that is little enough. ``near``: that look, soon, may be the last; it must not be late.
     """
 
     switch: bool
     poll_s: float
     expected_ms: float
     near: bool = False
+    fits: bool = False
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How the looks at the progress have gone so far.
+
+    ``took_s``: the last one. ``missed``: passes that ended without us, although what was left had been little enough in them.
+    """
+
+    took_s: float = 0.0
+    missed: int = 0
 
 
 def qemu_downtime_ms(driver: str) -> int:
@@ -53,7 +68,9 @@ def qemu_downtime_ms(driver: str) -> int:
     return 100 if driver == "qemu" else QEMU_WAITS_MS
 
 
-def decide(job: JobProgress, pass_s: float, max_downtime_ms: int, own_downtime_ms: int) -> Decision:
+def decide(
+    job: JobProgress, pass_s: float, max_downtime_ms: int, own_downtime_ms: int, looks: Looks = Looks()
+) -> Decision:
     """``pass_s``: seconds since the present pass began; ``own_downtime_ms``: what QEMU would stop for by itself.
 
     In the first pass QEMU does not know yet how fast the guest dirties its memory: all that was sent counts as dirty again, and the
@@ -70,17 +87,18 @@ def decide(job: JobProgress, pass_s: float, max_downtime_ms: int, own_downtime_m
     limit_ms = max_downtime_ms * (_UNKNOWN_ALLOWANCE if dirty_bps is None else 1.0)
     remaining_s = job.memory_remaining_bytes / bps
     expected_ms = (remaining_s + dirtied / bps) * 1000
-    fits = expected_ms <= limit_ms or (dirty_bps is None and own_downtime_ms > QEMU_WAITS_MS)
-    tail_s = _tail_s(bool(job.memory_bps), pass_s, own_downtime_ms)
-    if remaining_s <= tail_s and fits:
-        return Decision(True, 0.0, expected_ms)
+    fits = expected_ms <= limit_ms
+    may_stop = fits or (dirty_bps is None and own_downtime_ms > QEMU_WAITS_MS)
+    tail_s = _tail_s(bool(job.memory_bps), pass_s, own_downtime_ms) + looks.took_s
+    if (may_stop and remaining_s <= tail_s) or (fits and looks.missed):
+        return Decision(True, 0.0, expected_ms, fits=fits)
     wait_s = (remaining_s - tail_s) / 3
     if not job.memory_bps:  # what is known so far is from a pass that has hardly begun
         wait_s = min(wait_s, _BLIND_DECIDES_S - pass_s)
     if job.passes <= 1:  # later passes go over what the guest has written
         wait_s = min(wait_s, job.memory_remaining_bytes / _ZEROS_BPS)
     poll_s = min(max(wait_s, _SHORTEST_POLL_S), _LONGEST_POLL_S)
-    return Decision(False, poll_s, expected_ms, near=fits and poll_s <= _NEAR_S)
+    return Decision(False, poll_s, expected_ms, near=may_stop and poll_s <= _NEAR_S, fits=fits)
 
 
 def _shrinking_bps(job: JobProgress, pass_s: float) -> float:

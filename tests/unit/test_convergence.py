@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from vmnet import convergence
+from vmnet.convergence import Looks
 from vmnet.hypervisor.events import JobProgress
 
 MIB = 1 << 20
@@ -61,6 +62,20 @@ def test_the_first_pass_may_end_in_a_run_of_zeros() -> None:
     first, second = (replace(job(120 * MIB, bps=75 * MIB), passes=number) for number in (1, 2))
     assert convergence.decide(first, 0.5, 300, 100).poll_s == pytest.approx(120 * MIB / 4e9)
     assert convergence.decide(second, 0.5, 300, 100).poll_s == 0.25
+
+
+def test_a_look_that_took_long_counts_as_time_gone() -> None:
+    # 10 MiB left are 100 ms; a look of 50 ms may well be the last before the end of the pass
+    left = job(10 * MIB, dirty=MIB, processed=900 * MIB)
+    assert not convergence.decide(left, 0.1, 300, 1, Looks(took_s=0.005)).switch
+    assert convergence.decide(left, 0.1, 300, 1, Looks(took_s=0.05)).switch
+
+
+def test_after_a_pass_that_ended_unseen_what_fits_is_enough() -> None:
+    fits, does_not = (job(left * MIB, dirty=MIB, processed=900 * MIB) for left in (28, 40))
+    assert convergence.decide(fits, 0.1, 300, 1).fits and not convergence.decide(does_not, 0.1, 300, 1).fits
+    assert convergence.decide(fits, 0.1, 300, 1, Looks(missed=1)).switch
+    assert not convergence.decide(does_not, 0.1, 300, 1, Looks(missed=9)).switch
 
 
 def test_only_a_look_that_may_be_the_last_must_not_be_late() -> None:
