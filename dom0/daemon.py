@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller_bridge.rerouters.base import Rerouter, open_rerouter
-from dom0 import doctor, recovery, service_manager, shutdown
+from dom0 import doctor, recovery, service_manager, shutdown, wiring
 from dom0.context import Context
 from dom0.control_server import ControlServer
 from dom0.dataplane import kernel_limits, priority
@@ -213,12 +213,13 @@ class Daemon:
 
     async def _plan(self, request: dict[str, Any]) -> dict[str, Any]:
         name, destination = _text(request, "vm"), _text(request, "destination")
-        info, notes = await self.desk.plan(name, destination)
+        info, notes = await self.desk.plan(name, destination, request.get("allow_unprotected") is True)
         return {
             "vm": info.name,
             "uuid": info.uuid,
             "steps": plan_lines(info, self.config.host.name, destination, self.context.rerouter is not None),
             "notes": notes,
+            "unprotected": wiring.unprotected(info),
         }
 
     async def _add_router(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -241,7 +242,12 @@ class Daemon:
             raise UnavailableError(
                 f"the daemon on {self.config.host.name} is being stopped", "try again when it runs"
             )
-        migration = await self.desk.migrate(_text(request, "vm"), _text(request, "destination"), limit)
+        migration = await self.desk.migrate(
+            _text(request, "vm"),
+            _text(request, "destination"),
+            limit,
+            request.get("allow_unprotected") is True,
+        )
         await self._follow(migration, emit)
         verdict = dict(migration.record.verdict or {})
         cause = migration.error.message if migration.error is not None else "cancelled"

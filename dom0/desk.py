@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from controller_bridge.rerouters.base import Releases
-from dom0 import bridges, peer_words, preflight, stretch
+from dom0 import bridges, peer_words, preflight, stretch, wiring
 from dom0.claim import Agreement, address_field, agreement, uuid_field
 from dom0.context import Context
 from dom0.control_server import HookAnswer, HookCall
@@ -40,12 +40,11 @@ _COMING_S = 600.0
 
 async def make_taps_ready(info: domain_xml.DomainInfo) -> None:
     """So that a gate can be put on them later without losing a frame."""
-    for one in info.interfaces:
-        if one.target_dev is not None:
-            try:
-                await asyncio.to_thread(classifier.make_ready, one.target_dev)
-            except OSError as error:
-                log.warning("cannot make %s ready: %s", one.target_dev, error)
+    for _one, tap in wiring.with_taps(info):
+        try:
+            await asyncio.to_thread(classifier.make_ready, tap)
+        except OSError as error:
+            log.warning("cannot make %s ready: %s", tap, error)
 
 
 class Desk:
@@ -127,7 +126,7 @@ class Desk:
     # -- people --------------------------------------------------------------------------------------------------------
 
     async def plan(
-        self, name: str, destination: str, coming: bool = False
+        self, name: str, destination: str, allow_unprotected: bool = False, coming: bool = False
     ) -> tuple[domain_xml.DomainInfo, list[str]]:
         """Preflight. RefusedError with every reason against it; else the VM and what is worth knowing.
 
@@ -150,11 +149,13 @@ class Desk:
                 f"not all routes of router VM {info.name!r} are here yet",
                 "try again when `vmnet router list` says 'data: pass'",
             )
-        return info, await preflight.ask(self.context, info, destination, coming)
+        return info, await preflight.ask(self.context, info, destination, coming, allow_unprotected)
 
-    async def migrate(self, name: str, destination: str, max_downtime_ms: int | None) -> SourceMigration:
+    async def migrate(
+        self, name: str, destination: str, max_downtime_ms: int | None, allow_unprotected: bool = False
+    ) -> SourceMigration:
         self.context.domains.get_ready()
-        info, notes = await self.plan(name, destination, coming=True)
+        info, notes = await self.plan(name, destination, allow_unprotected, coming=True)
         migration = await self._source(info, destination, "managed", max_downtime_ms)
         migration.notes += notes
         migration.post(Event.ACCEPTED)

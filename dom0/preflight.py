@@ -54,17 +54,19 @@ class Question:
         )
 
 
-def local_problems(info: DomainInfo) -> list[str]:
+def local_problems(info: DomainInfo, allow_unprotected: bool) -> list[str]:
     """What at the source speaks against it. Pure but for looking whether the taps are there."""
-    usable = [one for one, _tap in wiring.with_taps(info)]
-    problems = [
-        f"interface {one.mac} is of kind '{one.kind}' and has no tap: connect it to a bridge"
-        for one in info.interfaces
-        if one not in usable
+    if not wiring.on_bridges(info):
+        kinds = ", ".join(wiring.unprotected(info)) or "none"
+        return [
+            f"the VM has no interface with a tap on a bridge (its interfaces: {kinds}): use `virsh migrate`, vmnet has nothing to do"
+        ]
+    if allow_unprotected:
+        return []
+    return [
+        f"nothing can be held at interface {one}: connect it to a bridge, or accept its losses with --allow-unprotected"
+        for one in wiring.unprotected(info)
     ]
-    if not usable:
-        problems.append("the VM has no interface on a bridge: vmnet has nothing to do, use `virsh migrate`")
-    return problems
 
 
 async def answer(context: Context, question: Question) -> list[str]:
@@ -120,9 +122,11 @@ async def _journal(context: Context, _question: Question) -> list[str]:
     return []
 
 
-async def ask(context: Context, info: DomainInfo, destination: str, coming: bool) -> list[str]:
+async def ask(
+    context: Context, info: DomainInfo, destination: str, coming: bool, allow_unprotected: bool
+) -> list[str]:
     """At the source: all checks on both sides. RefusedError with every reason; else notes that speak not against it."""
-    problems = local_problems(info)
+    problems = local_problems(info, allow_unprotected)
     if destination == context.host:
         problems.append(f"the VM is on {destination} already")
     peer = context.config.peers.get(destination)
@@ -132,8 +136,8 @@ async def ask(context: Context, info: DomainInfo, destination: str, coming: bool
     if problems or peer is None:
         raise RefusedError("; ".join(problems) or f"unknown host {destination!r}")
     local = stretch.local_address(context.config.listen.tunnel_address, peer.address)
-    taps = [one for one in info.interfaces if one.target_dev is not None]
-    mtu = max((netdev.get_mtu(str(one.target_dev)) for one in taps), default=0)
+    taps = wiring.on_bridges(info)
+    mtu = max((netdev.get_mtu(tap) for _one, tap in taps), default=0)
     question = {
         "vm": info.uuid,
         "name": info.name,
@@ -142,7 +146,7 @@ async def ask(context: Context, info: DomainInfo, destination: str, coming: bool
         "driver": info.driver,
         "memory_kib": info.memory_kib,
         "tunnel_address": local,
-        "bridges": [one.bridge for one in taps if one.bridge],
+        "bridges": [one.bridge for one, _tap in taps if one.bridge],
         "mtu": mtu,
         "coming": coming,
     }

@@ -30,7 +30,15 @@ def _verdict(one: SourceMigration, outcome: str) -> Verdict:
     if limit := _number({**one.opened, **one.final_counts}, "hold_limit"):
         notes.append(short_queue(record.destination, limit))
     notes = list(dict.fromkeys(notes))
-    return Verdict(record.name, record.source, record.destination, record.mode, outcome, notes=tuple(notes))
+    return Verdict(
+        record.name,
+        record.source,
+        record.destination,
+        record.mode,
+        outcome,
+        notes=tuple(notes),
+        unprotected=one.unprotected,
+    )
 
 
 def _moved(one: SourceMigration) -> Verdict:

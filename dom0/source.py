@@ -25,7 +25,7 @@ from dom0.outgoing import AWAY_S, DECIDE_S, Outgoing
 from dom0.result import source_verdict
 from dom0.router.leaving import RouterLeaving
 from dom0.router.router import Router
-from dom0.wiring import ClaimRequest, Outlet, Wiring, draw, outlets
+from dom0.wiring import ClaimRequest, Outlet, Wiring, draw, outlets, unprotected
 from vmnet.actions import Action, Kind
 from vmnet.convergence import QEMU_WAITS_MS
 from vmnet.domain_xml import DomainInfo
@@ -60,6 +60,7 @@ class SourceMigration(Migration):
         self.max_downtime_ms = max_downtime_ms
         self.claim: ClaimRequest | None = None
         self.outlets: tuple[Outlet, ...] = ()
+        self.unprotected = unprotected(info)
         self.wiring = Wiring()
         self.ports: list[SourcePort] = []
         self.released: list[Released] = []
@@ -211,6 +212,8 @@ class SourceMigration(Migration):
         """Before anything else makes the guest slow: until its tap has more room, what it does not take in time is lost."""
         self.router = self.context.routers.of(self.record.vm)
         self.outlets = outlets(self.info, None if self.router is None else self.router.spec.management)
+        if self.unprotected:
+            self.log.warning("nothing can be held at %s", ", ".join(self.unprotected))
         memory = self.context.config.recorder.bytes
         await self.journal([action for one in self.outlets for action in one.actions(memory)])
         making = [

@@ -43,19 +43,34 @@ class Outlet:
 
 
 def with_taps(info: DomainInfo) -> list[tuple[Interface, str]]:
-    """The interfaces that have a tap here, each with it."""
+    """The interfaces that have a tap here, each with it. A macvtap is none: its guest has no queue of a tap's."""
     return [
         (one, one.target_dev)
         for one in info.interfaces
-        if one.target_dev is not None and netdev.exists(one.target_dev)
+        if one.target_dev is not None and netdev.is_tap(one.target_dev)
     ]
+
+
+def on_bridges(info: DomainInfo) -> list[tuple[Interface, str]]:
+    """Those of :func:`with_taps` that a bridge forwards to. A tap of kind "ethernet" may be in one, or be routed to."""
+    return [(one, tap) for one, tap in with_taps(info) if one.bridge or netdev.is_switched(tap)]
+
+
+def unprotected(info: DomainInfo) -> tuple[str, ...]:
+    """In words, the interfaces at which nothing can be held: what comes for them while the VM moves is lost."""
+    taps, usable = [one for one, _tap in with_taps(info)], [one for one, _tap in on_bridges(info)]
+    return tuple(
+        f"{one.mac} (type '{one.kind}', {'a tap on no bridge' if one in taps else 'no tap'})"
+        for one in info.interfaces
+        if one not in usable
+    )
 
 
 def outlets(info: DomainInfo, management: str | None) -> tuple[Outlet, ...]:
     """RefusedError if there are none. ``management``: a router's interface to its own host, which every host has."""
     found = tuple(
         Outlet(one.mac, tap, one.bridge or "", _random_vni())
-        for one, tap in with_taps(info)
+        for one, tap in on_bridges(info)
         if one.mac != management
     )
     if not found:

@@ -40,14 +40,18 @@ class Verdict:
     rerouted: bool | None = None
     """Whether the fabric sends to the destination for certain; None: it is not told, it learns."""
     notes: tuple[str, ...] = field(default=())
+    unprotected: tuple[str, ...] = field(default=())
+    """The VM's interfaces that none of the figures is about: nothing was held there."""
 
     @property
     def clean(self) -> bool:
         known = not self.lost and not self.unaccounted
-        return self.outcome == "done" and known and self.ordered and self.rerouted is not False
+        whole = self.ordered and self.rerouted is not False and not self.unprotected
+        return self.outcome == "done" and known and whole
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "notes": list(self.notes), "clean": self.clean}
+        lists = {"notes": list(self.notes), "unprotected": list(self.unprotected)}
+        return {**asdict(self), **lists, "clean": self.clean}
 
     def lines(self) -> list[str]:
         """For people: what happened, then the figures."""
@@ -64,7 +68,8 @@ class Verdict:
             f"compute downtime {_ms(self.compute_downtime_ms)}, network gap {_ms(self.network_gap_ms)}, "
             f"total {_ms(self.total_ms)}, {self.passes} passes, {self.memory_bytes >> 20} MiB"
         )
-        return [head, figures, times, *self.notes]
+        apart = [f"nothing was held at {one}: what it lost is not counted" for one in self.unprotected]
+        return [head, figures, times, *apart, *self.notes]
 
 
 def _ms(value: float | None) -> str:

@@ -15,6 +15,8 @@ _SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _SIOCSIFHWADDR, _ARPHRD_ETHER = 0x8924, 1
 _SIOCGIFTXQLEN, _SIOCSIFTXQLEN = 0x8942, 0x8943
 _IFF_UP, _IFF_NOARP = 0x1, 0x80
+_OVS_DATAPATH = "ovs-system"
+"""The master of every port of the kernel's Open vSwitch."""
 _GONE = (errno.ENODEV, errno.EINVAL)
 """Of a device that is being unregistered: sysfs still has its files, and ``netstat_show`` (net/core/net-sysfs.c) answers EINVAL."""
 
@@ -39,6 +41,12 @@ def is_linux_bridge_port(name: str) -> bool:
 def is_tap(name: str) -> bool:
     """A tap or tun device: something in user space, as a hypervisor, is at its other end."""
     return Path(f"/sys/class/net/{name}/tun_flags").exists()
+
+
+def is_switched(name: str) -> bool:
+    """Whether a bridge or an Open vSwitch of the kernel forwards to it. Of an Open vSwitch in user space the kernel knows nothing."""
+    master = Path(f"/sys/class/net/{name}/master")
+    return is_linux_bridge_port(name) or (master.is_symlink() and master.readlink().name == _OVS_DATAPATH)
 
 
 def all_names() -> list[str]:

@@ -46,6 +46,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("dom0.stand_ins.StandIn", StandIn)
     monkeypatch.setattr("dom0.desk.make_taps_ready", nothing)
     monkeypatch.setattr("dom0.dataplane.netdev.exists", lambda name: True)
+    monkeypatch.setattr("dom0.dataplane.netdev.is_tap", lambda name: True)
     monkeypatch.setattr("dom0.dataplane.netdev.get_queue_length", lambda name: 1000)
     monkeypatch.setattr("dom0.dataplane.netdev.get_mtu", lambda name: 1500)
 

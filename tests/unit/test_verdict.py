@@ -27,6 +27,7 @@ def verdict(**fields: object) -> Verdict:
         ({"unaccounted": 1}, False),
         ({"ordered": False}, False),
         ({"outcome": "rolled-back"}, False),
+        ({"unprotected": ("52:54:00:00:00:02 (type 'direct', no tap)",)}, False),
     ],
 )
 def test_clean(fields: dict[str, object], clean: bool) -> None:
@@ -36,10 +37,10 @@ def test_clean(fields: dict[str, object], clean: bool) -> None:
 
 
 def test_json_holds_every_field() -> None:
-    one = verdict(lost=3, notes=("a", "b"))
+    one = verdict(lost=3, notes=("a", "b"), unprotected=("c",))
     read = json.loads(json.dumps(one.to_json()))
     assert read.pop("clean") is False
-    read["notes"] = tuple(read["notes"])
+    read["notes"], read["unprotected"] = tuple(read["notes"]), tuple(read["unprotected"])
     assert Verdict(**read) == one
 
 

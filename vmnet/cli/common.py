@@ -32,6 +32,14 @@ def json_option(command: Command) -> Command:
     )
 
 
+def allow_unprotected_option(command: Command) -> Command:
+    return click.option(
+        "--allow-unprotected",
+        is_flag=True,
+        help="Let interfaces without a tap on a bridge (macvtap, passed-through cards, ...) lose packets.",
+    )(command)
+
+
 def client(socket: Path) -> ControlClient:
     return ControlClient(socket)
 

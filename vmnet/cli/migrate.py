@@ -17,10 +17,17 @@ from vmnet.cli import common, migration
 @click.option(
     "--max-downtime", type=click.IntRange(1, 60_000), metavar="MS", help="Stop the guest when this will do."
 )
+@common.allow_unprotected_option
 @common.json_option
 @common.socket_option
 def migrate(
-    vm: str, destination: str, dry_run: bool, max_downtime: int | None, as_json: bool, socket: Path
+    vm: str,
+    destination: str,
+    dry_run: bool,
+    max_downtime: int | None,
+    allow_unprotected: bool,
+    as_json: bool,
+    socket: Path,
 ) -> None:
     """Move the running VM to host DESTINATION, live.
 
@@ -30,6 +37,10 @@ def migrate(
     if dry_run:
         from vmnet.cli.plan import show_plan
 
-        show_plan(common.client(socket).request("plan", vm=vm, destination=destination), as_json)
+        plan = common.client(socket).request(
+            "plan", vm=vm, destination=destination, allow_unprotected=allow_unprotected
+        )
+        show_plan(plan, as_json)
         return
-    sys.exit(migration.run(str(socket), vm, destination, as_json, max_downtime))
+    options = {"max_downtime_ms": max_downtime, "allow_unprotected": allow_unprotected}
+    sys.exit(migration.run(str(socket), vm, destination, as_json, **options))

@@ -20,17 +20,17 @@ def run(
     vm: str,
     destination: str,
     as_json: bool = False,
-    max_downtime_ms: int | None = None,
     asked: int | None = None,
+    **options: object,
 ) -> int:
     """Migrate; the exit code: 0, or NOT_CLEAN. Raises what the daemon answers.
 
-    ``asked``: the descriptor of a connection on which the request has been sent.
+    ``asked``: the descriptor of a connection on which the request has been sent; else it is sent now, with ``options``.
     """
     client = ControlClient(path)
     with _abort_on_interrupt(client, vm):
         if asked is None:
-            stream = client.stream("migrate", vm=vm, destination=destination, max_downtime_ms=max_downtime_ms)
+            stream = client.stream("migrate", vm=vm, destination=destination, **options)
         else:
             stream = client.answers(socket.socket(fileno=asked), "migrate")
         events = (one.get("event") or one.get("result", {}) for one in stream)
