@@ -470,6 +470,7 @@ class DestinationMigration(Migration):
             + sum(port.outgoing_lost for port in self.ports),
             "overflow": sum(one.overflow for one in gates),
             "tunnelled": sum(one.tunnelled for one in gates),
+            "taken_away": sum(one.taken_away for one in gates),
             "ordered": self.ordered,
             "without_flow": self._flows.missing_at_resume if self._flows is not None else 0,
             "generation": self.binding.generation if self.binding is not None else 0,

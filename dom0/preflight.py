@@ -10,7 +10,7 @@ from typing import Any
 from dom0 import bridges, stretch, wiring
 from dom0.claim import address_field, field, uuid_field
 from dom0.context import Context
-from dom0.dataplane import netdev, tunnel
+from dom0.dataplane import classifier, netdev, tunnel
 from dom0.reach.probes import path_mtu
 from vmnet.domain_xml import DomainInfo
 from vmnet.errors import RefusedError, VmnetError
@@ -61,9 +61,10 @@ def local_problems(info: DomainInfo, allow_unprotected: bool) -> list[str]:
         return [
             f"the VM has no interface with a tap on a bridge (its interfaces: {kinds}): use `virsh migrate`, vmnet has nothing to do"
         ]
+    hindered = [one for _one, tap in wiring.on_bridges(info) if (one := classifier.hindrance(tap))]
     if allow_unprotected:
-        return []
-    return [
+        return hindered
+    return hindered + [
         f"nothing can be held at interface {one}: connect it to a bridge, or accept its losses with --allow-unprotected"
         for one in wiring.unprotected(info)
     ]

@@ -53,10 +53,14 @@ def _moved(one: SourceMigration) -> Verdict:
             "their first packets may have overtaken each other"
         )
     verdict = _verdict(one, "done")
+    bypassed = _bypassed(sum(gate.taken_away for gate in gates), one.record.source) + _bypassed(
+        _number(there, "taken_away"), one.record.destination
+    )
     stop, resume, divert = one.stop_ns, one.resume_ns, one.divert_ns
     return replace(
         verdict,
         notes=(*verdict.notes, *notes),
+        unprotected=(*verdict.unprotected, *bypassed),
         unaccounted=unaccounted,
         lost=unreceived
         + sum(gate.overflow for gate in gates)
@@ -80,6 +84,15 @@ def _moved(one: SourceMigration) -> Verdict:
         memory_bytes=one.watch.processed_bytes if one.watch is not None else 0,
         generation=_number(there, "generation"),
         rerouted=None if one.fabric is None else one.fabric.finished,
+    )
+
+
+def _bypassed(times: int, host: str) -> list[str]:
+    """For :attr:`Verdict.unprotected`."""
+    return (
+        [f"the VM's tap on {host}, as another program took vmnet's gate away ({times} times)"]
+        if times
+        else []
     )
 
 

@@ -68,7 +68,7 @@ class Verdict:
             f"compute downtime {_ms(self.compute_downtime_ms)}, network gap {_ms(self.network_gap_ms)}, "
             f"total {_ms(self.total_ms)}, {self.passes} passes, {self.memory_bytes >> 20} MiB"
         )
-        apart = [f"nothing was held at {one}: what it lost is not counted" for one in self.unprotected]
+        apart = [f"not protected: {one}: what it lost is not counted" for one in self.unprotected]
         return [head, figures, times, *apart, *self.notes]
 
 

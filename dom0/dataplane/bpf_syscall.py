@@ -24,11 +24,11 @@ _LOG_BYTES = 1 << 16
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _bpf(command: int, attributes: bytes) -> int:
-    return _bpf_in_place(command, ctypes.create_string_buffer(attributes, max(len(attributes), 128)))
+def bpf(command: int, attributes: bytes) -> int:
+    return bpf_in_place(command, ctypes.create_string_buffer(attributes, max(len(attributes), 128)))
 
 
-def _bpf_in_place(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+def bpf_in_place(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     """The kernel may write into the attributes."""
     result = int(_libc.syscall(_BPF_SYSCALL, command, buffer, len(buffer)))
     if result < 0:
@@ -40,7 +40,7 @@ def _bpf_in_place(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
 def create_shared_array(value_bytes: int, name: str) -> int:
     """A file descriptor of an array map with one value of ``value_bytes`` that can be memory-mapped (Linux 5.5)."""
     head = struct.pack("<5I", _MAP_TYPE_ARRAY, 4, value_bytes, 1, _F_MMAPABLE)
-    return _bpf(_MAP_CREATE, head + struct.pack("<II", 0, 0) + name.encode()[:15].ljust(16, b"\0"))
+    return bpf(_MAP_CREATE, head + struct.pack("<II", 0, 0) + name.encode()[:15].ljust(16, b"\0"))
 
 
 def map_shared_array(map_fd: int, value_bytes: int) -> mmap.mmap:
@@ -51,7 +51,7 @@ def map_shared_array(map_fd: int, value_bytes: int) -> mmap.mmap:
 def create_hash(key_bytes: int, value_bytes: int, most: int, name: str) -> int:
     """A file descriptor of a hash map of at most ``most`` keys."""
     head = struct.pack("<5I", _MAP_TYPE_HASH, key_bytes, value_bytes, most, 0)
-    return _bpf(_MAP_CREATE, head + struct.pack("<II", 0, 0) + name.encode()[:15].ljust(16, b"\0"))
+    return bpf(_MAP_CREATE, head + struct.pack("<II", 0, 0) + name.encode()[:15].ljust(16, b"\0"))
 
 
 def create_set(key_bytes: int, most: int, name: str) -> int:
@@ -75,7 +75,7 @@ def put(map_fd: int, key: bytes, value: bytes) -> None:
 
 def _on_key(command: int, map_fd: int, key: bytes, value: bytes = b"\0") -> None:
     held, given = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
-    _bpf(command, struct.pack("<IxxxxQQQ", map_fd, ctypes.addressof(held), ctypes.addressof(given), 0))
+    bpf(command, struct.pack("<IxxxxQQQ", map_fd, ctypes.addressof(held), ctypes.addressof(given), 0))
 
 
 def items(map_fd: int, key_bytes: int, value_bytes: int, most: int) -> list[tuple[bytes, bytes]]:
@@ -85,7 +85,7 @@ def items(map_fd: int, key_bytes: int, value_bytes: int, most: int) -> list[tupl
     places = (ctypes.addressof(one) for one in (bucket, keys, values))
     buffer = ctypes.create_string_buffer(struct.pack("<QQQQIIQQ", 0, *places, most, map_fd, 0, 0), 128)
     with contextlib.suppress(FileNotFoundError):  # the map's end, which is what was asked for
-        _bpf_in_place(_MAP_LOOKUP_BATCH, buffer)
+        bpf_in_place(_MAP_LOOKUP_BATCH, buffer)
     (count,) = struct.unpack_from("<I", buffer, 32)
     return list(
         zip(_pieces(keys.raw, key_bytes, count), _pieces(values.raw, value_bytes, count), strict=True)
@@ -129,7 +129,7 @@ def _load(kind: int, code: bytes, name: str) -> int:
         name.encode()[:15].ljust(16, b"\0"),
     )
     try:
-        return _bpf(_PROG_LOAD, attributes)
+        return bpf(_PROG_LOAD, attributes)
     except OSError as error:
         raise OSError(
             error.errno, f"{error.strerror}: {log.value.decode(errors='replace')[-2000:]}"

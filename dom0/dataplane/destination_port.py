@@ -141,6 +141,7 @@ class DestinationPort:
     def expect(self) -> None:
         """The guest is about to run here: from now on what arrives directly waits. Call before it resumes."""
         self._groups.drain()
+        self.gate.verify()
         if not self.stretched:
             self.gate.mode = Mode.HOLD
             if self.on_ovs:
@@ -177,6 +178,7 @@ class DestinationPort:
 
     def open(self) -> Opened:
         """The old path is empty: let in what waited, in order, then everything that arrives directly."""
+        self.gate.verify()
         by_tunnel = Counter(
             self._groups.drain()
         )  # first: what is heard and dropped as well would come neither way

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dom0.dataplane import classifier
+from dataclasses import replace
+
+from dom0.dataplane import classifier, netdev
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate_memory import Bounds, GateCounts, GateMemory
 from dom0.dataplane.gate_program import Mode, Word, exit_code, gate_code
@@ -18,14 +20,35 @@ class Gate(GateMemory):
         self.tap = tap
         self.set(Word.PARK_IFINDEX, park_ifindex)
         self.set(Word.EXIT_IFINDEX, exit_ifindex)
-        classifier.load_and_attach(tap, Direction.EGRESS, gate_code(self.map_fd), "vmnet_gate")
+        self._attach()
+        self._taken_away = 0
         self._exit: str | None = None
+
+    def _attach(self) -> None:
+        classifier.load_and_attach(self.tap, Direction.EGRESS, gate_code(self.map_fd), "vmnet_gate")
+
+    def verify(self) -> None:
+        """On the tap again, and counted, if somebody has taken it away: who removes a qdisc removes what is attached to it.
+
+        Open vSwitch does so when its policing of a port changes. By tcx it cannot happen. Nothing is done where the tap has gone.
+        """
+        if classifier.is_attached(self.tap, Direction.EGRESS):
+            return
+        try:
+            self._attach()
+        except OSError:
+            if not netdev.exists(self.tap):
+                return
+        self._taken_away += 1
 
     def attach_exit(self, tunnel: str, tap_ifindex: int, guest_mac: bytes) -> None:
         """What leaves ``tunnel`` on this host goes to the guest's tap, past this gate."""
         code = exit_code(self.map_fd, tap_ifindex, guest_mac)
         classifier.load_and_attach(tunnel, Direction.INGRESS, code, "vmnet_gate")
         self._exit = tunnel
+
+    def counts(self) -> GateCounts:
+        return replace(super().counts(), taken_away=self._taken_away)
 
     def entered(self) -> int:
         """Frames let through to the tap, from either side."""

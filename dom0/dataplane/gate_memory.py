@@ -29,6 +29,8 @@ class GateCounts:
     tunnelled: int
     overflow: int
     reflected: int
+    taken_away: int = 0
+    """How often somebody else had taken the gate off its tap: what came meanwhile is in no figure."""
 
 
 class GateMemory:

@@ -1,7 +1,7 @@
 """The gate: the eBPF program on a tap's egress that decides where a frame bound for the guest goes, and the memory it shares with us.
 
-Attached with traffic control (clsact, direct action), so it works alike under a Linux bridge, Open vSwitch or anything else that
-hands frames to the tap. Its mode is one word: a switchover is one store, not a call.
+Attached to the tap itself (:mod:`dom0.dataplane.classifier`), so it works alike under a Linux bridge, Open vSwitch or anything else
+that hands frames to the tap. Its mode is one word: a switchover is one store, not a call.
 
 ====== ===== ==========================================================================================
 mode   name  what happens to a frame for the guest

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dom0.dataplane import grace, netns, tunnel
+from dom0.dataplane import grace, netns, tcx, tunnel
 from dom0.dataplane.gate import Bounds, Gate
 from dom0.dataplane.gate_program import Mode
 from dom0.dataplane.park import Park
@@ -58,7 +58,7 @@ def _devices() -> list[Finding]:
 
 def _on_tap() -> list[Finding]:
     return [
-        _tried("gate", "the kernel takes the gate's program", "Linux 5.10 or newer is needed", _gate),
+        _tried("gate", _gate_place(), "Linux 5.10 or newer is needed", _gate),
         _tried(
             "recorder",
             "a packet ring (TPACKET_V3) copies what enters a tap",
@@ -82,6 +82,14 @@ def _missing(what: str, error: OSError, hint: str) -> Finding:
 
 def _vxlan() -> None:
     tunnel.create(_TUNNEL, _VNI, "127.0.0.1", "127.0.0.2", _MTU_BYTES)
+
+
+def _gate_place() -> str:
+    if tcx.works():
+        return "the kernel takes the gate's program, beside any qdisc (tcx)"
+    return (
+        "the kernel takes the gate's program in a qdisc clsact: a VM with a limit of what it sends is refused"
+    )
 
 
 def _gate() -> None:

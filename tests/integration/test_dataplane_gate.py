@@ -6,15 +6,26 @@ import time
 import pytest
 from dataplane_kit import Host, Packets, Tap, Traffic, frame, isolated, numbers, tc
 
-from dom0.dataplane import pump
-from dom0.dataplane.classifier import Direction, detach
+from dom0.dataplane import bpf_syscall, classifier, netdev, pump, tcx
+from dom0.dataplane.bpf_asm import Program
+from dom0.dataplane.classifier import Direction, detach, is_attached
 from dom0.dataplane.gate import Bounds, Gate
-from dom0.dataplane.gate_program import MARK, Mode, Word
+from dom0.dataplane.gate_program import MARK, Mode, Word, finish
 from dom0.dataplane.park import NO_OFFLOAD, Park
 from dom0.dataplane.sender import Sender
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 WIDE = Bounds(100_000, 1 << 28)
+
+
+@pytest.fixture(autouse=True, params=["tcx", "clsact"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How programs are attached; kernels before 6.6 know the second alone."""
+    if request.param == "clsact":
+        monkeypatch.setattr("dom0.dataplane.tcx.works", lambda: False)
+    elif not tcx.works():
+        pytest.skip("this kernel has no tcx (Linux 6.6)")
+    return str(request.param)
 
 
 class Bench:
@@ -175,9 +186,9 @@ def test_order_while_frames_come_and_the_mode_changes(senders: int) -> None:
 @isolated()
 def test_off_again_nothing_is_left() -> None:
     bench = Bench()
-    assert "vmnet" in tc("filter", "show", "dev", "tap0", "egress")
+    assert is_attached("tap0", Direction.EGRESS)
     bench.gate.close()
-    assert tc("filter", "show", "dev", "tap0", "egress") == ""
+    assert not is_attached("tap0", Direction.EGRESS)
     bench.send(0, 2)
     assert numbers(bench.tap.drain()) == [0, 1]
     detach("tap0", Direction.EGRESS)  # twice, and where nothing is: nothing happens
@@ -188,6 +199,8 @@ def test_off_again_nothing_is_left() -> None:
 @isolated()
 def test_other_programs_on_the_tap_stay() -> None:
     bench = Bench()
+    classifier.make_ready("tap0")
+    tc("qdisc", "replace", "dev", "tap0", "clsact")
     tc(
         "filter",
         "add",
@@ -254,3 +267,90 @@ def test_a_change_of_mode_is_seen_whole() -> None:
     counts = bench.gate.counts()
     assert counts.passed == 0
     assert counts.parked + counts.blocked == total
+
+
+LIMIT = ("qdisc", "add", "dev", "tap0", "ingress")
+"""As libvirt makes one for ``<outbound>``, and Open vSwitch for its policing."""
+
+UNLIMIT = ("qdisc", "del", "dev", "tap0", "handle", "ffff:", "parent", "ffff:fff1")
+
+
+@isolated()
+def test_a_limit_of_what_the_guest_sends_and_the_gate(way: str) -> None:
+    """Before 6.6 a clsact cannot be beside it. The kernel then put the gate where the guest's own frames come in."""
+    Host().__enter__()
+    tap = Tap("tap0")
+    tc(*LIMIT)
+    park = Park("park0", 100, 1500)
+    if way == "clsact":
+        assert "domiftune" in classifier.hindrance("tap0")
+        with pytest.raises(OSError, match="a qdisc 'ingress'"):
+            Gate("tap0", park.ifindex, 0, WIDE, Mode.PASS)
+        assert not any(is_attached("tap0", one) for one in Direction)
+        assert tc("filter", "show", "dev", "tap0", "ingress") == ""
+        return
+    assert classifier.hindrance("tap0") == ""
+    gate = Gate("tap0", park.ifindex, 0, WIDE, Mode.BLOCK)
+    assert is_attached("tap0", Direction.EGRESS) and not is_attached("tap0", Direction.INGRESS)
+    wire = Packets("tap0")
+    wire.send(frame(0))
+    assert gate.counts().blocked == 1 and numbers(tap.drain()) == []
+
+
+@isolated()
+def test_others_may_limit_and_unlimit_a_tap_with_a_gate(way: str) -> None:
+    """Open vSwitch takes the qdisc away when its policing ends, whosever it is."""
+    bench = Bench(mode=Mode.BLOCK)
+    if way == "clsact":
+        tc(*UNLIMIT)
+        assert not is_attached("tap0", Direction.EGRESS)
+        return
+    tc(*LIMIT)
+    tc(*UNLIMIT)
+    assert is_attached("tap0", Direction.EGRESS)
+    bench.send(0, 1)
+    assert bench.gate.counts().blocked == 1
+
+
+@isolated()
+def test_a_gate_that_was_taken_away_is_put_back_and_counted(way: str) -> None:
+    bench = Bench(mode=Mode.BLOCK)
+    bench.gate.verify()
+    assert bench.gate.counts().taken_away == 0
+    if way == "clsact":
+        tc(*UNLIMIT)
+    else:
+        detach("tap0", Direction.EGRESS)
+    bench.send(0, 1)
+    bench.gate.verify()
+    bench.send(1, 2)
+    counts = bench.gate.counts()
+    assert (counts.taken_away, counts.blocked, numbers(bench.tap.drain())) == (1, 1, [0])
+    os.close(bench.tap.fd)
+    bench.gate.verify()
+    assert bench.gate.counts().taken_away == 1, "a tap that has gone took its gate along"
+
+
+@isolated()
+def test_one_gate_in_place_of_another_and_no_other_program_goes(way: str) -> None:
+    bench = Bench()
+    second = Gate("tap0", bench.park.ifindex, bench.exit.index, WIDE, Mode.BLOCK)
+    bench.send(0, 1)
+    assert (bench.gate.counts().passed, second.counts().blocked) == (0, 1)
+    if way == "tcx":
+        other = bpf_syscall.load_classifier(finished_program(), "somebody")
+        index = netdev.index_of("tap0")
+        tcx.attach(index, tcx.EGRESS, other, "somebody")
+        third = Gate("tap0", bench.park.ifindex, bench.exit.index, WIDE, Mode.BLOCK)
+        bench.send(1, 2)
+        assert third.counts().blocked == 1
+        third.close()
+        assert tcx.is_attached(index, tcx.EGRESS, "somebody")
+    assert not is_attached("tap0", Direction.EGRESS) or way == "clsact"
+
+
+def finished_program() -> bytes:
+    """Lets everything pass."""
+    code = Program()
+    finish(code, -1)
+    return code.assemble()

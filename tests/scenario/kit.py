@@ -119,17 +119,27 @@ def traffic(lab: Lab, address: str, rate: int = 1000) -> Iterator[dict[str, Any]
     result.update(json.loads(out.splitlines()[-1]))
 
 
+_PROGRAMS = """
+from dom0.dataplane import classifier, netdev
+for device in netdev.all_names():
+    for direction in classifier.Direction:
+        if classifier.is_attached(device, direction):
+            print(f"a program on {device}'s {direction.name.lower()}")
+"""
+
+
+def programs(host: Host) -> list[str]:
+    """Of ours, on any device of the host."""
+    return str(host.run([sys.executable, "-c", _PROGRAMS]).stdout).splitlines()
+
+
 def left_behind(lab: Lab) -> list[str]:
     """Devices, programs and open migrations of ours on any host."""
     found = []
-    look = "ip -o link; for d in /sys/class/net/*; do for w in ingress egress; do tc filter show dev ${d##*/} $w; done; done"
     for host in lab.hosts:
-        text = host.run(["sh", "-c", look], check=False).stdout
-        found += [
-            f"{host.name}: {line}"
-            for line in text.splitlines()
-            if " vmt" in line or " vmp" in line or "vmnet" in line
-        ]
+        text = host.run(["ip", "-o", "link"], check=False).stdout
+        found += [f"{host.name}: {line}" for line in text.splitlines() if " vmt" in line or " vmp" in line]
+        found += [f"{host.name}: {one}" for one in programs(host)]
         status = json.loads(vmnet(host, "status", "--json").stdout)
         open_ones = [one for one in status["migrations"] + status["history"] if one["finished"] is None]
         found += [f"{host.name}: open in state {one['state']}" for one in open_ones]

@@ -309,21 +309,17 @@ def wait_same_fib(lab: Lab, host: Host, limit_s: float = 30) -> None:
 class Trace:
     devices: list[str]
     namespaces: list[str]
-    filters: list[str]
+    programs: list[str]
 
 
 def traces(host: Host) -> Trace:
     """Devices, namespaces and programs of ours on a host."""
     names = str(host.run(["ls", "/sys/class/net"]).stdout).split()
-    look = (
-        "for d in /sys/class/net/*; do for w in ingress egress; do tc filter show dev ${d##*/} $w; done; done"
-    )
-    filters = str(host.run(["sh", "-c", look], check=False).stdout).splitlines()
     spaces = str(host.run(["ip", "netns", "list"]).stdout).split("\n")
     return Trace(
         [one for one in names if one.startswith(("vmr", "vmt", "vmp"))],
         [one for one in (line.split(" ")[0] for line in spaces) if one == NETNS],
-        [line.strip() for line in filters if "vmnet" in line],
+        kit.programs(host),
     )
 
 
@@ -341,7 +337,7 @@ def left_behind(lab: Lab, stretched: int = 0) -> list[str]:
             found.append(f"{host.name}: {moving}")
         if host.name != home:
             rest = [one for one in trace.devices if one.startswith("vmr")] + trace.namespaces
-            found += [f"{host.name}: {one}" for one in rest + ([] if stretched else trace.filters)]
+            found += [f"{host.name}: {one}" for one in rest + ([] if stretched else trace.programs)]
         status = json.loads(kit.vmnet(host, "status", "--json").stdout)
         open_ones = [one for one in status["migrations"] + status["history"] if one["finished"] is None]
         found += [f"{host.name}: open in state {one['state']}" for one in open_ones]
