@@ -20,6 +20,7 @@ from dom0.dataplane import kernel_limits, priority
 from dom0.desk import Desk
 from dom0.facts import Facts
 from dom0.marks import HookMarks
+from dom0.options import Options
 from dom0.reach import tunnel_probe
 from dom0.router.registry import Routers
 from dom0.source import SourceMigration
@@ -213,7 +214,8 @@ class Daemon:
 
     async def _plan(self, request: dict[str, Any]) -> dict[str, Any]:
         name, destination = _text(request, "vm"), _text(request, "destination")
-        info, notes = await self.desk.plan(name, destination, request.get("allow_unprotected") is True)
+        options = Options.from_request(request)
+        info, notes = await self.desk.plan(name, destination, options.allow_unprotected)
         return {
             "vm": info.name,
             "uuid": info.uuid,
@@ -236,18 +238,12 @@ class Daemon:
         )
 
     async def _migrate(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
-        downtime = request.get("max_downtime_ms")
-        limit = downtime if isinstance(downtime, int) and 0 < downtime <= 60_000 else None
+        options = Options.from_request(request)
         if self._stop.is_set():
             raise UnavailableError(
                 f"the daemon on {self.config.host.name} is being stopped", "try again when it runs"
             )
-        migration = await self.desk.migrate(
-            _text(request, "vm"),
-            _text(request, "destination"),
-            limit,
-            request.get("allow_unprotected") is True,
-        )
+        migration = await self.desk.migrate(_text(request, "vm"), _text(request, "destination"), options)
         await self._follow(migration, emit)
         verdict = dict(migration.record.verdict or {})
         cause = migration.error.message if migration.error is not None else "cancelled"

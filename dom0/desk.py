@@ -18,6 +18,7 @@ from dom0.control_server import HookAnswer, HookCall
 from dom0.dataplane import classifier
 from dom0.destination import DestinationMigration
 from dom0.migration import Migration
+from dom0.options import Options
 from dom0.router.router import Router
 from dom0.source import SourceMigration
 from dom0.wiring import ClaimRequest
@@ -151,24 +152,21 @@ class Desk:
             )
         return info, await preflight.ask(self.context, info, destination, coming, allow_unprotected)
 
-    async def migrate(
-        self, name: str, destination: str, max_downtime_ms: int | None, allow_unprotected: bool = False
-    ) -> SourceMigration:
+    async def migrate(self, name: str, destination: str, options: Options) -> SourceMigration:
         self.context.domains.get_ready()
-        info, notes = await self.plan(name, destination, allow_unprotected, coming=True)
-        migration = await self._source(info, destination, "managed", max_downtime_ms)
+        info, notes = await self.plan(name, destination, options.allow_unprotected, coming=True)
+        migration = await self._source(info, destination, "managed", options)
         migration.notes += notes
         migration.post(Event.ACCEPTED)
         return migration
 
     async def _source(
-        self, info: domain_xml.DomainInfo, destination: str, mode: str, max_downtime_ms: int | None = None
+        self, info: domain_xml.DomainInfo, destination: str, mode: str, options: Options
     ) -> SourceMigration:
         await self._closed(info.uuid)
         binding = await self._binding(info)
         record = self._record(info, self.context.host, destination, "source", mode, str(uuid.uuid4()))
-        limit = max_downtime_ms or self.context.config.switchover.max_downtime_ms
-        migration = SourceMigration(self.context, record, info, binding, limit)
+        migration = SourceMigration(self.context, record, info, binding, options)
         self._begin(migration)
         return migration
 
@@ -394,7 +392,7 @@ class Desk:
         migration = self.of_vm(vm)
         if migration is None:
             state = await self.context.domains.find(vm)  # NotFoundError: not ours
-            migration = await self._source(domain_xml.parse(state.xml.encode()), peer, "hooks")
+            migration = await self._source(domain_xml.parse(state.xml.encode()), peer, "hooks", Options())
         if not isinstance(migration, SourceMigration) or migration.record.destination != peer:
             raise NotFoundError(f"VM {vm} does not go from {self.context.host} to {peer}")
         raw = message.get("segments")

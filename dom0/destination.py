@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from dom0 import outgoing_setup, stretch
+from dom0 import bridges, outgoing_setup, stretch
 from dom0.claim import Agreement, Wire, addresses
 from dom0.context import Context
 from dom0.dataplane import names, netdev
@@ -22,6 +22,7 @@ from dom0.migration import Migration, settled
 from dom0.own_order import OwnOrder
 from dom0.router.arriving import RouterArriving
 from dom0.stand_ins import StandIns
+from vmnet import domain_xml
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo
 from vmnet.errors import NotFoundError, PeerError, RefusedError, StaleGenerationError, VmnetError
@@ -447,6 +448,23 @@ class DestinationMigration(Migration):
 
     async def _tell_open(self) -> None:
         await self._ask("open", counts=self.counts())
+
+    def settle_definition(self, autostart: bool) -> None:
+        """The VM's definition, which has come with it if it has one, is to hold here as well."""
+        self.spawn(self._settle_definition(autostart))
+
+    async def _settle_definition(self, autostart: bool) -> None:
+        mapping = self.context.config.binding
+        try:
+            kinds = {new: await bridges.is_ovs(new) for new in set(mapping.values())}
+            if mapping:
+                await self.context.domains.redefine(
+                    self.record.vm, lambda xml: domain_xml.rebind(xml, mapping, kinds)
+                )
+            if autostart:
+                await self.context.domains.start_with_host(self.record.vm)
+        except VmnetError as error:
+            self.log.warning("VM %s is not defined here as it was: %s", self.record.name, error)
 
     async def unreceived(self, sent: Sequence[int]) -> int:
         """How many of the frames that the source has sent into the tunnels, by interface, have not come out of them.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
+from vmnet.hypervisor.definition import Definition
 from vmnet.hypervisor.domains import CutOffError, Domains
 
 _MIGRATE_S = 24 * 3600
@@ -37,10 +38,10 @@ class Outgoing:
         """``task`` runs :meth:`migrate`. To be said at once: an abort may come before the task's first step."""
         self._migrating = task
 
-    async def migrate(self, uri: str, migrate_uri: str | None) -> None:
+    async def migrate(self, uri: str, migrate_uri: str | None, definition: Definition) -> None:
         """Returns when libvirt has finished; its errors are raised."""
         try:
-            await self._domains.migrate(self._vm, uri, migrate_uri, _MIGRATE_S)
+            await self._domains.migrate(self._vm, uri, migrate_uri, definition, _MIGRATE_S)
         except CutOffError:
             self.cut_off = True
             raise

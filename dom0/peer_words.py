@@ -55,6 +55,7 @@ async def to_destination(one: DestinationMigration, op: str, message: dict[str, 
     if op == "finish":
         unreceived = await one.unreceived(_counts(message.get("sent")))
         counts = one.counts()
+        one.settle_definition(message.get("autostart") is True)
         one.post(Event.FINISH)
         return {**counts, "unreceived": unreceived}
     raise PeerError(f"unknown request {op!r}")

@@ -21,6 +21,7 @@ from dom0.drain import drained
 from dom0.leaving_fabric import LeavingFabric
 from dom0.links_move import LinksMove
 from dom0.migration import Migration, settled
+from dom0.options import Options
 from dom0.outgoing import AWAY_S, DECIDE_S, Outgoing
 from dom0.result import source_verdict
 from dom0.router.leaving import RouterLeaving
@@ -52,12 +53,14 @@ class SourceMigration(Migration):
         record: MigrationRecord,
         info: DomainInfo,
         binding: Binding,
-        max_downtime_ms: int,
+        options: Options,
     ) -> None:
         super().__init__(context, record, State.PREFLIGHT)
         self.info = info
         self.binding = binding
-        self.max_downtime_ms = max_downtime_ms
+        self.options = options
+        self.autostart = False
+        """The VM starts with its host, and is to do so at its new one."""
         self.claim: ClaimRequest | None = None
         self.outlets: tuple[Outlet, ...] = ()
         self.unprotected = unprotected(info)
@@ -225,6 +228,9 @@ class SourceMigration(Migration):
         await asyncio.gather(*(asyncio.to_thread(port.make_room) for port in self.ports))
 
     async def _start_migration(self) -> None:
+        defined = await self.context.domains.defined(self.record.vm)
+        there = self.options.definition.at_destination(defined.persistent)
+        self.autostart = defined.autostart and there
         peer = self.context.config.peers[self.record.destination]
         # where hosts share processors, as in a lab, a QEMU that starts may take the guest's
         if (guest := guest_process(self.record.name)) is not None:
@@ -233,7 +239,7 @@ class SourceMigration(Migration):
 
     async def _migrate(self, uri: str, migrate_uri: str | None) -> None:
         try:
-            await self._outgoing.migrate(uri, migrate_uri)
+            await self._outgoing.migrate(uri, migrate_uri, self.options.definition)
         except VmnetError as error:
             if self._outgoing.cut_off:
                 await self._find_out(error)
@@ -333,7 +339,7 @@ class SourceMigration(Migration):
                 self.context.domains,
                 self.record.vm,
                 self.info.driver,
-                self.max_downtime_ms,
+                self.options.max_downtime_ms or self.context.config.switchover.max_downtime_ms,
                 self.tell,
                 self._nearly_converged,
             )
@@ -612,7 +618,7 @@ class SourceMigration(Migration):
     async def _finish_peer(self) -> None:
         self.tunnel_sent = [port.tunnel_sent for port in self.ports]
         with contextlib.suppress(VmnetError):  # it finishes by itself, later
-            self.final_counts = await self._ask("finish", sent=self.tunnel_sent)
+            self.final_counts = await self._ask("finish", sent=self.tunnel_sent, autostart=self.autostart)
 
     async def _detach(self) -> None:
         if self.fabric is not None:

@@ -13,6 +13,7 @@ from world import VM, StandIn, World
 
 from dom0 import shutdown
 from dom0.migration import LIBVIRT_LOST
+from dom0.options import Options
 from vmnet.errors import PeerError, VmnetError
 from vmnet.machine import State
 
@@ -132,7 +133,7 @@ def judge(world: World) -> str:
 
 async def managed(world: World) -> None:
     with contextlib.suppress(VmnetError):
-        await world.hosts["a"].desk.migrate("blue", "b", None)
+        await world.hosts["a"].desk.migrate("blue", "b", Options())
     await settle(world)
 
 
@@ -314,7 +315,7 @@ def test_the_daemon_is_asked_to_end(run: Run, make: Callable[..., World], after_
     async def body() -> None:
         world = make(1, 0.0)
         desk = world.hosts["a"].desk
-        await desk.migrate("blue", "b", None)
+        await desk.migrate("blue", "b", Options())
         await asyncio.sleep(after_s)
         await shutdown.end_migrations(list(desk.migrations.values()))
         assert all(one.final for one in desk.migrations.values())
@@ -328,7 +329,7 @@ def test_a_verdict_says_that_libvirt_went_away_meanwhile(run: Run, make: Callabl
     async def body() -> None:
         world = make(1, 0.0)
         desk = world.hosts["a"].desk
-        moving = await desk.migrate("blue", "b", None)
+        moving = await desk.migrate("blue", "b", Options())
         moving.lose_hypervisor()
         moving.lose_hypervisor()
         await settle(world)
@@ -369,7 +370,7 @@ def test_libvirt_goes_away_before_it_can_stop_the_guest(run: Run, make: Callable
         world.away_at_suspend, world.passes = True, 500
         loop = asyncio.get_running_loop()
         began = loop.time()
-        moving = await world.hosts["a"].desk.migrate("blue", "b", None)
+        moving = await world.hosts["a"].desk.migrate("blue", "b", Options())
         await moving.finished()
         assert (moving.state, moving.whereabouts_known) == (State.ROLLED_BACK, False)
         assert loop.time() - began < 10
@@ -387,7 +388,7 @@ def test_a_peer_that_says_that_the_guest_runs_there_is_not_believed_while_it_run
     async def body() -> None:
         world = make(1, 0.0)
         desk = world.hosts["a"].desk
-        moving = await desk.migrate("blue", "b", None)
+        moving = await desk.migrate("blue", "b", Options())
         await moving.settled((State.PRECOPY,), 10)
         with pytest.raises(PeerError, match="VM 'blue' runs on a"):
             await desk.peer("b", "resumed", {"id": moving.record.id, "resume_ns": 1})
@@ -423,7 +424,7 @@ def test_the_operator_aborts(run: Run, make: Callable[..., World], after_s: floa
     async def body() -> None:
         world = make(1, 0.0)
         desk = world.hosts["a"].desk
-        await desk.migrate("blue", "b", None)
+        await desk.migrate("blue", "b", Options())
         await asyncio.sleep(after_s)
         with contextlib.suppress(VmnetError):
             desk.abort("blue")

@@ -30,7 +30,7 @@ from vmnet.errors import (
     UnavailableError,
     VmnetError,
 )
-from vmnet.hypervisor.domains import CutOffError, DomainState
+from vmnet.hypervisor.domains import CutOffError, Defined, DomainState
 from vmnet.hypervisor.events import DomainEvent, Happening, JobProgress
 from vmnet.store import Binding, JournalEntry, MigrationRecord
 
@@ -356,6 +356,13 @@ class Domains:
         return DomainState("blue", VM, state == "running", XML)
 
     def get_ready(self) -> None: ...
+
+    async def defined(self, vm: str) -> Defined:
+        self._reach()
+        return Defined(persistent=True, autostart=True)
+
+    async def start_with_host(self, vm: str) -> None:
+        self._reach()
 
     async def migrate(self, *_: Any) -> None:
         """libvirt's own work: it goes on when the caller is gone, or cut off."""

@@ -17,6 +17,12 @@ from vmnet.cli import common, migration
 @click.option(
     "--max-downtime", type=click.IntRange(1, 60_000), metavar="MS", help="Stop the guest when this will do."
 )
+@click.option(
+    "--persistent/--transient",
+    default=None,
+    help="Define the VM at DESTINATION, or do not. By default it is defined there if it was here.",
+)
+@click.option("--keep-source", is_flag=True, help="Leave the VM's definition here as well.")
 @common.allow_unprotected_option
 @common.json_option
 @common.socket_option
@@ -25,6 +31,8 @@ def migrate(
     destination: str,
     dry_run: bool,
     max_downtime: int | None,
+    persistent: bool | None,
+    keep_source: bool,
     allow_unprotected: bool,
     as_json: bool,
     socket: Path,
@@ -42,5 +50,10 @@ def migrate(
         )
         show_plan(plan, as_json)
         return
-    options = {"max_downtime_ms": max_downtime, "allow_unprotected": allow_unprotected}
+    options = {
+        "max_downtime_ms": max_downtime,
+        "persistent": persistent,
+        "keep_source": keep_source,
+        "allow_unprotected": allow_unprotected,
+    }
     sys.exit(migration.run(str(socket), vm, destination, as_json, **options))

@@ -13,6 +13,7 @@ import libvirt
 from vmnet import router
 from vmnet.errors import NotFoundError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
 from vmnet.hypervisor.connection import Connection
+from vmnet.hypervisor.definition import Definition
 from vmnet.hypervisor.events import JobProgress
 from vmnet.hypervisor.versions import version
 
@@ -26,6 +27,14 @@ class DomainUsage:
 
     memory_bytes: int
     cpu_ns: int
+
+
+@dataclass(frozen=True)
+class Defined:
+    """``autostart``: it starts when the host does."""
+
+    persistent: bool
+    autostart: bool
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,36 @@ class Domains:
     def _open_another(self) -> asyncio.Future[Any]:
         return asyncio.ensure_future(asyncio.to_thread(libvirt.open, self._connection.uri))
 
-    async def migrate(self, uuid: str, uri: str, migrate_uri: str | None, limit_s: float) -> None:
+    async def defined(self, uuid: str) -> Defined:
+        """NotFoundError if the VM is unknown."""
+
+        def look(handle: Any) -> Defined:
+            domain = _lookup(handle, uuid)
+            return Defined(bool(domain.isPersistent()), bool(domain.isPersistent() and domain.autostart()))
+
+        return await self._call("how the VM is defined", look)
+
+    async def start_with_host(self, uuid: str) -> None:
+        """The VM, which is defined here, starts when the host does (``virsh autostart``)."""
+        await self._call("autostart", lambda handle: _lookup(handle, uuid).setAutostart(1))
+
+    async def redefine(self, uuid: str, change: Callable[[bytes], bytes | None]) -> None:
+        """The VM's definition here becomes what ``change`` makes of its XML; None, or a VM that is not defined: it stays."""
+
+        def run(handle: Any) -> None:
+            domain = _lookup(handle, uuid)
+            if not domain.isPersistent():
+                return
+            flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+            changed = change(domain.XMLDesc(flags).encode())
+            if changed is not None:
+                handle.defineXML(changed.decode())
+
+        await self._call("definition", run)
+
+    async def migrate(
+        self, uuid: str, uri: str, migrate_uri: str | None, definition: Definition, limit_s: float
+    ) -> None:
         """Live, peer to peer; returns when libvirt has finished. RefusedError with libvirt's reason if it failed; CutOffError.
 
         On a connection of its own: while a call lasts for seconds, others on the same connection were seen to wait for hundreds of
@@ -156,6 +194,7 @@ class Domains:
             flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
             try:
                 domain = _lookup(own, uuid)
+                flags |= definition.flags(bool(domain.isPersistent()))
                 asked.set()
                 domain.migrateToURI3(uri, parameters, flags)
             finally:
