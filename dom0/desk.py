@@ -392,6 +392,8 @@ class Desk:
         migration = self.of_vm(vm)
         if migration is None:
             state = await self.context.domains.find(vm)  # NotFoundError: not ours
+            if not (await self.context.domains.progress(vm)).active:
+                raise PeerError(f"libvirt on {self.context.host} is not migrating VM {state.name!r}")
             migration = await self._source(domain_xml.parse(state.xml.encode()), peer, "hooks", Options())
         if not isinstance(migration, SourceMigration) or migration.record.destination != peer:
             raise NotFoundError(f"VM {vm} does not go from {self.context.host} to {peer}")

@@ -274,6 +274,20 @@ def test_a_hypervisor_that_takes_minutes_to_make_the_guest_is_not_forgotten(
     run(body())
 
 
+def test_a_peer_gets_no_vm_that_libvirt_does_not_migrate(
+    run: Callable[[Any], None], make: Callable[..., World]
+) -> None:
+    world = make(1, 0.0)
+    desk = world.hosts["a"].desk
+
+    async def body() -> None:
+        with pytest.raises(PeerError, match="is not migrating VM 'blue'"):
+            await desk.peer("b", "claim", {"vm": VM, "tunnel_address": "198.51.100.66", "segments": {}})
+        assert not desk.migrations and world.at == {"a": "running"}
+
+    run(body())
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_claim_whose_answer_is_lost_is_made_again(

@@ -262,7 +262,12 @@ def _lookup(handle: Any, name_or_uuid: str) -> Any:
 
 
 def _progress(stats: dict[str, Any]) -> JobProgress:
-    if stats.get("type", 0) == libvirt.VIR_DOMAIN_JOB_NONE:
+    leaving = libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT
+    # a backup or a dump is a job, too
+    if (
+        stats.get("type", 0) == libvirt.VIR_DOMAIN_JOB_NONE
+        or stats.get(libvirt.VIR_DOMAIN_JOB_OPERATION, leaving) != leaving
+    ):
         return JobProgress(active=False)
     return JobProgress(
         active=True,
