@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller_bridge.rerouters.base import Rerouter, open_rerouter
-from dom0 import doctor, recovery, service_manager, shutdown, wiring
+from dom0 import doctor, elsewhere, recovery, service_manager, shutdown, wiring
 from dom0.context import Context
 from dom0.control_server import ControlServer
 from dom0.dataplane import kernel_limits, priority
@@ -101,6 +101,7 @@ class Daemon:
         stack.push_async_callback(connection.close)
         await recovery.recover_all(self.context)
         await self.desk.make_ready()
+        await elsewhere.refresh(self.context)
         stack.push_async_callback(routers.close)
         await routers.start()
         server = PeerServer()

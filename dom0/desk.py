@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from controller_bridge.rerouters.base import Releases
-from dom0 import bridges, peer_words, preflight, stretch, wiring
+from dom0 import bridges, elsewhere, peer_words, preflight, stretch, wiring
 from dom0.claim import Agreement, address_field, agreement, uuid_field
 from dom0.context import Context
 from dom0.control_server import HookAnswer, HookCall
@@ -86,6 +86,8 @@ class Desk:
             self.context.marks.discard(migration.record.name)
             if migration.state is State.DONE and migration.arriving is None:
                 await self._router_may_run(migration.record.vm)
+        with contextlib.suppress(VmnetError):  # then a second start is not noticed, and nothing else
+            await elsewhere.refresh(self.context)
 
     # -- the hypervisor ----------------------------------------------------------------------------------------------
 
@@ -220,6 +222,9 @@ class Desk:
         if (call.op, call.subop) == ("migrate", "begin"):
             return await self._incoming(call)
         info = domain_xml.parse(call.xml)
+        if (call.driver, call.op, call.subop) == ("qemu", "prepare", "begin"):  # Xen's may be a migration's as well
+            coming = self._announced(info.uuid) or info.name in self.context.marks.expected
+            return HookAnswer(refuse="" if coming else await elsewhere.second_start(self.context, info))
         if (call.op, call.subop) == ("start", "begin"):
             self._begin_claim(info)
         elif (call.op, call.subop) == ("started", "begin"):
@@ -239,11 +244,16 @@ class Desk:
         self._coming[info.uuid] = time.monotonic()
         return HookAnswer(xml=rebound or b"")
 
+    def _announced(self, vm: str) -> bool:
+        """libvirt has said that it comes."""
+        return time.monotonic() - self._coming.get(vm, -_COMING_S) < _COMING_S
+
     def _begin_claim(self, info: domain_xml.DomainInfo) -> None:
         """Now that libvirt has made the taps: what we make waits for the same locks of the kernel. It starts QEMU meanwhile."""
-        announced = self._coming.pop(info.uuid, -_COMING_S)
+        announced = self._announced(info.uuid)
+        self._coming.pop(info.uuid, None)
         expected = info.name in self.context.marks.expected
-        if expected or time.monotonic() - announced < _COMING_S:
+        if expected or announced:
             self.context.marks.expected.discard(info.name)
             earlier = self.of_vm(info.uuid)
             record = self._record(info, "", self.context.host, "destination", "hooks", str(uuid.uuid4()))
@@ -364,6 +374,8 @@ class Desk:
             return await self._may_come(preflight.Question.from_json(message))
         if op == "claim":
             return await self._claimed(peer, message)
+        if op == "runs":
+            return {"runs": await self._runs(uuid_field(message, "vm"))}
         migration = self.migrations.get(uuid_field(message, "id"))
         if migration is None:
             raise NotFoundError(f"{self.context.host} knows no migration {message['id']}")
@@ -378,6 +390,13 @@ class Desk:
             return await peer_words.to_destination(migration, op, message)
         assert isinstance(migration, SourceMigration)
         return await peer_words.to_source(migration, op, message)
+
+    async def _runs(self, vm: str) -> bool:
+        try:
+            await self.context.domains.find(vm)
+        except NotFoundError:
+            return False
+        return True
 
     async def _may_come(self, question: preflight.Question) -> dict[str, Any]:
         problems = await preflight.answer(self.context, question)

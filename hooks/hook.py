@@ -8,10 +8,12 @@ MARKS=/run/vmnet
 # Where libvirt need not wait for us. Of QEMU's steps some neither change nor refuse anything, and are no barrier; nor are the
 # others for a VM of which the source's daemon has told ours (dom0/marks.py).
 marked() { [ -n "$MARKS" ] && [ -f "$MARKS/$1" ]; }
+# A VM that runs at another host is not started here as well: that is the one start for which libvirt waits.
+ELSEWHERE=/run/vmnet/elsewhere
 niceness=
 case "$0 $2 $3" in *libxl*) ;;
 *" migrate begin") marked "expected/$1" && exit 0 ;;
-*" prepare begin") marked "expected/$1" && exit 0; niceness=19 ;;
+*" prepare begin") marked "expected/$1" && exit 0; [ -f "$ELSEWHERE/$1" ] || niceness=19 ;;
 *" start begin") niceness=0 ;;
 *" started begin") marked "prepared/$1" && niceness=0 ;;
 *" stopped end"|*" release end") niceness=19 ;;
@@ -46,7 +48,7 @@ REFUSED = 3  # the sh part makes it a failure
 # Where a refusal leaves the VM running at the source and nothing behind. Not libxl's `migrate`: if that fails, the
 # source's libvirtd keeps the VM's job lock.
 CLEAN = {
-    "qemu": (("migrate", "begin"),),
+    "qemu": (("migrate", "begin"), ("prepare", "begin")),
     "libxl": (("prepare", "begin"), ("start", "begin")),
 }
 NOTE_S = 60

@@ -24,8 +24,8 @@ NAME = "50-vmnet"
 SOURCE = Path(__file__).with_name("hook.py")
 _MARKER = re.compile(r"^# vmnet-hook version=(\S+) dirs=(\d) sha256=([0-9a-f]{64})$", re.MULTILINE)
 _UNMARKED = re.compile(r"^# vmnet-hook: .*$", re.MULTILINE)
-_SETTING = re.compile(r"^(PYTHON|MARKS|SOCKET|WHEN_DAEMON_AWAY|TIMEOUT_MS) ?= ?(.*)$", re.MULTILINE)
-_OF_SHELL = ("PYTHON", "MARKS")
+_SETTING = re.compile(r"^(PYTHON|MARKS|ELSEWHERE|SOCKET|WHEN_DAEMON_AWAY|TIMEOUT_MS) ?= ?(.*)$", re.MULTILINE)
+_OF_SHELL = ("PYTHON", "MARKS", "ELSEWHERE")
 _HARMLESS = re.compile(r"/[A-Za-z0-9_./+-]+\Z")  # in sh and in Python alike
 
 
@@ -120,6 +120,7 @@ def _settings(python: str, socket_path: str, when_daemon_away: str, timeout_ms: 
         "PYTHON": python,
         # a daemon that dies after it has been told of a VM must still be missed where that is to be a refusal
         "MARKS": str(Path(socket_path).parent) if when_daemon_away == "continue" else "",
+        "ELSEWHERE": str(Path(socket_path).parent / "elsewhere"),
         "SOCKET": f'"{socket_path}"',
         "WHEN_DAEMON_AWAY": f'"{when_daemon_away}"',
         "TIMEOUT_MS": str(timeout_ms),

@@ -55,6 +55,24 @@ def test_both_hosts_may_keep_it(pair: Lab) -> None:
     assert not listed(here, "persistent")
 
 
+def test_it_is_not_started_a_second_time(pair: Lab) -> None:
+    source, here = moved(pair, "--keep-source")
+    refused = source.run(["virsh", "start", kit.VM], check=False)
+    assert refused.returncode == 1 and f"runs on {here.name}" in refused.stderr
+    assert kit.where(pair) is here
+    here.run(["virsh", "destroy", kit.VM])
+    source.run(["virsh", "start", kit.VM])  # it runs nowhere: why not
+    assert kit.where(pair) is source
+    here.run(["virsh", "undefine", kit.VM])
+    wait_for("the guest to answer", lambda: answers(pair), 60, 0.5)
+    moved(pair)
+
+
+def answers(lab: Lab) -> bool:
+    ping = ["busybox", "ping", "-c1", "-W1", kit.address(lab)]
+    return lab.node("client").run(ping, check=False).returncode == 0
+
+
 def test_a_vm_without_a_definition_gets_none(pair: Lab) -> None:
     kit.where(pair).run(["virsh", "undefine", kit.VM])
     source, here = moved(pair)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -66,6 +67,9 @@ class MemoryStore:
 
     async def binding_get(self, vm: str) -> Binding | None:
         return self.known.get(vm)
+
+    async def bindings(self) -> list[Binding]:
+        return list(self.known.values())
 
     async def binding_learn(self, binding: Binding) -> Binding:
         known = self.known.get(binding.vm)
@@ -267,6 +271,11 @@ class MemoryMarks:
     def __init__(self) -> None:
         self.expected: set[str] = set()
         self.prepared: set[str] = set()
+        self.elsewhere = self
+
+    def replace(self, names: Iterable[str]) -> None:
+        """Of VMs that are bound to other hosts."""
+        self.away = set(names)
 
     def discard(self, name: str) -> None:
         self.expected.discard(name)

@@ -416,3 +416,17 @@ def test_libvirt_does_not_wait_where_nothing_is_answered(host: Host, op: str, su
         assert host.run("qemu", "vm", op, subop, "-", xml=b"<domain/>") == (0, b"", "")
         assert not answer.is_set() and heard.wait(10)
         answer.set()
+
+
+@pytest.mark.parametrize("settings", [{}, {"when_daemon_away": "refuse"}])
+def test_a_start_of_a_vm_that_runs_elsewhere_is_asked_for(host: Host, settings: dict[str, str]) -> None:
+    host.install(**settings)
+    folder = host.socket.parent / "elsewhere"
+    folder.mkdir(parents=True)
+    (folder / "my vm").touch()
+    with host.daemon(lambda _call: HookAnswer(refuse="my vm runs on b")):
+        code, _out, complaint = host.run("qemu", "my vm", "prepare", "begin", "-", xml=b"<domain/>")
+        assert code == 1 and "my vm runs on b" in complaint
+    assert host.run("qemu", "my vm", "prepare", "begin", "-", xml=b"<domain/>")[0] == 0, (
+        "no daemon, no refusal"
+    )

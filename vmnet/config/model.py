@@ -64,6 +64,7 @@ class Daemon:
 class Hooks:
     when_daemon_away: str = _setting("continue", checks.choice("continue", "refuse"))
     timeout_ms: int = _setting(10_000, checks.integer(10, 60_000, "ms"))
+    refuse_second_start: bool = _setting(True, checks.boolean)
 
 
 @dataclass(frozen=True)
