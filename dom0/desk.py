@@ -36,6 +36,7 @@ _AGAIN_S = 0.2
 """Between two claims: a peer may answer with an error at once."""
 _BARRIER_S = 15.0
 _COMING_S = 600.0
+_OTHERS_S = 0.25
 """Between libvirt's first word of an incoming VM and its tap: a minute was seen (AppArmor's parser on a busy host)."""
 
 
@@ -54,6 +55,8 @@ class Desk:
         self.migrations: dict[str, Migration] = {}
         self._coming: dict[str, float] = {}
         """By uuid: when libvirt said that the VM would come."""
+        self._told_by: dict[str, str] = {}
+        """By uuid: the peer whose preflight said last that the VM is about to come."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def of_vm(self, vm: str) -> Migration | None:
@@ -222,7 +225,11 @@ class Desk:
         if (call.op, call.subop) == ("migrate", "begin"):
             return await self._incoming(call)
         info = domain_xml.parse(call.xml)
-        if (call.driver, call.op, call.subop) == ("qemu", "prepare", "begin"):  # Xen's may be a migration's as well
+        if (call.driver, call.op, call.subop) == (
+            "qemu",
+            "prepare",
+            "begin",
+        ):  # Xen's may be a migration's as well
             coming = self._announced(info.uuid) or info.name in self.context.marks.expected
             return HookAnswer(refuse="" if coming else await elsewhere.second_start(self.context, info))
         if (call.op, call.subop) == ("start", "begin"):
@@ -289,23 +296,42 @@ class Desk:
         await one.settled((), _CLAIM_S)
 
     async def _source_of(self, waiting: DestinationMigration) -> tuple[str, Agreement] | None:
-        """The first peer that agrees: those that do not answer hold nobody up."""
+        """The peer that has told us of the VM, if it agrees; else the only one that does. None if there is none, or are two."""
+        told = self._told_by.pop(waiting.info.uuid, None)
+        if told is not None:
+            agreed = await self._ask_peers([told], waiting)
+            if agreed:
+                return agreed[0]
+        agreed = await self._ask_peers([name for name in self.context.peers if name != told], waiting)
+        if len(agreed) > 1:
+            names = " and ".join(name for name, _agreement in agreed)
+            log.error("VM %s comes from %s, as each says: it comes without vmnet", waiting.info.name, names)
+        return agreed[0] if len(agreed) == 1 else None
+
+    async def _ask_peers(
+        self, peers: list[str], waiting: DestinationMigration
+    ) -> list[tuple[str, Agreement]]:
+        """Those that agree. When one has, the others are given a moment more: those that do not answer hold nobody up."""
         info = waiting.info
         question = {
             "vm": info.uuid,
             "tunnel_address": "",
             "segments": {one.mac: self.context.segment_of(one.bridge or "") for one in info.interfaces},
         }
-        asking = [
-            asyncio.ensure_future(self._ask_claim(name, question, waiting)) for name in self.context.peers
-        ]
+        pending = {asyncio.ensure_future(self._ask_claim(name, question, waiting)) for name in peers}
+        agreed: list[tuple[str, Agreement]] = []
         try:
-            for answered in asyncio.as_completed(asking):
-                if (agreed := await answered) is not None:
-                    return agreed
-            return None
+            while pending:
+                limit_s = _OTHERS_S if agreed else None
+                done, pending = await asyncio.wait(
+                    pending, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    break
+                agreed += [found for one in done if (found := one.result()) is not None]
+            return agreed
         finally:
-            for one in asking:
+            for one in pending:
                 one.cancel()
 
     async def _ask_claim(
@@ -315,8 +341,9 @@ class Desk:
         config = self.context.config
         try:
             local = stretch.local_address(config.listen.tunnel_address, config.peers[peer].address)
-            said = await self._ask_again(peer, {**question, "tunnel_address": local}, waiting)
-            return peer, agreement(said)
+            agreed = agreement(await self._ask_again(peer, {**question, "tunnel_address": local}, waiting))
+            stretch.check_remote(peer, config.peers[peer], agreed.tunnel_address)
+            return peer, agreed
         except NotFoundError:
             return None
         except VmnetError as error:
@@ -371,7 +398,7 @@ class Desk:
 
     async def peer(self, peer: str, op: str, message: dict[str, Any]) -> dict[str, Any]:
         if op == "preflight":
-            return await self._may_come(preflight.Question.from_json(message))
+            return await self._may_come(peer, preflight.Question.from_json(message))
         if op == "claim":
             return await self._claimed(peer, message)
         if op == "runs":
@@ -398,16 +425,19 @@ class Desk:
             return False
         return True
 
-    async def _may_come(self, question: preflight.Question) -> dict[str, Any]:
-        problems = await preflight.answer(self.context, question)
+    async def _may_come(self, peer: str, question: preflight.Question) -> dict[str, Any]:
+        problems = await preflight.answer(self.context, peer, question)
         rebound = any(one in self.context.config.binding for one in question.bridges)
+        if question.coming and not problems:
+            self._told_by[question.vm] = peer
         if question.coming and not problems and not rebound:  # our answers will say nothing new
             self.context.marks.expected.add(question.name)
         note = self.context.limits.note(self.context.host)
         return {"problems": problems, "notes": [note] if note else []}
 
     async def _claimed(self, peer: str, message: dict[str, Any]) -> dict[str, Any]:
-        vm = uuid_field(message, "vm")
+        vm, address = uuid_field(message, "vm"), address_field(message, "tunnel_address")
+        stretch.check_remote(peer, self.context.config.peers[peer], address)
         migration = self.of_vm(vm)
         if migration is None:
             state = await self.context.domains.find(vm)  # NotFoundError: not ours
@@ -419,7 +449,7 @@ class Desk:
         raw = message.get("segments")
         segments = {str(mac): str(segment) for mac, segment in raw.items()} if isinstance(raw, dict) else {}
         if migration.claim is None:  # not asked again because our answer was late
-            migration.claim = ClaimRequest(peer, address_field(message, "tunnel_address"), segments)
+            migration.claim = ClaimRequest(peer, address, segments)
             migration.post(Event.CLAIMED)
         agreed = await asyncio.wait_for(asyncio.shield(migration.attached), _BARRIER_S)
         return agreed.to_json()

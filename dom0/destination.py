@@ -28,7 +28,7 @@ from vmnet.domain_xml import DomainInfo
 from vmnet.errors import NotFoundError, PeerError, RefusedError, StaleGenerationError, VmnetError
 from vmnet.hypervisor.events import DomainEvent, Happening
 from vmnet.machine import Event, Role, State, Step
-from vmnet.store import Binding, MigrationRecord, join_segments
+from vmnet.store import Binding, MigrationRecord
 
 _PEER_S = 5.0
 _REPEAT_S = (0.0, 0.05, 0.15, 0.25, 0.35)
@@ -409,18 +409,11 @@ class DestinationMigration(Migration):
 
     async def _bind(self) -> None:
         agreement = self.agreed.result()
-        stretched = any(wire.stretched for wire in agreement.wires)
         first = self.info.interfaces[0] if self.info.interfaces else None
-        binding = Binding(
-            vm=self.record.vm,
-            name=self.record.name,
-            host=self.context.host,
+        binding = replace(
+            agreement.binding(self.record.vm, self.record.name, self.context.host),
             bridge=(first.bridge or "") if first else "",
             port=",".join(self.taps.values()),
-            macs=tuple(wire.mac for wire in agreement.wires),
-            segment=join_segments({wire.mac: wire.segment for wire in agreement.wires}),
-            home=agreement.home if stretched else "",
-            generation=agreement.generation,
         )
         store = self.context.store
         known = await store.binding_get(self.record.vm)

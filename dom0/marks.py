@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
+_MOST = 4096
 _LIMIT_S = 600.0
 """A hypervisor on a busy host took over a minute from our preflight to its first hook of the guest."""
 
@@ -33,13 +34,15 @@ class Marks:
         return name in self._ends
 
     def add(self, name: str) -> None:
-        """For at most as long as these marks last. A name that cannot be a file's gets none."""
-        if not name or "/" in name or "\0" in name or name in (".", ".."):
+        """For at most as long as these marks last. None is made for a name that cannot be a file's, nor one too many."""
+        if not name or "/" in name or name in (".", ".."):
+            return
+        if name not in self._ends and len(self._ends) >= _MOST:
             return
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             (self._folder / name).touch(mode=0o600)
-        except OSError:
+        except (OSError, ValueError):  # too long, or no text that a file's name can be
             return
         self._forget(name)
         self._ends[name] = (

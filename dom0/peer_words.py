@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from dom0.claim import field
+from dom0.claim import bound, field, reason_field
 from dom0.destination import DestinationMigration
 from dom0.flow_setup import of_message
 from dom0.source import SourceMigration
 from vmnet.errors import PeerError, RefusedError
 from vmnet.machine import Event, State
-from vmnet.store import Binding
 
 _SETTLE_S = 5.0
 _EXPECTS = (State.EXPECTING, State.RESUMED, State.OPEN, State.DONE)
@@ -50,7 +49,7 @@ async def to_destination(one: DestinationMigration, op: str, message: dict[str, 
     if op == "back":
         return {"frames": await one.go_back()}
     if op == "cancel":
-        one.post(Event.CANCEL, RefusedError(field(message, "reason", str)[:200]))
+        one.post(Event.CANCEL, RefusedError(reason_field(message)))
         return {}
     if op == "finish":
         unreceived = await one.unreceived(_counts(message.get("sent")))
@@ -73,9 +72,11 @@ async def to_source(one: SourceMigration, op: str, message: dict[str, Any]) -> d
             one.leaving.wanted.set()
         return {}
     if op == "bound":
-        raw = message.get("binding")
-        if isinstance(raw, dict):
-            await one.context.store.binding_learn(Binding.from_json(raw))
+        record = one.record
+        if one.agreed is None:
+            raise PeerError(f"nothing is agreed about VM {record.name!r}")
+        agreed = one.agreed.binding(record.vm, record.name, record.destination)
+        await one.context.store.binding_learn(bound(message, agreed))
         return {}
     if op == "open":
         counts = message.get("counts")
@@ -87,7 +88,7 @@ async def to_source(one: SourceMigration, op: str, message: dict[str, Any]) -> d
         one.failed_there = True
         one.post(
             Event.FAILED,
-            RefusedError(f"at {one.record.destination}: {field(message, 'reason', str)[:200]}"),
+            RefusedError(f"at {one.record.destination}: {reason_field(message)}"),
         )
         return {}
     raise PeerError(f"unknown request {op!r}")

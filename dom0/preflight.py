@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dom0 import bridges, stretch, wiring
-from dom0.claim import address_field, field, uuid_field
+from dom0.claim import address_field, bridge_names, field, uuid_field
 from dom0.context import Context
 from dom0.dataplane import classifier, netdev, tunnel
 from dom0.reach.probes import path_mtu
 from vmnet.domain_xml import DomainInfo
 from vmnet.errors import RefusedError, VmnetError
 
-_MOST_INTERFACES = 64
 _MOST_NOTES, _LONGEST_NOTE = 8, 200
 
 
@@ -38,8 +37,6 @@ class Question:
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Question:
         """PeerError if it is malformed."""
-        raw = message.get("bridges")
-        names = tuple(one for one in raw if isinstance(one, str)) if isinstance(raw, list) else ()
         return cls(
             uuid_field(message, "vm"),
             field(message, "name", str),
@@ -48,7 +45,7 @@ class Question:
             field(message, "driver", str),
             field(message, "memory_kib", int),
             address_field(message, "tunnel_address"),
-            names[:_MOST_INTERFACES],
+            bridge_names(message.get("bridges")),
             field(message, "mtu", int, 0, 65535),
             message.get("coming") is True,
         )
@@ -70,11 +67,19 @@ def local_problems(info: DomainInfo, allow_unprotected: bool) -> list[str]:
     ]
 
 
-async def answer(context: Context, question: Question) -> list[str]:
-    """At the destination: what speaks against this VM's coming. An empty list: nothing does."""
+async def answer(context: Context, peer: str, question: Question) -> list[str]:
+    """At the destination: what speaks against this VM's coming from ``peer``. An empty list: nothing does."""
     checks = (_domain, _capabilities, _bridges, _route, _journal)
-    found = await asyncio.gather(*(_checked(check(context, question)) for check in checks))
+    found = await asyncio.gather(
+        *(_checked(check(context, question)) for check in checks),
+        _checked(_tunnel_end(context, peer, question)),
+    )
     return [problem for one in found for problem in one]
+
+
+async def _tunnel_end(context: Context, peer: str, question: Question) -> list[str]:
+    stretch.check_remote(peer, context.config.peers[peer], question.tunnel_address)
+    return []
 
 
 async def _checked(check: Awaitable[list[str]]) -> list[str]:

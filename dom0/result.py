@@ -10,6 +10,8 @@ from dom0.dataplane.kernel_limits import short_queue
 from vmnet.machine import State
 from vmnet.verdict import Verdict
 
+_MOST_COUNTED = 1 << 53
+
 if TYPE_CHECKING:
     from dom0.source import SourceMigration
 
@@ -127,5 +129,6 @@ def _dropped(one: SourceMigration) -> int:
 
 
 def _number(counts: dict[str, Any], name: str) -> int:
+    """What a peer has counted; it may send anything."""
     value = counts.get(name, 0)
-    return value if isinstance(value, int) else 0
+    return min(max(value, 0), _MOST_COUNTED) if type(value) is int else 0

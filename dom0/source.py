@@ -102,6 +102,7 @@ class SourceMigration(Migration):
         """The destination holds what arrives directly."""
         self.attached: asyncio.Future[Agreement] = asyncio.get_running_loop().create_future()
         """What the destination gets for an answer to its claim."""
+        self.agreed: Agreement | None = None
         self._outgoing = Outgoing(context.domains, record.vm)
         self.steps = {
             Step.START_MIGRATION: self._start_migration,
@@ -330,7 +331,8 @@ class SourceMigration(Migration):
         await self.journal([*self.wiring.actions(), Action(Kind.SUSPEND, self.record.vm)])
         await self._connect()
         self.fabric = self._fabric()
-        self.attached.set_result(self._agreement())
+        self.agreed = self._agreement()
+        self.attached.set_result(self.agreed)
         if self.leaving is not None:
             self._links = LinksMove(self, self.leaving, self._expected, self._join_stretched)
             self.spawn(self._links.clone())

@@ -20,7 +20,8 @@ from dom0 import bridges, executor
 from dom0.dataplane import netdev, tunnel, wire
 from dom0.router import names as router_names
 from vmnet.actions import Action, Kind
-from vmnet.errors import RefusedError, VmnetError
+from vmnet.config.model import Peer
+from vmnet.errors import PeerError, RefusedError, VmnetError
 from vmnet.store import Store
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,17 @@ def local_address(configured: str | None, remote: str) -> str:
                 f"no route to {remote} for the tunnel: {error.strerror}", "see `ip route get`"
             ) from None
         return str(probe.getsockname()[0])
+
+
+def check_remote(name: str, peer: Peer, address: str) -> str:
+    """``address``, if the tunnels of that peer may end there. PeerError: a peer cannot have packets sent to somebody else."""
+    known = [ip_address(one) for one in (peer.address, peer.tunnel_address) if one is not None]
+    if ip_address(address) not in known:
+        raise PeerError(
+            f"{name} has its tunnels end at {address}, which is not its address ({', '.join(map(str, known))})",
+            f"if that is right, set [peers.{name}] tunnel_address",
+        )
+    return address
 
 
 def journal_id(vm: str) -> str:

@@ -17,10 +17,12 @@ from controller_bridge.address import Address
 from controller_bridge.api.desk import Desk
 from vmnet.errors import PeerError, RefusedError, UnavailableError
 from vmnet.peer import PeerServer, identity
+from vmnet.peer.places import Places
 from vmnet.peer.server import listening
 
 NAME: Final = "vmnet-controllerd"
 _MOST_CONNECTIONS: Final = 1024
+_EACH_HOST: Final = 64
 _BACKLOG: Final = 64
 
 
@@ -40,7 +42,8 @@ class Door:
             except OSError as error:
                 await self.close()
                 raise UnavailableError(f"cannot listen at {one}: {error.strerror or error}") from None
-            server = PeerServer(_MOST_CONNECTIONS)
+            each = _MOST_CONNECTIONS if one.kind == "unix" else _EACH_HOST
+            server = PeerServer(Places((), each, _MOST_CONNECTIONS))
             self._servers.append(server)
             if one.kind == "unix":
                 server.serve(sock, NAME, None, _root, self._as_root)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from dom0.fib import address, marks, nexthop, route, snapshot, sweep
 from dom0.fib.kernel import Failure, Kernel
-from dom0.fib.limited_log import LimitedLog
 from dom0.fib.message import (
     ACK,
     DELADDR,
@@ -36,6 +35,7 @@ from dom0.fib.message import (
 )
 from dom0.fib.templates import Batch, Templates
 from dom0.fib.waiting import Waiting, may_pass
+from vmnet.limited_log import LimitedLog
 
 _LOG = logging.getLogger(__name__)
 _TRY_S, _IDLE_S = 0.05, 0.25

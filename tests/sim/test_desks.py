@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from clock import JumpingLoop, Time
-from world import VM, StandIn, World
+from world import MAC, VM, StandIn, World
 
 from dom0 import shutdown
+from dom0.desk import Desk
 from dom0.migration import LIBVIRT_LOST
 from dom0.options import Options
-from vmnet.errors import PeerError, VmnetError
+from vmnet.errors import NotFoundError, PeerError, VmnetError
 from vmnet.machine import State
 
 PHASES = ["begin", "prepare", "pass 1", "copy"]
@@ -282,8 +285,69 @@ def test_a_peer_gets_no_vm_that_libvirt_does_not_migrate(
 
     async def body() -> None:
         with pytest.raises(PeerError, match="is not migrating VM 'blue'"):
+            await desk.peer("b", "claim", {"vm": VM, "tunnel_address": "192.0.2.98", "segments": {}})
+        world.job_running = True
+        with pytest.raises(PeerError, match=r"tunnels end at .*66, which is not its address"):
             await desk.peer("b", "claim", {"vm": VM, "tunnel_address": "198.51.100.66", "segments": {}})
         assert not desk.migrations and world.at == {"a": "running"}
+
+    run(body())
+
+
+AGREED = {
+    "id": "99999999-2222-3333-4444-555555555555",
+    "mode": "managed",
+    "wires": [{"mac": MAC, "vni": 7, "stretched": False, "segment": "lan", "link_vni": 0}],
+    "tunnel_address": "192.0.2.97",
+    "generation": 1,
+    "segment": "lan",
+    "home": "",
+    "marker": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("told_by", "answers", "chosen"),
+    [
+        (None, {"a": True, "c": False}, "a"),
+        (None, {"a": True, "c": True}, None),  # one of them lies
+        ("a", {"a": True, "c": True}, "a"),
+        ("c", {"a": True, "c": False}, "a"),  # what c had said came to nothing
+        (None, {"a": False, "c": False}, None),
+    ],
+)
+def test_whose_vm_it_is(
+    run: Callable[[Any], None],
+    make: Callable[..., World],
+    monkeypatch: pytest.MonkeyPatch,
+    told_by: str | None,
+    answers: dict[str, bool],
+    chosen: str | None,
+) -> None:
+    world = make(1, 0.0)
+    b = world.hosts["b"]
+    monkeypatch.setattr("dom0.stretch.check_remote", lambda _name, _peer, address: address)
+
+    class Peer:
+        def __init__(self, agrees: bool) -> None:
+            self.agrees = agrees
+
+        async def request(self, op: str, _message: dict[str, Any], _limit_s: float) -> dict[str, Any]:
+            assert op == "claim"
+            if not self.agrees:
+                raise NotFoundError("not mine")
+            return AGREED
+
+    config = replace(b.context.config, peers=dict.fromkeys(answers, b.context.config.peers["a"]))
+    context = replace(b.context, config=config, peers={name: Peer(yes) for name, yes in answers.items()})
+    desk = Desk(context)
+    if told_by is not None:
+        desk._told_by[VM] = told_by
+    info = SimpleNamespace(uuid=VM, name="blue", interfaces=())
+
+    async def body() -> None:
+        found = await desk._source_of(SimpleNamespace(info=info, runs=False))  # type: ignore[arg-type]
+        assert (None if found is None else found[0]) == chosen
 
     run(body())
 

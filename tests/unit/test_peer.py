@@ -363,3 +363,27 @@ def test_a_client_survives_garbage(port: int, data: bytes, expected: str) -> Non
         server.close()
 
     run(test())
+
+
+def test_silent_connections_do_not_keep_a_peer_out(both: tuple[Config, Config]) -> None:
+    """From any address but the peer's: a place is held until the handshake's limit."""
+
+    async def test() -> None:
+        async with pair(*both) as client:
+            serving = both[0]
+            address = (serving.listen.address, serving.listen.port)
+            silent = []
+            try:
+                for last in range(2, 60):
+                    one = socket.socket()
+                    one.bind((f"127.1.1.{last}", 0))
+                    one.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        one.connect(address)
+                    silent.append(one)
+                assert await client.request("x", {"n": 1}, 5) == {"from": "a", "op": "x", "n": 1}
+            finally:
+                for one in silent:
+                    one.close()
+
+    run(test())

@@ -28,6 +28,11 @@ def test_json_there_and_back(value: MigrationRecord | Binding | JournalEntry) ->
         lambda: JournalEntry(1, {}, state="half"),  # type: ignore[arg-type]
         lambda: Binding("", "n", "a"),
         lambda: Binding("vm", "n", "a", generation=-1),
+        lambda: Binding("vm", "n", "a", generation=1 << 60),
+        lambda: Binding("vm", "\ud800", "a"),
+        lambda: Binding("vm", "n", "a", port="p\0"),
+        lambda: Binding("vm", "n", "a", segment="s" * 1_000_000),
+        lambda: Binding("vm", 5, "a"),  # type: ignore[arg-type]
     ],
 )
 def test_invalid_records_cannot_be_made(wrong: object) -> None:

@@ -15,9 +15,9 @@ def follow(events: Iterator[dict[str, Any]], vm: str, destination: str) -> dict[
     last: dict[str, Any] = {}
     lines: list[str] = []
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(30),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
@@ -38,7 +38,7 @@ def follow(events: Iterator[dict[str, Any]], vm: str, destination: str) -> dict[
                 lines = event["lines"]
     out = Console()
     for nth, line in enumerate(lines):
-        out.print(line, style="bold" if nth == 0 else "", highlight=False)
+        out.print(line, style="bold" if nth == 0 else "", highlight=False, markup=False)
     return last
 
 

@@ -88,6 +88,7 @@ class Peer:
 
     address: str = _required(checks.unicast)
     port: int = _setting(6642, checks.integer(1, 65535))
+    tunnel_address: str | None = _setting(None, checks.unicast)
     libvirt_uri: str = _setting("", checks.uri)
     migrate_uri: str | None = _setting(None, checks.uri)
 

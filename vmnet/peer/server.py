@@ -9,11 +9,14 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from vmnet.config import Config
 from vmnet.errors import ConfigError, ExitCode, PeerError, VmnetError
+from vmnet.limited_log import LimitedLog
 from vmnet.peer import frame, identity
+from vmnet.peer.places import Places
 from vmnet.wire import error_to_dict, one_line
 
 log = logging.getLogger(__name__)
@@ -22,7 +25,6 @@ Handler = Callable[[str, str, dict[str, Any]], Awaitable[dict[str, Any]]]
 Identify = Callable[[asyncio.StreamWriter, str], str]
 """(connection, name claimed) -> the name to believe; raises VmnetError for who may not come in."""
 
-MAX_CONNECTIONS = 128
 MAX_UNREAD = 2 * frame.MAX_FRAME
 STOP_S = 2.0
 
@@ -33,8 +35,10 @@ class PeerServer:
     A request once begun runs to its end even if its peer leaves: half a change would be worse than an unread answer.
     """
 
-    def __init__(self, most_connections: int = MAX_CONNECTIONS) -> None:
-        self._most = most_connections
+    def __init__(self, places: Places | None = None) -> None:
+        """``places`` None: as :meth:`start` finds them for the configured peers."""
+        self._places = places or Places(())
+        self._full = LimitedLog(log, "peers' port")
         self._listener: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[None]] = set()
@@ -52,6 +56,7 @@ class PeerServer:
             identity.verify(config, writer, claimed)
             return claimed
 
+        self._places = Places(peer.address for peer in config.peers.values())
         self.serve(sock, config.host.name, tls, identify, handler)
 
     def serve(
@@ -91,13 +96,17 @@ class PeerServer:
                     await asyncio.sleep(0.1)  # out of descriptors, most likely: do not spin
                     continue
                 where = address[0] if isinstance(address, tuple) else "this machine"
-                if len(self._connections) >= self._most:
-                    log.warning("peer at %s refused: %d connections already", where, self._most)
+                if not self._places.take(where):
+                    self._full.warn(time.monotonic(), f"a connection from {where} refused: too many already")
                     connection.close()
                     continue
                 task = asyncio.create_task(self._connected(connection, where))
                 self._connections.add(task)
-                task.add_done_callback(self._connections.discard)
+                task.add_done_callback(partial(self._left, where))
+
+    def _left(self, where: str, task: asyncio.Task[None]) -> None:
+        self._connections.discard(task)
+        self._places.give(where)
 
     async def _connected(self, sock: socket.socket, address: str) -> None:
         try:

@@ -18,6 +18,9 @@ JournalState = Literal["planned", "done", "undone"]
 ROLES = ("source", "destination")
 MODES = ("managed", "hooks")
 JOURNAL_STATES = ("planned", "done", "undone")
+_LAST_GENERATION = 1 << 53
+"""JSON's numbers are exact up to here."""
+_LONGEST_TEXT = 16_384
 
 
 class _Json:
@@ -117,7 +120,9 @@ class Binding(_Json):
 
     def __post_init__(self) -> None:
         _require(bool(self.vm), "a binding needs a VM's uuid")
-        _require(self.generation >= 0, "a generation is never negative")
+        _require(0 <= self.generation <= _LAST_GENERATION, f"a generation is 0 to {_LAST_GENERATION}")
+        texts = (self.vm, self.name, self.host, self.bridge, self.port, self.segment, self.home, *self.macs)
+        _require(all(map(_storable, texts)), "a binding's texts are short, and such as the database can keep")
         # A set has no order in OVSDB, so two equal bindings must be equal here too.
         object.__setattr__(self, "macs", tuple(sorted(self.macs)))
 
@@ -144,6 +149,19 @@ def join_segments(by_mac: Mapping[str, str]) -> str:
     """A binding's ``segment``: one if all interfaces are on one LAN, else one an interface, in the order of the MAC addresses."""
     segments = [by_mac[mac] for mac in sorted(by_mac)]
     return ",".join(segments) if len(set(segments)) > 1 else "".join(segments[:1])
+
+
+def _storable(text: object) -> bool:
+    """The database's connection is shared by all: what it cannot encode must not get there."""
+    return isinstance(text, str) and len(text) <= _LONGEST_TEXT and "\0" not in text and _encodable(text)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _require(condition: bool, message: str) -> None:
