@@ -53,11 +53,8 @@ class Question:
 
 def local_problems(info: DomainInfo, allow_unprotected: bool) -> list[str]:
     """What at the source speaks against it. Pure but for looking whether the taps are there."""
-    if not wiring.on_bridges(info):
-        kinds = ", ".join(wiring.unprotected(info)) or "none"
-        return [
-            f"the VM has no interface with a tap on a bridge (its interfaces: {kinds}): use `virsh migrate`, vmnet has nothing to do"
-        ]
+    if found := wiring.problems(info):
+        return found
     hindered = [one for _one, tap in wiring.on_bridges(info) if (one := classifier.hindrance(tap))]
     if allow_unprotected:
         return hindered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo, Interface
 from vmnet.errors import RefusedError
 from vmnet.store import Binding
+
+MOST_INTERFACES = 64
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,25 @@ def on_bridges(info: DomainInfo) -> list[tuple[Interface, str]]:
     return [(one, tap) for one, tap in with_taps(info) if one.bridge or netdev.is_switched(tap)]
 
 
+def problems(info: DomainInfo) -> list[str]:
+    """Why nothing can be done for the VM, or not in order."""
+    usable = on_bridges(info)
+    if not usable:
+        kinds = ", ".join(unprotected(info)) or "none"
+        return [
+            f"the VM has no interface with a tap on a bridge (its interfaces: {kinds}): use `virsh migrate`, vmnet has nothing to do"
+        ]
+    found = []
+    if len(usable) > MOST_INTERFACES:
+        found.append(f"the VM has {len(usable)} interfaces, and vmnet moves {MOST_INTERFACES} at most")
+    for mac, times in Counter(one.mac for one, _tap in usable).items():
+        if times > 1:
+            found.append(
+                f"{times} interfaces have the MAC address {mac}, by which vmnet tells them apart: give each its own"
+            )
+    return found
+
+
 def unprotected(info: DomainInfo) -> tuple[str, ...]:
     """In words, the interfaces at which nothing can be held: what comes for them while the VM moves is lost."""
     taps, usable = [one for one, _tap in with_taps(info)], [one for one, _tap in on_bridges(info)]
@@ -67,14 +89,18 @@ def unprotected(info: DomainInfo) -> tuple[str, ...]:
 
 
 def outlets(info: DomainInfo, management: str | None) -> tuple[Outlet, ...]:
-    """RefusedError if there are none. ``management``: a router's interface to its own host, which every host has."""
+    """RefusedError if nothing can be done for them. ``management``: a router's interface to its own host, which every host has."""
+    if against := problems(info):
+        raise RefusedError("; ".join(against))
     found = tuple(
         Outlet(one.mac, tap, one.bridge or "", _random_vni())
         for one, tap in on_bridges(info)
         if one.mac != management
     )
     if not found:
-        raise RefusedError(f"VM {info.name!r} has no interface on a bridge", "vmnet has nothing to do for it")
+        raise RefusedError(
+            f"VM {info.name!r} has no interface but its management link", "vmnet has nothing to do for it"
+        )
     return found
 
 

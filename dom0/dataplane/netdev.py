@@ -38,6 +38,14 @@ def is_linux_bridge_port(name: str) -> bool:
     return Path(f"/sys/class/net/{name}/brport").is_dir()
 
 
+def bridge_only_floods(port: str) -> bool:
+    """Whether the Linux bridge of this port learns no addresses: its ageing time is 0 (bridge(8))."""
+    try:
+        return Path(f"/sys/class/net/{port}/brport/bridge/bridge/ageing_time").read_text().strip() == "0"
+    except OSError:
+        return False
+
+
 def is_tap(name: str) -> bool:
     """A tap or tun device: something in user space, as a hypervisor, is at its other end."""
     return Path(f"/sys/class/net/{name}/tun_flags").exists()

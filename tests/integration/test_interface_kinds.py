@@ -8,14 +8,15 @@ from dataplane_kit import Host, ip, isolated
 from dom0 import wiring
 from dom0.preflight import local_problems
 from vmnet.domain_xml import DomainInfo, Interface
+from vmnet.errors import RefusedError
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 
-def vm(*interfaces: tuple[str, str, str | None]) -> DomainInfo:
+def vm(*interfaces: tuple[str, str, str | None], mac: str = "52:54:00:00:00:0{}") -> DomainInfo:
     """Of kind, device and bridge of each interface."""
     found = tuple(
-        Interface(f"52:54:00:00:00:0{number}", kind, bridge, target_dev=device)
+        Interface(mac.format(number), kind, bridge, target_dev=device)
         for number, (kind, device, bridge) in enumerate(interfaces)
     )
     return DomainInfo("vm1", "", "kvm", "", "", 1, 1024, found)
@@ -52,3 +53,25 @@ def test_an_interface_is_judged_by_its_device_and_not_by_what_it_is_called() -> 
         for allowed in (False, True):
             (problem,) = local_problems(alone, allowed)
             assert "use `virsh migrate`" in problem and "direct" in problem
+
+
+@isolated()
+def test_interfaces_that_cannot_be_told_apart_are_refused() -> None:
+    """What was held for one LAN came out in the other."""
+    with Host():
+        for tap in ("vnet0", "vnet1"):
+            ip("tuntap", "add", tap, "mode", "tap")
+        twins = vm(("bridge", "vnet0", "br0"), ("bridge", "vnet1", "br1"), mac="52:54:00:00:00:01")
+        (problem,) = local_problems(twins, allow_unprotected=True)
+        assert "2 interfaces have the MAC address 52:54:00:00:00:01" in problem
+        with pytest.raises(RefusedError, match="2 interfaces have the MAC address"):
+            wiring.outlets(twins, None)
+
+
+@isolated()
+def test_more_interfaces_than_vmnet_moves_are_refused() -> None:
+    with Host():
+        ip("tuntap", "add", "vnet0", "mode", "tap")
+        many = vm(*[("bridge", "vnet0", "br0")] * 65, mac="52:54:00:00:{:02x}:01")
+        (problem,) = local_problems(many, allow_unprotected=True)
+        assert "65 interfaces, and vmnet moves 64 at most" in problem

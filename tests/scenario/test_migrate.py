@@ -164,6 +164,20 @@ def test_there_and_back_across_subnets() -> None:
             nothing_lost(result)
             assert result["duplicated"] <= verdict["possible_duplicates"]
         kit.settled(lab)  # home again: the tunnel has gone
+        _old_bridge_does_not_learn(lab)
+
+
+def _old_bridge_does_not_learn(lab: Lab) -> None:
+    """Ageing time 0: it floods, and so it must into the tunnel. Nothing else tells it where the guest is."""
+    old = kit.where(lab)
+    old.run(["ip", "link", "set", "br0", "type", "bridge", "ageing_time", "0"])
+    with kit.traffic(lab, kit.address(lab), 500) as result:
+        kit.verdict(kit.migrate(lab))
+    nothing_lost(result)
+    with kit.traffic(lab, kit.address(lab), 500) as result:  # and it stays so
+        kit.verdict(kit.migrate(lab))
+    nothing_lost(result)
+    kit.settled(lab)
 
 
 def test_a_stretched_vm_is_reached_after_its_old_host_has_booted_again() -> None:
