@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from dom0 import bridges, outgoing_setup, stretch
 from dom0.claim import Agreement, Wire, addresses
 from dom0.context import Context
 from dom0.dataplane import names, netdev
-from dom0.dataplane.announce import announcements, is_end_marker
+from dom0.dataplane.announce import announcements
 from dom0.dataplane.destination_port import DestinationPort, Opened
 from dom0.dataplane.kernel_limits import SPARE_PACKETS
-from dom0.dataplane.listener import Listener
 from dom0.flow_setup import FlowSetup
+from dom0.marker_wait import MarkerWait
 from dom0.migration import Migration, settled
 from dom0.own_order import OwnOrder
 from dom0.router.arriving import RouterArriving
@@ -31,7 +31,6 @@ from vmnet.machine import Event, Role, State, Step
 from vmnet.store import Binding, MigrationRecord
 
 _PEER_S = 5.0
-_REPEAT_S = (0.0, 0.05, 0.15, 0.25, 0.35)
 _FINISH_S = 30.0
 _PREPARE_S = 120.0
 _UNDER_WAY_S = 0.2
@@ -40,13 +39,6 @@ _CLONE_S = 60.0
 _TOLD_AGAIN_S = 0.005
 _OVS_TOLD_AGAIN_S = 0.02
 """Longer than its threads take to follow: while they count what flows have carried, it may forget once more."""
-
-
-class Marked(Protocol):
-    """A way in that hears when the old path to it is empty."""
-
-    @property
-    def marker(self) -> Listener: ...
 
 
 class DestinationMigration(Migration):
@@ -62,7 +54,10 @@ class DestinationMigration(Migration):
         self.taps: dict[str, str] = {}
         self.known_addresses: dict[str, list[str]] = {}
         self.resume_ns: int | None = None
-        self.opened: list[Opened] = []
+        self._opened: dict[str, Opened] = {}
+        """By tunnel."""
+        self._direct_wait_ms = 0.0
+        """From when the guest ran until the last interface let in what had waited there."""
         self.ordered = True
         self._stand_ins: StandIns | None = None
         """If the fabric is told."""
@@ -323,8 +318,8 @@ class DestinationMigration(Migration):
 
     async def _announce_links(self, arriving: RouterArriving) -> None:
         """As :meth:`_announce_until_marked`, for the links: data that arrives directly is let in when the old path is empty."""
-        if not await self._until_marked(arriving.waiting(), lambda link: link.announce()):
-            self.ordered = False
+        if await self._marker_wait().until_marked(arriving.waiting(), lambda link: link.announce()):
+            self._not_marked("the router's links")
         await arriving.open()
         self.ordered = self.ordered and arriving.ordered
         self.tell("links-taken", direct=sum(one.opened.direct for one in arriving.links if one.opened))
@@ -342,56 +337,41 @@ class DestinationMigration(Migration):
         self.spawn(self._announce_until_marked())
 
     async def _announce_until_marked(self) -> None:
-        """Announce, and wait for the announcement to come back by the old path: then that path is empty."""
-        limit_s = self.context.config.switchover.marker_timeout_ms / 1000
+        """Announce, and let in what arrives directly at each interface once its old path is empty."""
         if self.arriving is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.arriving.taken.wait(), limit_s)
-        waiting = [port for port in self.ports if not port.stretched]
-        if not await self._until_marked(waiting, lambda port: port.announce(self._announced[port.tunnel])):
-            self.ordered = False
+                await asyncio.wait_for(self.arriving.taken.wait(), self._marker_limit_s)
+        bridges_of = {id(port): bridge for port, bridge in self._bridged_ports()}
+        waiting: list[DestinationPort] = []
+        for port in (one for one in self.ports if not one.stretched):
+            if netdev.has_only_guests(bridges_of[id(port)] or ""):  # nothing comes there from outside
+                self._announce_at(port)
+                await self._open_port(port)
+            else:
+                waiting.append(port)
+        for late in await self._marker_wait().until_marked(waiting, self._announce_at, self._open_port):
+            bridge = bridges_of[id(late)]
+            self._not_marked(
+                f"the VM's interface on {bridge} (is that a LAN of both hosts? else give it a segment)"
+            )
         self.tell("marker", ordered=self.ordered)
         self.post(Event.MARKER)
 
-    async def _until_marked(self, waiting: Sequence[Marked], announce: Callable[[Any], None]) -> bool:
-        """False if not all of them heard their announcement in time."""
-        limit_s = self.context.config.switchover.marker_timeout_ms / 1000
-        deadline = time.monotonic() + limit_s
-        if self._marker:  # it may have come already, and nobody would have announced anything
-            for port in waiting:
-                announce(port)
-        for pause_s in (*_REPEAT_S, limit_s):
-            waiting = await self._unmarked(waiting, min(pause_s, deadline - time.monotonic()))
-            if not waiting or time.monotonic() >= deadline:
-                break
-            for port in waiting:
-                announce(port)
-        if waiting:
-            self.notes.append(f"no announcement came back by the old path within {limit_s:g} s")
-        return not waiting
+    def _announce_at(self, port: DestinationPort) -> None:
+        port.announce(self._announced[port.tunnel])
 
-    async def _unmarked(self, ports: Sequence[Marked], limit_s: float) -> list[Marked]:
-        """Those of ``ports`` whose marker has not come after at most ``limit_s`` seconds."""
-        loop = asyncio.get_running_loop()
-        left = [port for port in ports if not self._is_marked(port)]
-        deadline = loop.time() + max(0.0, limit_s)
-        while left and loop.time() < deadline:
-            heard = asyncio.Event()
-            for port in left:
-                loop.add_reader(port.marker.fd, heard.set)
-            try:
-                await asyncio.wait_for(heard.wait(), max(0.0, deadline - loop.time()))
-            except TimeoutError:
-                break
-            finally:
-                for port in left:
-                    loop.remove_reader(port.marker.fd)
-            left = [port for port in left if not self._is_marked(port)]
-        return left
+    def _not_marked(self, what: str) -> None:
+        self.ordered = False
+        self.notes.append(
+            f"no announcement came back by the old path within {self._marker_limit_s:g} s at {what}"
+        )
 
-    def _is_marked(self, port: Marked) -> bool:
-        heard = port.marker.drain()
-        return any(is_end_marker(one, self._marker) for one in heard) if self._marker else bool(heard)
+    @property
+    def _marker_limit_s(self) -> float:
+        return self.context.config.switchover.marker_timeout_ms / 1000
+
+    def _marker_wait(self) -> MarkerWait:
+        return MarkerWait(self._marker, self._marker_limit_s)
 
     @property
     def _marker(self) -> bytes:
@@ -437,7 +417,15 @@ class DestinationMigration(Migration):
         if self.arriving is not None:
             await self.arriving.open()
         for port in self.ports:
-            self.opened.append(await asyncio.to_thread(port.open))
+            await self._open_port(port)
+
+    async def _open_port(self, port: DestinationPort) -> None:
+        """Once: an interface does not wait for the others'."""
+        if port.tunnel in self._opened:
+            return
+        opened = self._opened[port.tunnel] = await asyncio.to_thread(port.open)
+        if opened.direct and self.resume_ns is not None:
+            self._direct_wait_ms = max(self._direct_wait_ms, (time.time_ns() - self.resume_ns) / 1e6)
 
     async def _tell_open(self) -> None:
         await self._ask("open", counts=self.counts())
@@ -474,11 +462,12 @@ class DestinationMigration(Migration):
 
     def counts(self) -> dict[str, Any]:
         gates = [port.counts() for port in self.ports]
+        opened = self._opened.values()
         return {
-            "direct": sum(one.direct for one in self.opened),
-            "twice": sum(one.twice for one in self.opened),
-            "missing": sum(one.missing for one in self.opened)
-            + sum(port.outgoing_lost for port in self.ports),
+            "direct": sum(one.direct for one in opened),
+            "direct_wait_ms": round(self._direct_wait_ms),
+            "twice": sum(one.twice for one in opened),
+            "missing": sum(one.missing for one in opened) + sum(port.outgoing_lost for port in self.ports),
             "overflow": sum(one.overflow for one in gates),
             "tunnelled": sum(one.tunnelled for one in gates),
             "taken_away": sum(one.taken_away for one in gates),

@@ -81,7 +81,7 @@ def _moved(one: SourceMigration) -> Verdict:
         direct=_number(there, "direct"),
         duplicates_removed=_number(there, "twice"),
         compute_downtime_ms=(resume - stop) / 1e6 if stop and resume else None,
-        network_gap_ms=_gap_ms(stop, divert, resume),
+        network_gap_ms=_longest(_gap_ms(stop, divert, resume), _number(there, "direct_wait_ms")),
         passes=one.passes,
         memory_bytes=one.watch.processed_bytes if one.watch is not None else 0,
         generation=_number(there, "generation"),
@@ -96,6 +96,11 @@ def _bypassed(times: int, host: str) -> list[str]:
         if times
         else []
     )
+
+
+def _longest(gap_ms: float | None, direct_wait_ms: int) -> float | None:
+    """What arrived directly at an interface may have waited for longer than the VM stood still."""
+    return None if gap_ms is None else max(gap_ms, float(direct_wait_ms))
 
 
 def _gap_ms(stop_ns: int | None, divert_ns: int | None, resume_ns: int | None) -> float | None:

@@ -46,6 +46,18 @@ def bridge_only_floods(port: str) -> bool:
         return False
 
 
+def has_only_guests(bridge: str) -> bool:
+    """Whether nothing but VMs of this host is in a Linux bridge: nothing comes there from outside.
+
+    By the names that libvirt gives their taps: another tap may be a VPN's.
+    """
+    try:
+        ports = [one.name for one in Path(f"/sys/class/net/{bridge}/brif").iterdir()]
+    except OSError:
+        return False
+    return all(one.startswith("vnet") and is_tap(one) for one in ports)
+
+
 def is_tap(name: str) -> bool:
     """A tap or tun device: something in user space, as a hypervisor, is at its other end."""
     return Path(f"/sys/class/net/{name}/tun_flags").exists()

@@ -88,6 +88,14 @@ def verdict(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
+def last_verdict(source: Host) -> dict[str, Any]:
+    """Of the last migration that left ``source``, as its daemon keeps it."""
+    history = json.loads(vmnet(source, "status", "--json").stdout)["history"]
+    left = [one for one in history if one["role"] == "source" and one["verdict"]]
+    found: dict[str, Any] = max(left, key=lambda one: one["started"])["verdict"]
+    return found
+
+
 def crash_in(monkeypatch: pytest.MonkeyPatch, host: Host, role: Role, state: State) -> None:
     """The host's daemon is started anew, and kills itself when it gets there."""
     monkeypatch.setenv("VMNET_CRASH_AT", f"{role.value}:{state.value}")

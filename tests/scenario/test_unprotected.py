@@ -11,7 +11,7 @@ import kit
 import pytest
 
 from vmnet.errors import ExitCode
-from vmnet.lab import Host, Lab, lab_up
+from vmnet.lab import Lab, lab_up
 from vmnet.lab.wait import wait_for
 
 pytestmark = [
@@ -81,9 +81,4 @@ def test_hooks_protect_what_they_can(pair: Lab) -> None:
     kit.settled(pair)
     assert result["lost"] == 0
     assert f"nothing can be held at {NAMED}" in kit.log(source)
-    assert last_verdict(source)["unprotected"] == [NAMED]
-
-
-def last_verdict(host: Host) -> dict[str, object]:
-    history = json.loads(kit.vmnet(host, "status", "--json").stdout)["history"]
-    return next(one["verdict"] for one in reversed(history) if one["mode"] == "hooks")
+    assert kit.last_verdict(source)["unprotected"] == [NAMED]

@@ -36,7 +36,16 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         return {}
 
     monkeypatch.setattr(asyncio, "to_thread", at_once)
-    for module in ("migration", "source", "destination", "desk", "result", "convergence_watch", "outgoing"):
+    for module in (
+        "migration",
+        "source",
+        "destination",
+        "desk",
+        "result",
+        "convergence_watch",
+        "outgoing",
+        "marker_wait",
+    ):
         monkeypatch.setattr(f"dom0.{module}.time", Time(loop))
 
     async def no_notes(*_: Any) -> list[str]:
