@@ -253,6 +253,12 @@ class Daemon:
                 f"where VM {migration.record.name!r} runs now is not known: {cause}",
                 "look with `virsh list` on both hosts",
             )
+        if migration.ended_here:
+            raise VmnetError(
+                f"VM {migration.record.name!r} ended on {self.config.host.name} while it was being moved",
+                "it was shut off or destroyed; start it where it is to run",
+                ExitCode.ROLLED_BACK,
+            )
         if migration.state is not State.DONE:
             hint = migration.error.hint if migration.error is not None else ""
             raise VmnetError(
