@@ -54,6 +54,11 @@ def _moved(one: SourceMigration) -> Verdict:
             f"the Open vSwitch on {one.record.destination} had no flow yet for {without_flow} who send to the VM: "
             "their first packets may have overtaken each other"
         )
+    if one.multi_queue:
+        notes.append(
+            f"{', '.join(one.multi_queue)}: the kernel takes other ones of several queues at a new host: "
+            "packets of a flow may have overtaken each other"
+        )
     verdict = _verdict(one, "done")
     bypassed = _bypassed(sum(gate.taken_away for gate in gates), one.record.source) + _bypassed(
         _number(there, "taken_away"), one.record.destination
@@ -74,6 +79,7 @@ def _moved(one: SourceMigration) -> Verdict:
         ordered=there.get("ordered") is True
         and one.followed_in_order
         and not without_flow
+        and not one.multi_queue
         and (one.fabric is None or one.fabric.in_order),
         held=sum(released.parked for released in one.released),
         stranded=sum(released.stranded for released in one.released),

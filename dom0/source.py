@@ -64,6 +64,7 @@ class SourceMigration(Migration):
         self.claim: ClaimRequest | None = None
         self.outlets: tuple[Outlet, ...] = ()
         self.unprotected = unprotected(info)
+        self.multi_queue = tuple(one.mac for one in info.interfaces if one.queues > 1)
         self.wiring = Wiring()
         self.ports: list[SourcePort] = []
         self.released: list[Released] = []

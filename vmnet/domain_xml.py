@@ -52,6 +52,8 @@ class Interface:
     virtualport: str | None = None
     mtu: int | None = None
     model: str | None = None
+    queues: int = 1
+    """Pairs of them (``<driver queues=...>``, multi-queue virtio)."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def _interface(one: Element) -> Interface:
         virtualport=_attribute(one, "virtualport", "type") or None,
         mtu=_number(_attribute(one, "mtu", "size") or None, "mtu", 65535),
         model=_attribute(one, "model", "type") or None,
+        queues=_number(_attribute(one, "driver", "queues") or None, "queues", 256) or 1,
     )
 
 

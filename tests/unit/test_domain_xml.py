@@ -106,3 +106,11 @@ def test_refuses_what_libvirt_never_writes(xml: bytes, expected: str) -> None:
 def test_doctype_in_a_text_is_only_text() -> None:
     xml = b"<domain><name>a</name><description><![CDATA[<!DOCTYPE x>]]></description></domain>"
     assert parse(xml).name == "a"
+
+
+@pytest.mark.parametrize(
+    ("driver", "queues"), [(b"", 1), (b"<driver name='vhost' queues='4'/>", 4), (b"<driver name='qemu'/>", 1)]
+)
+def test_how_many_queues_an_interface_has(driver: bytes, queues: int) -> None:
+    xml = QEMU.replace(b"<model type='virtio'/>", b"<model type='virtio'/>" + driver, 1)
+    assert max(one.queues for one in parse(xml).interfaces) == queues
