@@ -9,13 +9,19 @@ import ssl
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from controller_bridge import address
 from controller_bridge import settings as settings_
 from controller_bridge.address import Address
+from controller_bridge.api.words import SOCKET
 from controller_bridge.settings import Settings
-from vmnet.errors import VmnetError
+from vmnet.errors import UnavailableError, VmnetError
+
+if TYPE_CHECKING:
+    from controller_bridge.api.door import Door
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,17 +72,31 @@ async def _serve(found: Settings) -> None:
     door = Door(Desk(controller), found.hosts, _tls(found, found.api))
     await controller.start(found.listen, _for_switches(found))
     try:
+        local = await _open_local(door, found)
         await door.open(found.api)
     except VmnetError:
         await controller.close()
         raise
-    click.echo(f"listening at {', '.join(map(str, (*found.listen, *found.api)))}", err=True)
+    click.echo(f"listening at {', '.join(map(str, (*found.listen, *local, *found.api)))}", err=True)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     await door.close()
     await controller.close()
+
+
+async def _open_local(door: Door, found: Settings) -> tuple[Address, ...]:
+    """People on this machine ask there, whatever is configured. Another controller on it may have the place."""
+    local = address.parse(f"unix:{SOCKET}")
+    if local in found.api:
+        return ()
+    try:
+        await door.open([local])
+    except UnavailableError as error:
+        click.echo(f"`vmnet controller` needs --controller here: {error}", err=True)
+        return ()
+    return (local,)
 
 
 def _tls(found: Settings, listen: Iterable[Address]) -> ssl.SSLContext | None:

@@ -18,8 +18,8 @@
     [table_sizes]                            # how many entries of ours a switch may have
     s1 = 2000
 
-    [api]                                    # where daemons and people ask the controller
-    listen = ["unix:/run/vmnet/controller.sock", "ssl:[::]:6654"]
+    [api]                                    # where daemons ask the controller. People always can at unix:/run/vmnet/controller.sock
+    listen = ["ssl:[::]:6654"]
     plain = false                            # true: tcp: may be listened at, and who asks is believed. For labs
 
     [tls]                                    # for ssl:, as `vmnet pki` makes them
