@@ -34,6 +34,8 @@ def test_campus_is_one_network_if_it_has_its_controller() -> None:
         for address in ("10.2.0.103", "fd02::103"):
             assert answered(lab, "c1", address) >= 2, address
         assert answered(lab, "c1", "10.1.0.102") == 3, "in the same building nothing is lost"
+        said = lab.node("controller").run([*kit.VMNET, "controller", "status"], check=False)
+        assert said.returncode == 0, said.stderr
 
 
 def test_without_daemons_campus_is_many_switches_that_forward_nothing() -> None:
