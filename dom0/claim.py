@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, TypeVar
 
 from vmnet.errors import PeerError
-from vmnet.store import Binding, join_segments
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _MARKER = re.compile(r"([0-9a-f]{32})?\Z")
@@ -19,8 +18,6 @@ _MOST_INTERFACES, _MOST_ADDRESSES = 64, 64
 _LONGEST_TEXT, _LONGEST_REASON = 255, 200
 _LAST_VNI = 0xFFFFFF
 _LAST_GENERATION = (1 << 53) - 2
-_LONGEST_NAMES = 64 * 16
-"""Of devices, with commas: one an interface."""
 Kind = TypeVar("Kind", str, int)
 
 
@@ -74,19 +71,6 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "wires": [asdict(one) for one in self.wires]}
-
-    def binding(self, vm: str, name: str, host: str) -> Binding:
-        """The VM's at its new host, but for the names of its bridge and ports there. Its generation is the one to follow."""
-        stretched = any(wire.stretched for wire in self.wires)
-        return Binding(
-            vm,
-            name,
-            host,
-            macs=tuple(wire.mac for wire in self.wires),
-            segment=join_segments({wire.mac: wire.segment for wire in self.wires}),
-            home=self.home if stretched else "",
-            generation=self.generation,
-        )
 
 
 def field(message: Mapping[str, Any], name: str, kind: type[Kind], low: int = 0, high: int = 1 << 62) -> Kind:
@@ -175,31 +159,6 @@ def agreement(message: Mapping[str, Any]) -> Agreement:
         field(message, "home", str),
         _marker(message),
     )
-
-
-def bound(message: Mapping[str, Any], agreed: Binding) -> Binding:
-    """What the destination has bound the VM to. PeerError if it is not what was ``agreed``, but for its own bridge and ports."""
-    raw = message.get("binding")
-    if not isinstance(raw, dict):
-        raise PeerError("the peer's message has no usable 'binding'")
-    expected = replace(agreed, generation=agreed.generation + 1)
-    for name in ("vm", "host", "generation", "segment", "home", "active"):
-        if (type(raw.get(name)), raw.get(name)) != (type(getattr(expected, name)), getattr(expected, name)):
-            raise PeerError(f"the peer's binding has another '{name}' than was agreed")
-    macs = raw.get("macs")
-    if not isinstance(macs, list) or not all(isinstance(one, str) for one in macs):
-        raise PeerError("the peer's binding has no list of MAC addresses")
-    if tuple(sorted(macs)) != expected.macs:
-        raise PeerError("the peer's binding has other MAC addresses than were agreed")
-    bridge, port = (_printable(raw, name) for name in ("bridge", "port"))
-    return replace(expected, bridge=bridge, port=port)
-
-
-def _printable(raw: Mapping[str, Any], name: str) -> str:
-    value = raw.get(name)
-    if not isinstance(value, str) or len(value) > _LONGEST_NAMES or not value.isprintable():
-        raise PeerError(f"the peer's binding has no usable '{name}'")
-    return value
 
 
 def _marker(message: Mapping[str, Any]) -> str:

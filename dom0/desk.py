@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Coroutine
 from typing import Any
+from weakref import WeakValueDictionary
 
 from controller_bridge.rerouters.base import Releases
 from dom0 import bridges, elsewhere, peer_words, preflight, stretch, wiring
@@ -35,8 +36,9 @@ _AGREE_S = 60.0
 _AGAIN_S = 0.2
 """Between two claims: a peer may answer with an error at once."""
 _BARRIER_S = 15.0
-_COMING_S = 600.0
 _OTHERS_S = 0.25
+_MOST_TOLD = 4096
+_COMING_S = 600.0
 """Between libvirt's first word of an incoming VM and its tap: a minute was seen (AppArmor's parser on a busy host)."""
 
 
@@ -55,6 +57,7 @@ class Desk:
         self.migrations: dict[str, Migration] = {}
         self._coming: dict[str, float] = {}
         """By uuid: when libvirt said that the VM would come."""
+        self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._told_by: dict[str, str] = {}
         """By uuid: the peer whose preflight said last that the VM is about to come."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -225,11 +228,9 @@ class Desk:
         if (call.op, call.subop) == ("migrate", "begin"):
             return await self._incoming(call)
         info = domain_xml.parse(call.xml)
-        if (call.driver, call.op, call.subop) == (
-            "qemu",
-            "prepare",
-            "begin",
-        ):  # Xen's may be a migration's as well
+        if (call.op, call.subop) == ("prepare", "begin"):
+            if call.driver != "qemu":  # Xen's may be a migration's
+                return HookAnswer()
             coming = self._announced(info.uuid) or info.name in self.context.marks.expected
             return HookAnswer(refuse="" if coming else await elsewhere.second_start(self.context, info))
         if (call.op, call.subop) == ("start", "begin"):
@@ -428,7 +429,7 @@ class Desk:
     async def _may_come(self, peer: str, question: preflight.Question) -> dict[str, Any]:
         problems = await preflight.answer(self.context, peer, question)
         rebound = any(one in self.context.config.binding for one in question.bridges)
-        if question.coming and not problems:
+        if question.coming and not problems and len(self._told_by) < _MOST_TOLD:
             self._told_by[question.vm] = peer
         if question.coming and not problems and not rebound:  # our answers will say nothing new
             self.context.marks.expected.add(question.name)
@@ -438,12 +439,10 @@ class Desk:
     async def _claimed(self, peer: str, message: dict[str, Any]) -> dict[str, Any]:
         vm, address = uuid_field(message, "vm"), address_field(message, "tunnel_address")
         stretch.check_remote(peer, self.context.config.peers[peer], address)
-        migration = self.of_vm(vm)
-        if migration is None:
-            state = await self.context.domains.find(vm)  # NotFoundError: not ours
-            if not (await self.context.domains.progress(vm)).active:
-                raise PeerError(f"libvirt on {self.context.host} is not migrating VM {state.name!r}")
-            migration = await self._source(domain_xml.parse(state.xml.encode()), peer, "hooks", Options())
+        async with self._claiming.setdefault(
+            vm, asyncio.Lock()
+        ):  # a claim whose answer is late is made again
+            migration = self.of_vm(vm) or await self._begun_by_libvirt(vm, peer)
         if not isinstance(migration, SourceMigration) or migration.record.destination != peer:
             raise NotFoundError(f"VM {vm} does not go from {self.context.host} to {peer}")
         raw = message.get("segments")
@@ -453,6 +452,13 @@ class Desk:
             migration.post(Event.CLAIMED)
         agreed = await asyncio.wait_for(asyncio.shield(migration.attached), _BARRIER_S)
         return agreed.to_json()
+
+    async def _begun_by_libvirt(self, vm: str, peer: str) -> SourceMigration:
+        """Of a VM that leaves by `virsh migrate`. NotFoundError if it is not ours, PeerError if it does not leave."""
+        state = await self.context.domains.find(vm)
+        if not (await self.context.domains.progress(vm)).active:
+            raise PeerError(f"libvirt on {self.context.host} is not migrating VM {state.name!r}")
+        return await self._source(domain_xml.parse(state.xml.encode()), peer, "hooks", Options())
 
     # -- ending ----------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from dom0 import bridges, outgoing_setup, stretch
+from dom0.bound import agreed_binding
 from dom0.claim import Agreement, Wire, addresses
 from dom0.context import Context
 from dom0.dataplane import names, netdev
@@ -352,7 +353,7 @@ class DestinationMigration(Migration):
         for late in await self._marker_wait().until_marked(waiting, self._announce_at, self._open_port):
             bridge = bridges_of[id(late)]
             self._not_marked(
-                f"the VM's interface on {bridge} (is that a LAN of both hosts? else give it a segment)"
+                f"the VM's interface on {bridge or 'no bridge'} (is that a LAN of both hosts? else give it a segment)"
             )
         self.tell("marker", ordered=self.ordered)
         self.post(Event.MARKER)
@@ -391,7 +392,7 @@ class DestinationMigration(Migration):
         agreement = self.agreed.result()
         first = self.info.interfaces[0] if self.info.interfaces else None
         binding = replace(
-            agreement.binding(self.record.vm, self.record.name, self.context.host),
+            agreed_binding(agreement, self.record.vm, self.record.name, self.context.host),
             bridge=(first.bridge or "") if first else "",
             port=",".join(self.taps.values()),
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dom0.claim import bound, field, reason_field
+from dom0.bound import agreed_binding, bound
+from dom0.claim import field, reason_field
 from dom0.destination import DestinationMigration
 from dom0.flow_setup import of_message
 from dom0.source import SourceMigration
@@ -75,7 +76,7 @@ async def to_source(one: SourceMigration, op: str, message: dict[str, Any]) -> d
         record = one.record
         if one.agreed is None:
             raise PeerError(f"nothing is agreed about VM {record.name!r}")
-        agreed = one.agreed.binding(record.vm, record.name, record.destination)
+        agreed = agreed_binding(one.agreed, record.vm, record.name, record.destination)
         await one.context.store.binding_learn(bound(message, agreed))
         return {}
     if op == "open":

@@ -36,6 +36,7 @@ from vmnet.machine import Event, Role, State, Step, can_roll_back
 from vmnet.store import Binding, MigrationRecord
 
 _SAMPLE_S = 0.01
+_VERIFY_S = 0.25
 _EARLY_SAMPLE_S = 0.05  # before the first pass the guest does not stop
 _PEER_S = 5.0
 _FORWARD_S = 5.0
@@ -227,6 +228,7 @@ class SourceMigration(Migration):
         ]
         settled(await asyncio.gather(*making, return_exceptions=True), self.ports)
         self.spawn(self._sample())
+        self.spawn(self._verify_gates())
         await asyncio.gather(*(asyncio.to_thread(port.make_room) for port in self.ports))
 
     async def _start_migration(self) -> None:
@@ -450,6 +452,11 @@ class SourceMigration(Migration):
             for port in self.ports:
                 port.turn(sampling=self.state is State.PRECOPY and not self.held)
             await asyncio.sleep(_SAMPLE_S if self.passes else _EARLY_SAMPLE_S)
+
+    async def _verify_gates(self) -> None:
+        while can_roll_back(self.state) and self.state is not State.ROLLING_BACK:
+            await asyncio.gather(*(asyncio.to_thread(port.gate.verify) for port in self.ports))
+            await asyncio.sleep(_VERIFY_S)
 
     async def _expect_peer(self) -> None:
         """A guest that has stopped is not waited for: its frames must be sent after it before its tap goes.

@@ -141,7 +141,6 @@ class DestinationPort:
     def expect(self) -> None:
         """The guest is about to run here: from now on what arrives directly waits. Call before it resumes."""
         self._groups.drain()
-        self.gate.verify()
         if not self.stretched:
             self.gate.mode = Mode.HOLD
             if self.on_ovs:
@@ -178,7 +177,6 @@ class DestinationPort:
 
     def open(self) -> Opened:
         """The old path is empty: let in what waited, in order, then everything that arrives directly."""
-        self.gate.verify()
         by_tunnel = Counter(
             self._groups.drain()
         )  # first: what is heard and dropped as well would come neither way
@@ -187,6 +185,7 @@ class DestinationPort:
         self.gate.mode = Mode.CLOSE
         pumped = pump.empty(self.gate, self._park, self._to_tap, skipped)
         self.gate.mode = Mode.PASS
+        self.gate.verify()
         return Opened(pumped.sent, pumped.skipped - skipped.own, pumped.missing)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 from dom0.dataplane import classifier, netdev
@@ -21,7 +22,8 @@ class Gate(GateMemory):
         self.set(Word.PARK_IFINDEX, park_ifindex)
         self.set(Word.EXIT_IFINDEX, exit_ifindex)
         self._attach()
-        self._taken_away = 0
+        self._taken_away, self._off = 0, False
+        self._changing = threading.Lock()
         self._exit: str | None = None
 
     def _attach(self) -> None:
@@ -31,15 +33,17 @@ class Gate(GateMemory):
         """On the tap again, and counted, if somebody has taken it away: who removes a qdisc removes what is attached to it.
 
         Open vSwitch does so when its policing of a port changes. By tcx it cannot happen. Nothing is done where the tap has gone.
+        The kernel's lock of all devices is waited for: not to be called where a guest waits. From any thread.
         """
-        if classifier.is_attached(self.tap, Direction.EGRESS):
-            return
-        try:
-            self._attach()
-        except OSError:
-            if not netdev.exists(self.tap):
+        with self._changing:
+            if self._off or classifier.is_attached(self.tap, Direction.EGRESS):
                 return
-        self._taken_away += 1
+            try:
+                self._attach()
+            except OSError:
+                if not netdev.exists(self.tap):
+                    return
+            self._taken_away += 1
 
     def attach_exit(self, tunnel: str, tap_ifindex: int, guest_mac: bytes) -> None:
         """What leaves ``tunnel`` on this host goes to the guest's tap, past this gate."""
@@ -56,7 +60,9 @@ class Gate(GateMemory):
 
     def detach_tap(self) -> None:
         """Off the tap: everything passes. What the tunnel brings is still handed over."""
-        classifier.detach(self.tap, Direction.EGRESS)
+        with self._changing:
+            self._off = True
+            classifier.detach(self.tap, Direction.EGRESS)
         self.close_memory()
 
     def close(self) -> None:

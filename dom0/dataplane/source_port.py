@@ -30,7 +30,6 @@ from dom0.dataplane.sender import Sender
 from dom0.dataplane.senders import Senders
 
 _COPY_WAIT_S = 0.5
-_VERIFY_S = 0.25
 _LOOKED_AT = 16
 """Frames each time, for who sends: who sends many is found in a few looks, at no cost that counts."""
 _FOLLOWED_RETIRE_MS = 60
@@ -82,7 +81,6 @@ class SourcePort:
         self._stranded_sent = self._missing = self._sent = 0
         self._brought: int | None = None
         self._tunnelled_before = 0
-        self._verify_at = 0.0
         self.copy_complete = True
         """False: what was stranded may not have been found whole."""
 
@@ -144,9 +142,6 @@ class SourcePort:
         if self._way is not None:
             self._way.followed.turn()
         self.addresses.turn()
-        if time.monotonic() >= self._verify_at:
-            self._verify_at = time.monotonic() + _VERIFY_S
-            self.gate.verify()
         if sampling:
             self.sample()
         else:
@@ -174,7 +169,6 @@ class SourcePort:
         with self._resizing:
             self.gate.mode = Mode.HOLD
         self.counters.refresh()
-        self.gate.verify()
 
     def say(self, frame: bytes) -> None:
         """``frame`` (from its Ethernet header on) goes where the guest's go, behind all that it sent. OSError: the tap has gone."""
@@ -187,7 +181,6 @@ class SourcePort:
         earlier.
         """
         dropped = self.counters.dropped() - self._dropped_before  # before we send into the tap ourselves
-        self.gate.verify()
         left = self._find_stranded(stop_ns, exact)
         for frame in left.frames:
             self._to_tunnel.send(frame)
@@ -196,6 +189,7 @@ class SourcePort:
         pumped = pump.empty(self.gate, self._park, self._to_tunnel)
         self.gate.mode = Mode.DIVERT
         self._sent += len(left.frames) + pumped.sent
+        self.gate.verify()
         return Released(
             len(left.frames),
             left.possible_duplicates,

@@ -7,7 +7,8 @@ import pytest
 from damage import JSON, damaged
 from hypothesis import given
 
-from dom0.claim import Agreement, Wire, addresses, agreement, bound
+from dom0.bound import agreed_binding, bound
+from dom0.claim import Agreement, Wire, addresses, agreement
 from dom0.preflight import Question
 from vmnet.errors import PeerError
 from vmnet.store import Binding
@@ -24,7 +25,7 @@ AGREED = Agreement(
     "a",
     "0" * 32,
 )
-EXPECTED = AGREED.binding(UUID, "web", "b")
+EXPECTED = agreed_binding(AGREED, UUID, "web", "b")
 STORED = Binding(UUID, "web", "b", "br0", "vnet0,vnet1", MACS, 4, "lan,far", "a")
 AGREEMENT: dict[str, Any] = json.loads(json.dumps(AGREED.to_json()))
 BOUND: dict[str, Any] = json.loads(json.dumps({"id": UUID, "binding": STORED.to_json()}))

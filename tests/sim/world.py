@@ -125,6 +125,9 @@ class Port:
     def followed_count(self) -> int:
         return 0
 
+    def verify(self) -> None:
+        assert not self.closed
+
     def mark(self, frame: bytes) -> None:
         assert self.mode == "divert", "the end marker overtakes what is held"
         assert self._world.fabric is not None and self._world.fabric.place == "b"
