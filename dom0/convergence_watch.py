@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
 
 from vmnet import convergence
 from vmnet.convergence import Decision, Looks
 from vmnet.errors import VmnetError
 from vmnet.hypervisor.domains import Domains
 from vmnet.hypervisor.events import JobProgress
+
+_SHORTEST_PASS_S: Final = 0.02
 
 
 class ConvergenceWatch:
@@ -40,7 +44,11 @@ class ConvergenceWatch:
         self.processed_bytes = 0
 
     def pass_began(self) -> None:
-        self._pass_began = time.monotonic()
+        now = time.monotonic()
+        if self.processed_bytes and not self._looks.first_pass_bps:
+            first_bps = self.processed_bytes / max(now - self._pass_began, _SHORTEST_PASS_S)
+            self._looks = replace(self._looks, first_pass_bps=first_bps)
+        self._pass_began = now
         self._new_pass.set()
 
     async def until_switch(self) -> None:
@@ -79,7 +87,7 @@ class ConvergenceWatch:
         missed = self._looks.missed
         if self._fitted_in is not None and self._fitted_in < job.passes:
             missed, self._fitted_in = missed + 1, None
-        self._looks = Looks(took_s, missed)
+        self._looks = replace(self._looks, took_s=took_s, missed=missed)
         pass_s = time.monotonic() - self._pass_began
         decision = convergence.decide(job, pass_s, self._max_downtime_ms, self._own_downtime_ms, self._looks)
         if decision.fits:

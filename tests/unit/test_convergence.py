@@ -78,6 +78,14 @@ def test_after_a_pass_that_ended_unseen_what_fits_is_enough() -> None:
     assert not convergence.decide(does_not, 0.1, 300, 1, Looks(missed=9)).switch
 
 
+def test_a_short_pass_that_has_just_begun_is_not_taken_for_a_slow_one() -> None:
+    # QEMU says 1 MiB/s, of 0.1 s in which it did nothing; the first pass went at 100 MiB/s
+    begun = job(4 * MIB, dirty=MIB, bps=MIB, processed=900 * MIB)
+    assert not convergence.decide(begun, 0.0, 300, 1).fits
+    after = convergence.decide(begun, 0.0, 300, 1, Looks(first_pass_bps=100 * MIB))
+    assert after.fits and after.expected_ms == pytest.approx(80)
+
+
 def test_only_a_look_that_may_be_the_last_must_not_be_late() -> None:
     far, near = (replace(job(left * MIB), passes=2) for left in (100, 20))
     assert not convergence.decide(far, 1.0, 300, 100).near
