@@ -131,21 +131,18 @@ def _set_master(device: str, master: int) -> None:
 
 
 def flood(device: str, on: bool) -> None:
-    """Whether a Linux bridge floods broadcast and multicast out of this port, and learns there. Nothing happens for other ports.
-
-    Unicast as well, if the bridge learns nothing: then it sends everything to all its ports.
-    """
+    """Whether a Linux bridge floods broadcast and multicast out of this port, and learns there. Nothing happens for other ports."""
     if not netdev.is_linux_bridge_port(device):
         return
     with IPRoute() as netlink:
-        _flood(netlink, netdev.index_of(device), on, True, on and netdev.bridge_only_floods(device))
+        _flood(netlink, netdev.index_of(device), on, True)
 
 
-def _flood(netlink: IPRoute, index: int, on: bool, learns: bool, unicast: bool = False) -> None:
+def _flood(netlink: IPRoute, index: int, on: bool, learns: bool) -> None:
     netlink.brport(
         "set",
         index=index,
-        unicast_flood=int(unicast),
+        unicast_flood=0,
         multicast_flood=int(on),
         broadcast_flood=int(on),
         learning=int(learns),

@@ -70,6 +70,12 @@ def problems(info: DomainInfo) -> list[str]:
     found = []
     if len(usable) > MOST_INTERFACES:
         found.append(f"the VM has {len(usable)} interfaces, and vmnet moves {MOST_INTERFACES} at most")
+    found += [
+        f"the bridge of {tap} learns no addresses (ageing time 0): it floods vmnet's own tunnel packets to the VM, which are sent on, "
+        f"flooded again, and so on; give it one (`ip link set BRIDGE type bridge ageing_time 30000`)"
+        for _one, tap in usable
+        if netdev.bridge_only_floods(tap)
+    ]
     for mac, times in Counter(one.mac for one, _tap in usable).items():
         if times > 1:
             found.append(

@@ -313,10 +313,8 @@ class SourcePort:
                 ring.shorten(self.gate, self._park, to_tap, self._queue_length, self.unread)
 
     def stop_groups(self) -> None:
-        """Broadcast and multicast go into the tunnel another way now (the old bridge's port). All goes, if the bridge only floods."""
+        """Broadcast and multicast go into the tunnel another way now (the old bridge's port)."""
         self.gate.set(Word.DROP_GROUP, 1)
-        if netdev.bridge_only_floods(self.tap):
-            self.gate.mode = Mode.BLOCK
 
     def counts(self) -> GateCounts:
         return self.gate.counts()

@@ -75,3 +75,16 @@ def test_more_interfaces_than_vmnet_moves_are_refused() -> None:
         many = vm(*[("bridge", "vnet0", "br0")] * 65, mac="52:54:00:00:{:02x}:01")
         (problem,) = local_problems(many, allow_unprotected=True)
         assert "65 interfaces, and vmnet moves 64 at most" in problem
+
+
+@isolated()
+def test_a_bridge_that_only_floods_is_refused() -> None:
+    with Host():
+        ip("link", "add", "br0", "type", "bridge")
+        ip("tuntap", "add", "vnet0", "mode", "tap")
+        ip("link", "set", "vnet0", "master", "br0")
+        one = vm(("bridge", "vnet0", "br0"))
+        assert local_problems(one, allow_unprotected=False) == []
+        ip("link", "set", "br0", "type", "bridge", "ageing_time", "0")
+        (problem,) = local_problems(one, allow_unprotected=True)
+        assert "the bridge of vnet0 learns no addresses (ageing time 0)" in problem

@@ -166,20 +166,6 @@ def test_there_and_back_across_subnets() -> None:
             nothing_lost(result)
             assert result["duplicated"] <= verdict["possible_duplicates"]
         kit.settled(lab)  # home again: the tunnel has gone
-        _old_bridge_does_not_learn(lab)
-
-
-def _old_bridge_does_not_learn(lab: Lab) -> None:
-    """Ageing time 0: it floods, and so it must into the tunnel. Nothing else tells it where the guest is."""
-    old = kit.where(lab)
-    old.run(["ip", "link", "set", "br0", "type", "bridge", "ageing_time", "0"])
-    with kit.traffic(lab, kit.address(lab), 500) as result:
-        kit.verdict(kit.migrate(lab))
-    nothing_lost(result)
-    with kit.traffic(lab, kit.address(lab), 500) as result:  # and it stays so
-        kit.verdict(kit.migrate(lab))
-    nothing_lost(result)
-    kit.settled(lab)
 
 
 def test_a_stretched_vm_is_reached_after_its_old_host_has_booted_again() -> None:
@@ -233,7 +219,7 @@ def _over_open_vswitch_that_polices(lab: Lab) -> None:
             with kit.traffic(lab, kit.address(lab), 500) as result:
                 done = kit.migrate(lab)
             assert done.returncode in (0, 8), done.stderr
-            assert done.returncode == 8 or result["lost"] == 0, "a silent loss"
-            if tcx.works():
-                assert (done.returncode, result["lost"]) == (0, 0)
+            verdict = json.loads(done.stdout.splitlines()[-1])["verdict"]
+            assert result["lost"] <= verdict["lost"] or verdict["unprotected"], "a silent loss"
+            assert not (tcx.works() and verdict["unprotected"]), "nobody takes the gate away by a qdisc"
     kit.settled(lab)
