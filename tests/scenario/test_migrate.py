@@ -7,13 +7,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import kit
 import pytest
 
-from dom0.dataplane import tcx
 from vmnet.lab import Lab, lab_up
 
 pytestmark = [
@@ -200,26 +198,3 @@ def test_over_open_vswitch() -> None:
             assert kit.where(lab).name != source.name
             assert result["lost"] == result["reordered"] == 0
         kit.settled(lab)
-        _over_open_vswitch_that_polices(lab)
-
-
-POLICE = (
-    "while :; do for tap in $(ovs-vsctl list-ports br0 | grep vnet); do for rate in 10000 0; do "
-    "ovs-vsctl -t 2 set interface $tap ingress_policing_rate=$rate; done; done; sleep 0.1; done"
-)
-
-
-def _over_open_vswitch_that_polices(lab: Lab) -> None:
-    """It makes a qdisc on the VM's tap and removes it, again and again: the gate stays, or the verdict is not clean."""
-    with ExitStack() as policing:
-        for host in lab.hosts:
-            loop = policing.enter_context(host.popen(["sh", "-c", POLICE]))
-            policing.callback(loop.kill)
-        for _ in range(2):
-            with kit.traffic(lab, kit.address(lab), 500) as result:
-                done = kit.migrate(lab)
-            assert done.returncode in (0, 8), done.stderr
-            verdict = json.loads(done.stdout.splitlines()[-1])["verdict"]
-            assert result["lost"] <= verdict["lost"] or verdict["unprotected"], "a silent loss"
-            assert not (tcx.works() and verdict["unprotected"]), "nobody takes the gate away by a qdisc"
-    kit.settled(lab)
