@@ -109,7 +109,7 @@ def test_added_and_removed_under_traffic(pisa: Lab) -> None:
         router_kit.remove(host)
         router_kit.wait_packets(traffic, 3000)
     trace = router_kit.traces(host)
-    assert (trace.namespaces, trace.devices, trace.filters) == ([], [], [])
+    assert (trace.namespaces, trace.devices, trace.programs) == ([], [], [])
     assert received_by_vm(pisa) > vms
     assert looks(pisa) == before
 
