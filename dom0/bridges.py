@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -89,6 +90,10 @@ async def exists(name: str) -> bool:
 
 async def is_ovs(name: str) -> bool:
     return not is_linux_bridge(name) and await exists(name)
+
+
+async def which_are_ovs(names: Iterable[str]) -> dict[str, bool]:
+    return {name: await is_ovs(name) for name in set(names)}
 
 
 async def join(device: str, bridge: str, learns: bool = True) -> None:

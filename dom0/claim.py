@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, TypeVar
 
+from vmnet.domain_xml import DEVICE_NAME
 from vmnet.errors import PeerError
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _MARKER = re.compile(r"([0-9a-f]{32})?\Z")
-_DEVICE = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9_.+@:-]{1,255}\Z")
 _ID = re.compile(r"[0-9a-f-]{36}\Z")
-_MOST_INTERFACES, _MOST_ADDRESSES = 64, 64
+MOST_INTERFACES, _MOST_ADDRESSES = 64, 64
 _LONGEST_TEXT, _LONGEST_REASON = 255, 200
 _LAST_VNI = 0xFFFFFF
 _LAST_GENERATION = (1 << 53) - 2
@@ -97,10 +97,10 @@ def reason_field(message: Mapping[str, Any]) -> str:
 
 def bridge_names(raw: object) -> tuple[str, ...]:
     """PeerError unless it is a list of at most 64 names such as devices have."""
-    if not isinstance(raw, list) or len(raw) > _MOST_INTERFACES:
+    if not isinstance(raw, list) or len(raw) > MOST_INTERFACES:
         raise PeerError("the peer's 'bridges' are no list of bridges")
     for one in raw:
-        if not isinstance(one, str) or not _DEVICE.match(one):
+        if not isinstance(one, str) or not DEVICE_NAME.match(one):
             raise PeerError("the peer's 'bridges' have one with an impossible name")
     return tuple(raw)
 
@@ -141,7 +141,7 @@ def agreement(message: Mapping[str, Any]) -> Agreement:
     raw = message.get("wires")
     if (
         not isinstance(raw, list)
-        or not 0 < len(raw) <= _MOST_INTERFACES
+        or not 0 < len(raw) <= MOST_INTERFACES
         or not all(isinstance(one, dict) for one in raw)
     ):
         raise PeerError("the peer's 'wires' are no list of interfaces")

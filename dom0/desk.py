@@ -247,7 +247,7 @@ class Desk:
     async def _incoming(self, call: HookCall) -> HookAnswer:
         info = domain_xml.parse(call.xml)
         mapping = self.context.config.binding
-        kinds = {new: await bridges.is_ovs(new) for new in set(mapping.values())}
+        kinds = await bridges.which_are_ovs(mapping.values())
         rebound = domain_xml.rebind(call.xml, mapping, kinds)
         self._coming[info.uuid] = time.monotonic()
         return HookAnswer(xml=rebound or b"")

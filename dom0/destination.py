@@ -438,8 +438,8 @@ class DestinationMigration(Migration):
     async def _settle_definition(self, autostart: bool) -> None:
         mapping = self.context.config.binding
         try:
-            kinds = {new: await bridges.is_ovs(new) for new in set(mapping.values())}
             if mapping:
+                kinds = await bridges.which_are_ovs(mapping.values())
                 await self.context.domains.redefine(
                     self.record.vm, lambda xml: domain_xml.rebind(xml, mapping, kinds)
                 )

@@ -44,15 +44,14 @@ def local_address(configured: str | None, remote: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def check_remote(name: str, peer: Peer, address: str) -> str:
-    """``address``, if the tunnels of that peer may end there. PeerError: a peer cannot have packets sent to somebody else."""
+def check_remote(name: str, peer: Peer, address: str) -> None:
+    """PeerError if the tunnels of that peer may not end at ``address``: a peer cannot have packets sent to somebody else."""
     known = [ip_address(one) for one in (peer.address, peer.tunnel_address) if one is not None]
     if ip_address(address) not in known:
         raise PeerError(
             f"{name} has its tunnels end at {address}, which is not its address ({', '.join(map(str, known))})",
             f"if that is right, set [peers.{name}] tunnel_address",
         )
-    return address
 
 
 def journal_id(vm: str) -> str:

@@ -7,14 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dom0.claim import Wire
+from dom0.claim import MOST_INTERFACES, Wire
 from dom0.dataplane import names, netdev, ring
 from vmnet.actions import Action, Kind
 from vmnet.domain_xml import DomainInfo, Interface
 from vmnet.errors import RefusedError
 from vmnet.store import Binding
-
-MOST_INTERFACES = 64
 
 
 @dataclass(frozen=True)

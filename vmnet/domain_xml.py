@@ -34,7 +34,7 @@ _MEMORY_KIB |= {
     "TiB": 1024**3,
 }
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
-_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9_.+@:-]{1,255}\Z")
+DEVICE_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9_.+@:-]{1,255}\Z")
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _attribute(one: Element, tag: str, name: str) -> str:
 def _name(one: Element, tag: str, name: str) -> str | None:
     """The name of a bridge or device: it will end up in netlink calls and paths below /sys."""
     value = _attribute(one, tag, name)
-    if value and not _NAME.match(value):
+    if value and not DEVICE_NAME.match(value):
         raise RefusedError(f"the domain XML has a malformed {tag} {name}", "see what the source host sends")
     return value or None
 

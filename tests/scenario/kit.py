@@ -22,6 +22,11 @@ from vmnet.machine import Role, State
 
 VMNET = [sys.executable, "-m", "vmnet.cli.entry"]
 VM = "vm1"
+LAB = [
+    pytest.mark.root,
+    pytest.mark.lab,
+    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("libvirtd"), reason="needs root and libvirtd"),
+]
 OVS_LAB = [
     pytest.mark.root,
     pytest.mark.lab,
@@ -139,6 +144,12 @@ for device in netdev.all_names():
 def programs(host: Host) -> list[str]:
     """Of ours, on any device of the host."""
     return str(host.run([sys.executable, "-c", _PROGRAMS]).stdout).splitlines()
+
+
+def answers(lab: Lab) -> bool:
+    """Whether the client's ping reaches the VM."""
+    ping = ["busybox", "ping", "-c1", "-W1", address(lab)]
+    return lab.node("client").run(ping, check=False).returncode == 0
 
 
 def left_behind(lab: Lab) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -13,11 +11,7 @@ import pytest
 from vmnet.lab import Lab, lab_up
 from vmnet.machine import TABLE, Role, State
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.lab,
-    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("libvirtd"), reason="needs root and libvirtd"),
-]
+pytestmark = kit.LAB
 _BEFORE_ENTERED = {State.PREFLIGHT, State.PREPARING}
 _ABORTED = {State.ABORTING, State.ROLLING_BACK, State.ROLLED_BACK}
 

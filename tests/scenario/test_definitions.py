@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import kit
@@ -13,11 +11,7 @@ from vmnet.errors import ExitCode
 from vmnet.lab import Host, Lab, lab_up
 from vmnet.lab.wait import wait_for
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.lab,
-    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("libvirtd"), reason="needs root and libvirtd"),
-]
+pytestmark = kit.LAB
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +58,8 @@ def test_it_is_not_started_a_second_time(pair: Lab) -> None:
     source.run(["virsh", "start", kit.VM])  # it runs nowhere: why not
     assert kit.where(pair) is source
     here.run(["virsh", "undefine", kit.VM])
-    wait_for("the guest to answer", lambda: answers(pair), 60, 0.5)
+    wait_for("the guest to answer", lambda: kit.answers(pair), 60, 0.5)
     moved(pair)
-
-
-def answers(lab: Lab) -> bool:
-    ping = ["busybox", "ping", "-c1", "-W1", kit.address(lab)]
-    return lab.node("client").run(ping, check=False).returncode == 0
 
 
 def test_a_vm_without_a_definition_gets_none(pair: Lab) -> None:

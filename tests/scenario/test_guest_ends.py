@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -13,11 +11,7 @@ import pytest
 from vmnet.errors import ExitCode
 from vmnet.lab import Lab, lab_up
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.lab,
-    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("libvirtd"), reason="needs root and libvirtd"),
-]
+pytestmark = kit.LAB
 
 
 @pytest.fixture(scope="module")

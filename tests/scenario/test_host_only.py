@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +10,7 @@ import pytest
 
 from vmnet.lab import Lab, lab_up
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.lab,
-    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("libvirtd"), reason="needs root and libvirtd"),
-]
+pytestmark = kit.LAB
 TOPOLOGY = """
 hosts:
   a:

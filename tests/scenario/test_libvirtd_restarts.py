@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -16,11 +14,7 @@ from vmnet.lab import Host, Lab, lab_up, procs
 from vmnet.lab.namespace_host import NamespaceHost
 from vmnet.lab.wait import wait_for
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.lab,
-    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("libvirtd"), reason="needs root and libvirtd"),
-]
+pytestmark = kit.LAB
 PRE_COPY = '"state": "pre-copy"'
 ROLLED_BACK, NOT_CLEAN = 7, 8
 

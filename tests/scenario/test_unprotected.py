@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 
 import kit
@@ -14,11 +12,7 @@ from vmnet.errors import ExitCode
 from vmnet.lab import Lab, lab_up
 from vmnet.lab.wait import wait_for
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.lab,
-    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("libvirtd"), reason="needs root and libvirtd"),
-]
+pytestmark = kit.LAB
 MAC = "52:54:00:00:00:77"
 INTERFACE = f"<interface type='direct'><mac address='{MAC}'/><source dev='side' mode='bridge'/><model type='virtio'/></interface>"
 NAMED = f"{MAC} (type 'direct', no tap)"
@@ -37,13 +31,8 @@ def pair() -> Iterator[Lab]:
             ["virsh", "define", "/dev/stdin"], text=described.replace("<serial", f"{INTERFACE}<serial", 1)
         )
         here.run(["virsh", "start", kit.VM])
-        wait_for("the guest to answer", lambda: answers(lab), 60, 0.5)
+        wait_for("the guest to answer", lambda: kit.answers(lab), 60, 0.5)
         yield lab
-
-
-def answers(lab: Lab) -> bool:
-    ping = ["busybox", "ping", "-c1", "-W1", kit.address(lab)]
-    return lab.node("client").run(ping, check=False).returncode == 0
 
 
 def test_it_is_refused_before_anything_is_touched(pair: Lab) -> None:

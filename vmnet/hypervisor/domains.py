@@ -155,7 +155,8 @@ class Domains:
 
         def look(handle: Any) -> Defined:
             domain = _lookup(handle, uuid)
-            return Defined(bool(domain.isPersistent()), bool(domain.isPersistent() and domain.autostart()))
+            persistent = bool(domain.isPersistent())
+            return Defined(persistent, persistent and bool(domain.autostart()))
 
         return await self._call("how the VM is defined", look)
 
