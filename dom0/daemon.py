@@ -227,7 +227,7 @@ class Daemon:
 
     async def _add_router(self, request: dict[str, Any]) -> dict[str, Any]:
         keep = request.get("keep_s")
-        raw = request.get("addresses")
+        raw, bypass = request.get("addresses"), request.get("bypass")
         addresses = (
             [one for one in raw if isinstance(one, list) and len(one) == 2] if isinstance(raw, list) else []
         )
@@ -236,6 +236,7 @@ class Daemon:
             _text(request, "management"),
             None if keep is None else router.keep_s(str(keep)),
             tuple((str(one), str(address)) for one, address in addresses),
+            router.bypasses(map(str, bypass if isinstance(bypass, list) else [])),
         )
 
     async def _migrate(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:

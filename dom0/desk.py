@@ -153,11 +153,8 @@ class Desk:
         if self.of_vm(info.uuid) is not None:
             raise RefusedError(f"VM {info.name!r} is being migrated already", "see `vmnet status`")
         router = self.context.routers.of(info.uuid)
-        if router is not None and not router.forwards:
-            raise RefusedError(
-                f"not all routes of router VM {info.name!r} are here yet",
-                "try again when `vmnet router list` says 'data: pass'",
-            )
+        if router is not None:
+            router.check_may_move()
         return info, await preflight.ask(self.context, info, destination, coming, allow_unprotected)
 
     async def migrate(self, name: str, destination: str, options: Options) -> SourceMigration:

@@ -13,7 +13,7 @@ level=${1:-lab}
 build="make gcc libc6-dev cpio pkg-config python3 python3-venv python3-dev libvirt-dev ca-certificates git"
 # libvirtd, virtlogd, virsh, QEMU; ip, nsenter, mount; the guest's busybox and responder; ovsdb-server; what tests call; routing daemons; OVN
 lab="libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 openvswitch-switch
-     iproute2 util-linux mount hostname busybox-static binutils nftables openssl kmod frr bird2 ovn-central ovn-host"
+     iproute2 util-linux mount hostname busybox-static binutils nftables iptables openssl kmod frr bird2 ovn-central ovn-host"
 # what builds the image of a machine, and ssh into it
 machines="mmdebstrap qemu-utils e2fsprogs fdisk openssh-client"
 vagrant="vagrant vagrant-libvirt dnsmasq-base iptables rsync"

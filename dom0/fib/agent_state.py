@@ -1,27 +1,34 @@
-"""What an agent in the router tells: links to report, addresses and rules to copy, routes if it was asked for them."""
+"""What an agent in the router tells: addresses, rules, permanent neighbours and routes (if it was asked for them) to copy.
+
+Links, and what else the router's kernel does to packets, are reported.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TypeVar
 
-from dom0.fib import address, dump, link, rule
+from dom0.fib import address, dump, link, neighbour, rule, vm_kernel
 from dom0.fib.fib import Fib
 from dom0.fib.link import VmLink
 from dom0.fib.message import (
     DELADDR,
     DELLINK,
+    DELNEIGH,
     DELNEXTHOP,
     DELROUTE,
     DELRULE,
     DONE,
     GETADDR,
+    GETNEIGH,
     GETRULE,
     INET,
     INET6,
     NEWADDR,
     NEWLINK,
+    NEWNEIGH,
     NEWNEXTHOP,
     NEWROUTE,
     NEWRULE,
@@ -31,17 +38,34 @@ from dom0.fib.message import (
     Patched,
     RefusedMessageError,
 )
+from dom0.fib.neighbour import PermanentNeighbour
+from dom0.fib.vm_kernel import VmKernel, VmKernelState
 
 _ROUTES = frozenset({NEWROUTE, DELROUTE, NEWNEXTHOP, DELNEXTHOP})
-_TELLS_ROUTES = 1
-_MOST = 4096
+_TELLS_ROUTES, _TELLS_BESIDE = 1, 2
+_MOST = MOST_FILTERS = 4096
+LISTS = {"addresses": _MOST, "rules": _MOST, "refused_rules": _MOST, "neighbours": _MOST, "kernel": 4 * _MOST}
+"""What a state consists of, and how many messages of each there are at most."""
 T = TypeVar("T")
 
 Interfaces = frozenset[IPv4Interface | IPv6Interface]
 
 
+@dataclass(frozen=True)
+class AgentReport:
+    """What decides whether the router's kernel may be stood for. ``refused_rules``: how many rules it has that cannot be copied."""
+
+    kernel: VmKernel
+    addresses: tuple[address.Address, ...] = ()
+    rules: tuple[rule.Rule, ...] = ()
+    refused_rules: int = 0
+
+
 class AgentState:
-    """``complete``: a full state is in; ``tells_routes``: it brings the routes as well; ``refused`` counts what is not copied."""
+    """``complete``: a full state is in; ``tells_routes``: it brings the routes as well; ``refused`` counts what is not copied.
+
+    ``on_report``: called when what is reported has changed, and before ``on_addresses`` and ``on_complete``.
+    """
 
     def __init__(
         self,
@@ -49,6 +73,7 @@ class AgentState:
         on_link: Callable[[VmLink], None],
         on_addresses: Callable[[Interfaces], None],
         on_complete: Callable[[], None],
+        on_report: Callable[[AgentReport], None] = lambda _report: None,
     ) -> None:
         self.complete = False
         self.tells_routes = False
@@ -58,27 +83,34 @@ class AgentState:
         self._on_link = on_link
         self._on_addresses = on_addresses
         self._on_complete = on_complete
+        self._on_report = on_report
         self._rules: dict[bytes, rule.Rule] = {}
+        self._refused_rules: set[bytes] = set()
+        self._neighbours: dict[bytes, PermanentNeighbour] = {}
+        self._kernel = VmKernelState()
+        self._reported: AgentReport | None = None
 
     def feed(self, messages: Sequence[bytes]) -> None:
         """In order; neighbouring routes go together. Raises MalformedError."""
         routes: list[bytes] = []
         before = set(self.addresses)
+        beside_routes = False
         for one in messages:
-            if len(one) < 16:
-                raise MalformedError(f"a message of {len(one)} bytes")
-            kind = U32.unpack_from(one, 4)[0] & 0xFFFF
+            kind = vm_kernel.kind_of(one)
             if kind in _ROUTES:
                 routes.append(one)
                 continue
+            beside_routes = True
             self._routes(routes)
             try:
                 self._one(kind, one)
             except RefusedMessageError:
                 self.refused += 1
         self._routes(routes)
-        if self.complete and self.addresses.keys() != before:
-            self._report()
+        if self.complete and beside_routes:
+            self._report_changes()
+            if self.addresses.keys() != before:
+                self._report()
 
     def _routes(self, routes: list[bytes]) -> None:
         if routes and not self.tells_routes:
@@ -92,13 +124,17 @@ class AgentState:
             self._begin(data)
         elif kind == DONE:
             self._end()
-        elif kind in (NEWLINK, DELLINK):
-            self._on_link(link.parse(data))
-            self._fib.hurry()
+        elif kind in vm_kernel.KINDS:
+            self._kernel.feed(kind, data)
+            if kind in (NEWLINK, DELLINK):
+                self._on_link(link.parse(data))
+                self._fib.hurry()
         elif kind in (NEWADDR, DELADDR):
             self._address(address.parse(data), kind == NEWADDR)
         elif kind in (NEWRULE, DELRULE):
-            self._rule(rule.parse(data), kind == NEWRULE)
+            self._rule(data, kind == NEWRULE)
+        elif kind in (NEWNEIGH, DELNEIGH):
+            self._neighbour(neighbour.parse(data), kind == NEWNEIGH)
         else:
             raise RefusedMessageError(f"message of type {kind}")
 
@@ -106,9 +142,13 @@ class AgentState:
         if len(data) < 20:
             raise MalformedError("a beginning without flags")
         self.complete = False
-        self.tells_routes = bool(U32.unpack_from(data, 16)[0] & _TELLS_ROUTES)
+        (flags,) = U32.unpack_from(data, 16)
+        self.tells_routes = bool(flags & _TELLS_ROUTES)
+        self._kernel.begin(bool(flags & _TELLS_BESIDE))
         self.addresses.clear()
         self._rules.clear()
+        self._refused_rules.clear()
+        self._neighbours.clear()
         if self.tells_routes:
             self._fib.begin()
 
@@ -122,10 +162,15 @@ class AgentState:
         if found.index != self._fib.besides:
             self._fib.change([address.patched(found, new)])
 
-    def _rule(self, found: rule.Rule, new: bool) -> None:
+    def _rule(self, data: bytes, new: bool) -> None:
         """Rules wait for the end of a full state: only then is it known which are there already."""
-        if len(self._rules) >= _MOST:
+        if len(self._rules) + len(self._refused_rules) >= _MOST:
             raise MalformedError(f"more than {_MOST} rules")
+        try:
+            found = rule.parse(data)
+        except RefusedMessageError:
+            (self._refused_rules.add if new else self._refused_rules.discard)(data[16:])
+            raise
         if new:
             self._rules[found.key] = found
         else:
@@ -133,11 +178,24 @@ class AgentState:
         if self.complete:
             self._copy_rules()
 
+    def _neighbour(self, found: PermanentNeighbour, new: bool) -> None:
+        """One that its kernel finds out itself is found out here as well. A permanent one might never answer."""
+        if len(self._neighbours) >= _MOST:
+            raise MalformedError(f"more than {_MOST} permanent neighbours")
+        if found.index == self._fib.besides:
+            return
+        if new and found.permanent:
+            self._neighbours[found.key] = found
+            self._fib.change([found.patched(True)])
+        elif (gone := self._neighbours.pop(found.key, None)) is not None:
+            self._fib.change([gone.patched(False)])
+
     def _end(self) -> None:
         """The state is whole: what else is there goes."""
-        self._fib.change(self._stale_addresses())
+        self._fib.change([*self._stale_addresses(), *self._stale_neighbours()])
         self._copy_rules()
         self.complete = True
+        self._report_changes()
         self._report()
         self._on_complete()
 
@@ -149,6 +207,21 @@ class AgentState:
                 if here and here.key not in self.addresses and here.index != self._fib.besides:
                     found.append(address.patched(here, False))
         return found
+
+    def _stale_neighbours(self) -> list[Patched]:
+        """Permanent ones that the namespace has and the router has no more."""
+        stale = []
+        for piece in dump.pieces(self._fib.netns, GETNEIGH, 0):
+            for message in piece:
+                here = _tolerant(neighbour.parse, message)
+                if (
+                    here
+                    and here.permanent
+                    and here.key not in self._neighbours
+                    and here.index != self._fib.besides
+                ):
+                    stale.append(here.patched(False))
+        return stale
 
     def _copy_rules(self) -> None:
         """The difference between the router's rules and the namespace's: what is missing is made first."""
@@ -171,23 +244,52 @@ class AgentState:
     def _report(self) -> None:
         self._on_addresses(frozenset(one.interface for one in self.addresses.values()))
 
+    def _report_changes(self) -> None:
+        report = AgentReport(
+            self._kernel.view,
+            tuple(self.addresses.values()),
+            tuple(self._rules.values()),
+            len(self._refused_rules),
+        )
+        if report != self._reported:
+            self._reported = report
+            self._on_report(report)
+
     def to_json(self) -> dict[str, object]:
         return {
             "complete": self.complete,
             "tells_routes": self.tells_routes,
-            "addresses": [one.install.hex() for one in self.addresses.values()],
-            "rules": [one.install.hex() for one in self._rules.values()],
+            "tells_beside": self._kernel.told,
+            "filters": list(self._kernel.filters),
+            **{name: [one.hex() for one in messages] for name, messages in self._messages().items()},
+        }
+
+    def _messages(self) -> dict[str, list[bytes]]:
+        return {
+            "addresses": [one.install for one in self.addresses.values()],
+            "rules": [one.install for one in self._rules.values()],
+            "refused_rules": sorted(self._refused_rules),
+            "neighbours": [one.install for one in self._neighbours.values()],
+            "kernel": self._kernel.messages(),
         }
 
     def restore(
-        self, complete: bool, tells_routes: bool, addresses: Sequence[bytes], rules: Sequence[bytes]
+        self,
+        complete: bool,
+        tells_routes: bool,
+        tells_beside: bool,
+        messages: Mapping[str, Sequence[bytes]],
+        filters: Sequence[str],
     ) -> None:
-        """As another host's was. Raises MalformedError, RefusedMessageError."""
-        parsed = [address.parse(one) for one in addresses[:_MOST]]
-        self._rules = {one.key: one for one in map(rule.parse, rules[:_MOST])}
-        self.addresses = {one.key: one for one in parsed}
+        """As another host's was; ``messages``: by the names of ``LISTS``. Raises MalformedError, RefusedMessageError."""
+        self._kernel.restore(tells_beside, messages["kernel"], filters)
+        self._rules = {one.key: one for one in map(rule.parse, messages["rules"])}
+        self._refused_rules = set(messages["refused_rules"])
+        self._neighbours = {one.key: one for one in map(neighbour.parse, messages["neighbours"])}
+        self.addresses = {one.key: one for one in map(address.parse, messages["addresses"])}
         self.complete, self.tells_routes = complete, tells_routes
         if complete:
+            self._report_changes()
             self._report()
 
 

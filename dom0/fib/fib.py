@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dom0.fib import address, marks, nexthop, route, snapshot, sweep
+from dom0.fib import address, marks, neighbour, nexthop, route, snapshot, sweep
 from dom0.fib.kernel import Failure, Kernel
 from dom0.fib.message import (
     ACK,
     DELADDR,
+    DELNEIGH,
     DELNEXTHOP,
     DELROUTE,
     DELRULE,
@@ -31,6 +32,7 @@ from dom0.fib.message import (
     MalformedError,
     Patched,
     RefusedMessageError,
+    TooManyError,
     split,
 )
 from dom0.fib.templates import Batch, Templates
@@ -38,8 +40,10 @@ from dom0.fib.waiting import Waiting, may_pass
 from vmnet.limited_log import LimitedLog
 
 _LOG = logging.getLogger(__name__)
+MOST_ROUTES = 2_000_000
+_COUNTED_EVERY = 20  # a twentieth of the most, that is: a count takes a second or two
 _TRY_S, _IDLE_S = 0.05, 0.25
-_DELETIONS = (DELROUTE, DELNEXTHOP, DELADDR, DELRULE)
+_DELETIONS = (DELROUTE, DELNEXTHOP, DELADDR, DELRULE, DELNEIGH)
 _INSTALLED = frozenset({*_DELETIONS, NEWROUTE, NEWNEXTHOP, NEWADDR, NEWRULE, NEWNEIGH})
 _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL})
 
@@ -67,9 +71,22 @@ class Fib:
     ``install``, ``snapshot`` and ``counts`` may be called from another meanwhile.
     """
 
-    def __init__(self, netns: str, log_name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """``netns``: path or name. OSError if there is none. Reads the table that is there: 0.3 s for a million routes."""
+    def __init__(
+        self,
+        netns: str,
+        log_name: str,
+        clock: Callable[[], float] = time.monotonic,
+        most_routes: int = MOST_ROUTES,
+    ) -> None:
+        """``netns``: path or name. OSError if there is none. Reads the table that is there: 0.3 s for a million routes.
+
+        ``most_routes``: routes and next hops that it may have, give or take a twentieth.
+        """
         self.netns = netns
+        self._most_routes = most_routes
+        self._uncounted = self._room = (
+            0  # installed since the kernel was asked how many it has; until it is asked again
+        )
         self.on_change: Callable[[bytes], None] = lambda _changed: None
         self.besides = 0
         self.generation: int | None = None
@@ -121,7 +138,7 @@ class Fib:
         self._templates = Templates(lambda data: _patched(data, generation))
 
     def feed(self, messages: Sequence[bytes]) -> None:
-        """Routes and next hops from the router, in order. Raises MalformedError (what was good before it is in)."""
+        """Routes and next hops from the router, in order. Raises MalformedError (what was good before it is in), TooManyError."""
         if self._templates is None:
             self.begin()
         assert self._templates is not None
@@ -136,6 +153,25 @@ class Fib:
             self._count_refused(self._templates.refused - before)
             self._hold_last_deletion(batch)
             self._apply(batch.messages, batch.keys)
+        self._check_number()
+
+    def _check_number(self) -> None:
+        """Each costs the host a kibibyte of kernel memory. TooManyError if there are too many without earlier generations' too.
+
+        The kernel does not say whether a message replaced a route, so now and then it is asked how many it has.
+        """
+        if self._uncounted < self._room:
+            return
+        number = sweep.count(self.netns)
+        if number > self._most_routes and self.generation is not None:
+            for _ in self.sweep():
+                pass
+            number = sweep.count(self.netns)
+        self._uncounted = 0
+        self._room = max(self._most_routes - number, self._most_routes // _COUNTED_EVERY)
+        if number > self._most_routes:
+            self._uncounted = self._room
+            raise TooManyError(f"more than {self._most_routes} routes and next hops")
 
     def _count_refused(self, count: int) -> None:
         if count and self._templates:
@@ -182,7 +218,7 @@ class Fib:
         self._waiting.hurry(self._clock())
 
     def change(self, patched: Sequence[Patched]) -> None:
-        """Addresses and rules."""
+        """Addresses, rules and permanent neighbours."""
         self._apply([one.message for one in patched], [one.key for one in patched])
         self.hurry()
 
@@ -199,7 +235,9 @@ class Fib:
             messages = self._without(messages, keys, failures, again)
         deleted = sum(1 for one in messages if one and one[4] in _DELETIONS)
         self._deleted += deleted
-        self._installed += sum(1 for one in messages if one) - deleted
+        installed = sum(1 for one in messages if one) - deleted
+        self._installed += installed
+        self._uncounted += installed
         changed = b"".join(messages)
         if changed:
             self.on_change(changed)
@@ -223,7 +261,7 @@ class Fib:
         if not again:
             self._errors += 1
             self._log.warn(now, str(failure))
-        if kind in (NEWROUTE, NEWNEXTHOP, NEWADDR) and may_pass(failure.errno):
+        if kind in (NEWROUTE, NEWNEXTHOP, NEWADDR, NEWNEIGH) and may_pass(failure.errno):
             key = _key_of(request)
             if latest.get(key, _essence(request)) == _essence(request):
                 self._waiting.add(key, _unacknowledged(request), now)
@@ -247,7 +285,7 @@ class Fib:
                 yield
 
     def install(self, messages: bytes) -> None:
-        """What another host's ``snapshot`` or ``on_change`` gave. Raises MalformedError if it is none of these."""
+        """What another host's ``snapshot`` or ``on_change`` gave. Raises MalformedError if it is none of these, TooManyError."""
         found = list(split(messages))
         for one in found:
             if U32.unpack_from(one, 4)[0] & 0xFFFF not in _INSTALLED or len(one) < 24:
@@ -257,6 +295,7 @@ class Fib:
             elif one[4] == NEWNEXTHOP and one[nexthop.PROTOCOL_AT] in marks.MARKS:
                 self._held.add(one[nexthop.PROTOCOL_AT] - marks.FIRST)
         self._apply(found, [_key_of(one) for one in found] if self._waiting else ())
+        self._check_number()
 
     def snapshot(self) -> Iterator[bytes]:
         """Chunks of at most 60 KiB for ``install`` elsewhere. All changes since its beginning after it give the right result."""
@@ -308,6 +347,8 @@ def _key_of(message: bytes) -> bytes:
             return route.Route(message).key()
         if message[4] in (NEWADDR, DELADDR):
             return address.parse(message).key
+        if message[4] in (NEWNEIGH, DELNEIGH):
+            return neighbour.parse(message).key
         if message[4] in (NEWNEXTHOP, DELNEXTHOP):
             return b"N" + nexthop.id_of(message)
     except RefusedMessageError as error:

@@ -12,6 +12,8 @@ NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
+NEWQDISC, DELQDISC = 36, 37
+NEWNETCONF, DELNETCONF = 80, 81
 NEWNEXTHOP, DELNEXTHOP, GETNEXTHOP = 104, 105, 106
 
 REQUEST, ACK, REPLACE, EXCLUSIVE, CREATE, DUMP = 0x1, 0x4, 0x100, 0x200, 0x400, 0x300
@@ -19,6 +21,9 @@ INET, INET6 = 2, 10
 WIDTH_BYTES = {INET: 4, INET6: 16}
 
 HEADER = struct.Struct("=IHHII")
+NETFILTER_BEGINS, NETFILTER_COMPLETE = 5, 6  # the agent's own marks (guest/agent.c)
+NEWCHAIN = 0x0A03  # NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWCHAIN (linux/netfilter/nf_tables.h)
+
 U16 = struct.Struct("=H")
 U32 = struct.Struct("=I")
 ATTRIBUTE = struct.Struct("=HH")
@@ -27,6 +32,10 @@ KIND_MASK = 0x3FFF
 
 class MalformedError(Exception):
     """Not what a kernel or a routing daemon writes: the session that sent it is not to be believed any more."""
+
+
+class TooManyError(MalformedError):
+    """More routes and next hops than a host holds for one router."""
 
 
 class RefusedMessageError(Exception):

@@ -61,6 +61,8 @@ class Rule:
     remove: bytes
     copied: bool
     ours: bool
+    names: tuple[str, ...] = ()
+    """Of the interfaces that packets must come from or leave by."""
 
 
 def parse(data: bytes) -> Rule:
@@ -86,4 +88,5 @@ def parse(data: bytes) -> Rule:
         message(DELRULE, REQUEST, which),
         protocol == marks.RULE_MARK,
         protocol in (_KERNEL, marks.RULE_MARK),
+        tuple(found[kind].rstrip(b"\0").decode("ascii", "replace") for kind in _NAMES if kind in found),
     )

@@ -9,14 +9,12 @@ from typing import Any
 
 from dom0.claim import field
 from dom0.fib import settle, tcp_repair
-from dom0.fib.agent_state import AgentState
+from dom0.fib.agent_state import LISTS, MOST_FILTERS, AgentState
 from dom0.fib.fib import Fib
 from dom0.fib.framing import MOST_BYTES, Deframer
 from dom0.fib.message import MalformedError, RefusedMessageError
 from dom0.fib.settings import FibSettings
 from vmnet.errors import PeerError
-
-_MOST_LISTED = 4096
 
 
 class FpmSession:
@@ -95,11 +93,17 @@ class AgentSession:
     def restore(self, state: Mapping[str, Any]) -> None:
         """PeerError."""
         self._deframer = Deframer(tcp_repair.data_field(state, "rest", MOST_BYTES + 4))
-        addresses, rules = (_messages(state, name) for name in ("addresses", "rules"))
+        messages = {name: _messages(state, name, most) for name, most in LISTS.items()}
+        filters = _texts(state, "filters", MOST_FILTERS)
+        complete, routes, beside = (
+            _flag(state, name) for name in ("complete", "tells_routes", "tells_beside")
+        )
         try:
-            self.state.restore(_flag(state, "complete"), _flag(state, "tells_routes"), addresses, rules)
+            self.state.restore(complete, routes, beside, messages, filters)
         except (MalformedError, RefusedMessageError) as error:
-            raise PeerError(f"one of the peer's addresses or rules is none: {error}") from error
+            raise PeerError(
+                f"what the peer says that the router's agent told is none of it: {error}"
+            ) from error
 
 
 Session = FpmSession | AgentSession
@@ -112,11 +116,15 @@ def _flag(state: Mapping[str, Any], name: str) -> bool:
     return value
 
 
-def _messages(state: Mapping[str, Any], name: str) -> list[bytes]:
-    listed = state.get(name)
-    if not isinstance(listed, list) or len(listed) > _MOST_LISTED:
-        raise PeerError(f"the peer's '{name}' are no list")
+def _messages(state: Mapping[str, Any], name: str, most: int) -> list[bytes]:
     try:
-        return [bytes.fromhex(field({name: one}, name, str)) for one in listed]
+        return [bytes.fromhex(text) for text in _texts(state, name, most)]
     except ValueError:
         raise PeerError(f"the peer's '{name}' are not all messages") from None
+
+
+def _texts(state: Mapping[str, Any], name: str, most: int) -> list[str]:
+    listed = state.get(name)
+    if not isinstance(listed, list) or len(listed) > most:
+        raise PeerError(f"the peer's '{name}' are no list")
+    return [field({name: text}, name, str) for text in listed]

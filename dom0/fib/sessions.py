@@ -14,10 +14,10 @@ from dom0.claim import field
 from dom0.dataplane.grace import wait_for_hands
 from dom0.dataplane.netns import call as call_in
 from dom0.fib import listeners, marks, tcp_repair
-from dom0.fib.agent_state import AgentState, Interfaces
+from dom0.fib.agent_state import AgentReport, AgentState, Interfaces
 from dom0.fib.fib import Fib
 from dom0.fib.link import VmLink
-from dom0.fib.message import MalformedError
+from dom0.fib.message import MalformedError, TooManyError
 from dom0.fib.session import AgentSession, FpmSession, Session
 from dom0.fib.settings import FibSettings
 from dom0.fib.worker import Worker
@@ -32,7 +32,8 @@ _END = object()
 
 class Sessions:
     """One connection of each kind, the newest. ``on_synced``: called once, when a whole table (and the addresses, if an agent tells of
-    them) is in the kernel. ``bytes_read`` counts, ``first_byte_at`` is by the loop's clock."""
+    them) is in the kernel. ``on_overfull``: the router has more routes than it may have, and why; empty: a whole table is in again.
+    ``bytes_read`` counts, ``first_byte_at`` is by the loop's clock."""
 
     def __init__(
         self,
@@ -46,6 +47,8 @@ class Sessions:
         on_link: Callable[[VmLink], None],
         on_addresses: Callable[[Interfaces], None],
         on_synced: Callable[[], None],
+        on_report: Callable[[AgentReport], None] = lambda _report: None,
+        on_overfull: Callable[[str], None] = lambda _why: None,
     ) -> None:
         self.bytes_read = 0
         self.first_byte_at: float | None = None
@@ -55,6 +58,7 @@ class Sessions:
         self._on_change, self._on_link, self._on_addresses, self._on_synced = (
             *(on_change, on_link, on_addresses, on_synced),
         )
+        self._on_report, self._on_overfull = on_report, on_overfull
         self._worker: Worker | None = None
         self._working: set[Session] = set()
         self._listeners: dict[str, socket.socket] = {}
@@ -120,6 +124,7 @@ class Sessions:
             lambda link: work.tell(self._on_link, link),
             lambda addresses: work.tell(self._on_addresses, addresses),
             lambda: work.tell(self._agent_complete),
+            lambda report: work.tell(self._on_report, report),
         )
         return AgentSession(connection, state)
 
@@ -166,6 +171,9 @@ class Sessions:
             self.bytes_read += len(data)
             try:
                 session.feed(data, loop.time())
+            except TooManyError as error:
+                self._work.tell(self._on_overfull, str(error))
+                return str(error)
             except MalformedError as error:
                 return f"what it sends makes no sense: {error}"
         return ""
@@ -263,6 +271,7 @@ class Sessions:
             _LOG.error("%s: stale routes stay: %s", self._place[0], error)
             return
         self._routes_whole = True
+        self._on_overfull("")
         self._maybe_synced()
 
     def _maybe_synced(self) -> None:

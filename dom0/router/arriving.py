@@ -15,6 +15,7 @@ from typing import Any
 from dom0.claim import Wire
 from dom0.dataplane import backlog
 from dom0.dataplane.port_settings import PortSettings
+from dom0.fib.message import MalformedError
 from dom0.router.arriving_link import ArrivingLink
 from dom0.router.keepalive_handover import import_book
 from dom0.router.router import Router
@@ -65,7 +66,10 @@ class RouterArriving:
         except binascii.Error:
             raise PeerError("the peer's 'data' is no base64") from None
         if messages:
-            await asyncio.to_thread(self.router.fib.install, messages)
+            try:
+                await asyncio.to_thread(self.router.fib.install, messages)
+            except MalformedError as error:
+                raise PeerError(f"the peer's part of a router's table is none: {error}") from error
         if message.get("complete") is True:
             self.cloned.set()
 

@@ -137,6 +137,7 @@ class RouterLeaving:
                 link.announce(self.router.addresses_of(wire.mac_bytes))
             await self.router.sessions.unfreeze()
             self._frozen = None
+            self.router.links_are_back()
 
     async def stop_groups(self) -> None:
         for wire, link in self.links:

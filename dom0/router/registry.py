@@ -106,6 +106,7 @@ class Routers:
             known = self._routers.get(info.uuid)
             self._keep_on(info.uuid)
             if known is not None:
+                known.configure(info.router)
                 await known.connect(taps(info))
                 return
             made = await self._make(info, info.router)
@@ -193,7 +194,12 @@ class Routers:
     # -- people --------------------------------------------------------------------------------------------------------
 
     async def add(
-        self, name: str, management: str, keep_s: int | None, addresses: tuple[tuple[str, str], ...]
+        self,
+        name: str,
+        management: str,
+        keep_s: int | None,
+        addresses: tuple[tuple[str, str], ...],
+        bypass: frozenset[router.Bypass] = frozenset(),
     ) -> dict[str, Any]:
         """Mark a VM as a router and give it its data plane, if it runs.
 
@@ -204,6 +210,7 @@ class Routers:
             _interface(info, management),
             keep_s,
             tuple((_interface(info, one), router.address(text)) for one, text in addresses),
+            bypass,
         )
         await self._domains.set_metadata(name, spec.to_xml())
         info = replace(info, router=spec)

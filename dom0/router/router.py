@@ -16,13 +16,14 @@ from dom0.claim import mac_bytes
 from dom0.dataplane import backlog, netdev, netns
 from dom0.dataplane.gate_memory import Bounds
 from dom0.dataplane.gate_program import Mode, Word
-from dom0.fib.agent_state import Interfaces
+from dom0.fib.agent_state import AgentReport, Interfaces
 from dom0.fib.fib import Fib
 from dom0.fib.link import VmLink
 from dom0.fib.sessions import Sessions
 from dom0.fib.settings import FibSettings
 from dom0.router import kernel_view, names
 from dom0.router.dataplane import DataPlane, Layout, announce_at, release_taps
+from dom0.router.differences import NIC_KINDS, differences
 from dom0.router.forwarding import Forwarding
 from dom0.router.keepalive import KeepaliveBook
 from dom0.router.keepalive_port import KeepaliveWatch
@@ -33,15 +34,19 @@ from vmnet import control_rules
 from vmnet.config import Config
 from vmnet.domain_xml import DomainInfo, Interface
 from vmnet.errors import RefusedError
-from vmnet.router import RouterSpec
+from vmnet.router import Bypass, RouterSpec
 
 _USUAL_MTU = 1500
+_NO_AGENT = f"{Bypass.UNTOLD}: no agent of ours tells what the VM's kernel does beside routing"
 _FIRST_INDEX = 2  # 1 is the loopback interface
 
 
 @dataclass(frozen=True)
 class RouterStatus:
-    """``data``: what happens to data ("pass": forwarded here, "slow": the VM forwards it, ...)."""
+    """``data``: what happens to data ("pass": forwarded here, "slow": the VM forwards it, ...).
+
+    ``reasons``: why the VM forwards it, once all routes are in; ``bypassed``: what the VM does to packets and this host does not.
+    """
 
     name: str
     uuid: str
@@ -51,6 +56,8 @@ class RouterStatus:
     vm_here: bool
     fib: dict[str, Any]
     ports: dict[str, dict[str, int]]
+    reasons: tuple[str, ...] = ()
+    bypassed: tuple[str, ...] = ()
 
 
 def layout(info: DomainInfo, spec: RouterSpec, config: Config) -> Layout:
@@ -96,6 +103,8 @@ class Router:
         self._voices: list[Voice] = []
         self._patience_ends: asyncio.TimerHandle | None = None
         self.on_change: Callable[[bytes], None] = lambda messages: None
+        self._report: AgentReport | None = None
+        """What the VM's agent told last."""
         self._lock = asyncio.Lock()
         self._forwarding = Forwarding(
             self.plane, config.hold.max_packets, self.addresses_of, self._lock, self.log
@@ -128,7 +137,7 @@ class Router:
         layout = self.plane.layout
         assert layout.management is not None
         router = self.config.router
-        self.fib = Fib(layout.namespace, self.info.name)
+        self.fib = Fib(layout.namespace, self.info.name, most_routes=router.max_routes)
         self.fib.besides = layout.management.index
         self.sessions = Sessions(
             self.fib,
@@ -145,7 +154,11 @@ class Router:
             on_link=self._link,
             on_addresses=self._addresses,
             on_synced=self._synced,
+            on_report=self._reported,
+            on_overfull=self._forwarding.set_overfull,
         )
+        if self.spec.addresses:
+            self._forwarding.set_differences((), (_NO_AGENT,))
         for mac, text in self.spec.addresses:
             add_address(layout.namespace, layout.data[mac_bytes(mac)].index, text)
         self._addresses(frozenset())
@@ -170,18 +183,30 @@ class Router:
         interface = self.plane.layout.data.get(mac_bytes(link.mac))
         if interface is None or link.gone:
             return
-        fits = link.index == interface.index
-        self._forwarding.fits(interface.mac, fits)
-        if not fits:
-            self.log.warning(
-                "the VM's %s has index %d, not %d: data stays with the VM",
-                link.name,
-                link.index,
-                interface.index,
-            )
-            return
+        if link.index != interface.index or link.kind not in NIC_KINDS:
+            return  # a VLAN interface has its NIC's MAC
         if set_state(self.plane.layout.namespace, interface.name, link.up, link.mtu):
             self.sessions.links_changed()
+
+    def _reported(self, report: AgentReport) -> None:
+        """Whatever the VM does to packets that this host would not do keeps them with the VM, unless the operator allows it."""
+        self._report = report
+        layout = self.plane.layout
+        found = differences(report, layout.data, layout.management)
+        self._forwarding.set_differences(
+            tuple(str(one) for one in found if one.kind not in self.spec.bypass),
+            tuple(str(one) for one in found if one.kind in self.spec.bypass),
+        )
+
+    def configure(self, spec: RouterSpec) -> None:
+        """As the VM's metadata say now. What the data plane is made of stays as it is."""
+        self.spec = spec
+        if self._report is not None:
+            self._reported(self._report)
+
+    def links_are_back(self) -> None:
+        """After a migration that was called off: data is treated as the VM's agent said last."""
+        self._forwarding.settle()
 
     def _synced(self) -> None:
         self._forwarding.synchronised = True
@@ -191,6 +216,20 @@ class Router:
     def forwards(self) -> bool:
         """Data is forwarded here, not by the VM."""
         return self._forwarding.here
+
+    def check_may_move(self) -> None:
+        """RefusedError unless data is forwarded here: only then it is forwarded while the VM stands still."""
+        if self.forwards:
+            return
+        if reasons := self._forwarding.reasons or self._forwarding.unanswered:
+            raise RefusedError(
+                f"router VM {self.info.name!r} forwards itself: {'; '.join(reasons)}",
+                f"`vmnet router remove {self.info.name}` lets it migrate as any other VM",
+            )
+        raise RefusedError(
+            f"not all routes of router VM {self.info.name!r} are here yet",
+            "try again when `vmnet router list` says 'data: pass'",
+        )
 
     async def connect(self, taps: dict[str, str], talk: bool = False) -> None:
         """The VM's taps, by MAC: control goes there. They leave their bridges, where our ports are in their place.
@@ -335,4 +374,6 @@ class Router:
                 }
                 for port in self.plane.ports.values()
             },
+            (*self._forwarding.reasons, *self._forwarding.unanswered),
+            self._forwarding.bypassed,
         )

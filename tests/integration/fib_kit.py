@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dom0.fib.agent_state import AgentReport
 from dom0.fib.fib import Fib
 from dom0.fib.link import VmLink
 from dom0.fib.sessions import Sessions
 from dom0.fib.settings import FibSettings
+from dom0.fib.vm_kernel import VmKernel
 from vmnet.bench.fib_stage import Frr, Namespace, scratch, veth
 
 _OWN = ("connected", "local")  # FRR tells of an address itself from release 10 on
@@ -75,6 +77,11 @@ class Heard:
         self.links: dict[int, VmLink] = {}
         self.addresses: frozenset[Any] = frozenset()
         self.synced = 0
+        self.report: AgentReport | None = None
+
+    def kernel(self) -> VmKernel:
+        assert self.report is not None
+        return self.report.kernel
 
     def sessions(self, fib: Fib, space: Namespace, settings: FibSettings = QUICK) -> Sessions:
         def link(one: VmLink) -> None:
@@ -82,6 +89,9 @@ class Heard:
 
         def addresses(found: frozenset[Any]) -> None:
             self.addresses = found
+
+        def reported(report: AgentReport) -> None:
+            self.report = report
 
         def synced() -> None:
             self.synced += 1
@@ -92,6 +102,7 @@ class Heard:
             on_link=link,
             on_addresses=addresses,
             on_synced=synced,
+            on_report=reported,
         )
 
 

@@ -14,7 +14,7 @@ from fib_kit import VIA6_A, VIA_A, VIA_B, Heard, held, staged, until
 
 from dom0.fib import tcp_repair
 from dom0.fib.fib import Fib
-from dom0.fib.message import DELROUTE, NEWNEXTHOP, NEWROUTE, MalformedError, attribute, message
+from dom0.fib.message import DELROUTE, NEWNEXTHOP, NEWROUTE, MalformedError, TooManyError, attribute, message
 from vmnet.bench.fib_stage import Namespace, veth
 
 pytestmark = pytest.mark.root
@@ -43,6 +43,37 @@ def space() -> Namespace:
     made.ip("addr", "add", "10.9.0.1/24", "dev", "up0")
     made.ip("addr", "add", "2001:db8:9::1/64", "dev", "up0", "nodad")
     return made
+
+
+def many(number: int, first: int) -> list[bytes]:
+    return [route(f"7.{first}.{one}.0/24", _4=10) for one in range(number)]
+
+
+@isolated(30)
+def test_the_number_of_routes_is_bounded() -> None:
+    """What is replaced, or belongs to an earlier generation that nothing confirms, does not count."""
+    place = space()
+    fib = Fib(place.path, "router", most_routes=100)
+    for _ in range(4):
+        fib.feed(many(90, 1))
+    assert len(held(place)) == 90
+    fib.begin()
+    fib.feed(many(90, 2))
+    assert len(held(place)) == 90 and "7.2.0.0/24" in held(place)
+    with pytest.raises(TooManyError, match="more than 100 routes"):
+        fib.feed(many(90, 3))
+    with pytest.raises(TooManyError):
+        fib.feed(many(1, 4))
+    other = space()
+    with pytest.raises(TooManyError):
+        Fib(other.path, "router", most_routes=100).install(b"".join(fib.snapshot()))
+    fib.begin()
+    fib.feed(many(20, 1))
+    for _ in fib.sweep():
+        pass
+    assert len(held(place)) == 20
+    fib.feed(many(60, 2))
+    assert len(held(place)) == 80
 
 
 @isolated(30)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from vmnet.cli import common
+from vmnet.router import Bypass
 
 
 @click.group()
@@ -40,12 +41,27 @@ def router() -> None:
     metavar="INTERFACE=ADDRESS/LENGTH",
     help="An address of VM, if vmnet's agent does not run in it. Can be given several times.",
 )
+@click.option(
+    "--bypass",
+    multiple=True,
+    type=click.Choice([kind.value for kind in Bypass]),
+    help="Forward here although VM's kernel does this to packets, and does it no more then. Can be given several times.",
+)
 @common.json_option
 @common.socket_option
 def add(
-    vm: str, management: str, keep_s: int | None, addresses: tuple[str, ...], as_json: bool, socket: Path
+    vm: str,
+    management: str,
+    keep_s: int | None,
+    addresses: tuple[str, ...],
+    bypass: tuple[str, ...],
+    as_json: bool,
+    socket: Path,
 ) -> None:
-    """Make VM a virtual router; its metadata say so from now on, on every host it goes to."""
+    """Make VM a virtual router; its metadata say so from now on, on every host it goes to.
+
+    This host forwards for VM only while VM's kernel does nothing else to the packets: see the limits in docs/routers.md.
+    """
     pairs = []
     for one in addresses:
         interface, found, address = one.rpartition("=")
@@ -53,7 +69,7 @@ def add(
             raise click.BadParameter(f"{one!r} is not INTERFACE=ADDRESS/LENGTH", param_hint="--address")
         pairs.append([interface, address])
     answer = common.client(socket).request(
-        "router-add", vm=vm, management=management, keep_s=keep_s, addresses=pairs
+        "router-add", vm=vm, management=management, keep_s=keep_s, addresses=pairs, bypass=list(bypass)
     )
     if as_json:
         common.print_json(answer)
@@ -94,7 +110,12 @@ def _line(one: dict[str, Any]) -> str:
     where = "" if one["vm_here"] else ", its VM is gone"
     routes = "all routes" if one["synchronised"] else "routes are coming"
     packets = sum(port["data"] for port in one["ports"].values())
+    why = "".join(
+        f"\n  {what} {text}"
+        for what, texts in (("not here:", one["reasons"]), ("bypassed:", one["bypassed"]))
+        for text in texts
+    )
     return (
         f"{one['name']}: namespace {one['namespace']}, data: {one['data']}, {one['fib']['routes']} routes ({routes}), "
-        f"{packets} packets forwarded{where}"
+        f"{packets} packets forwarded{where}{why}"
     )

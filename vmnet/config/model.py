@@ -126,6 +126,7 @@ class Router:
     settle_s: int = _setting(3, checks.integer(1, 3600, "s"))
     restart_s: int = _setting(30, checks.integer(0, 3600, "s"))
     bfd_patience: int = _setting(4, checks.integer(1, 80, "times"))
+    max_routes: int = _setting(2_000_000, checks.integer(1000, 20_000_000))
     control: tuple[str, ...] = _setting((), checks.list_of(checks.control_rule))
 
 
