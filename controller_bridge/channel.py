@@ -21,6 +21,12 @@ ANSWER_S: Final = 10.0
 _QUIET_S: Final = 5.0
 """After so long without a word the other side is asked whether it is there; after three times that it is not."""
 _MOST_UNSENT_BYTES: Final = 64 << 20
+_MOST_ECHO_BYTES: Final = 1 << 20
+"""Of answers to echo requests that the other side has not read: a switch asks for some bytes every few seconds."""
+_MOST_ANSWER_BYTES: Final = 256 << 20
+"""Of one question: a million flows."""
+CLOSE_S: Final = 5.0
+"""What is unsent when we close has so long to go out."""
 _log = logging.getLogger(__name__)
 
 
@@ -31,6 +37,7 @@ class _Question:
     answers: asyncio.Future[list[Message]]
     more: Callable[[Message], bool]
     got: list[Message] = field(default_factory=list)
+    size_bytes: int = 0
 
 
 class Channel(asyncio.Protocol):
@@ -41,6 +48,7 @@ class Channel(asyncio.Protocol):
         on_message: Callable[[Message], None],
         on_lost: Callable[[], None],
         versions: tuple[int, ...] = VERSIONS,
+        close_s: float = CLOSE_S,
     ) -> None:
         self.version = 0
         self.refused: dict[int, list[Refusal]] = {}
@@ -55,6 +63,9 @@ class Channel(asyncio.Protocol):
         self._room.set()
         self._quiet: asyncio.TimerHandle | None = None
         self._silences = 0
+        self._echoed_bytes = 0
+        self._close_s = close_s
+        self._closing: asyncio.TimerHandle | None = None
         self._held: list[bytes | bytearray] | None = None
         self._why = "the switch closed the connection"
 
@@ -68,8 +79,9 @@ class Channel(asyncio.Protocol):
         self._listen_for_silence()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._quiet is not None:
-            self._quiet.cancel()
+        for timer in (self._quiet, self._closing):
+            if timer is not None:
+                timer.cancel()
         self._room.set()
         gone = UnavailableError(str(exc) if exc else self._why)
         waits: list[asyncio.Future[Any]] = [self._greeted, *(one.answers for one in self._questions.values())]
@@ -100,17 +112,21 @@ class Channel(asyncio.Protocol):
             self._write(b"".join(held))
 
     def abort(self, why: str) -> None:
-        """The connection cannot be used any more. Again: nothing."""
-        if self._transport is not None and not self._transport.is_closing():
+        """The connection cannot be used any more, and what is unsent is forgotten. Again: nothing."""
+        if self._transport is None:
+            return
+        if not self._transport.is_closing():
             _log.warning("OpenFlow connection given up: %s", why)
             self._why = why
-            self._transport.abort()
+        self._transport.abort()
 
     def close(self) -> None:
-        """What has been sent still goes out."""
-        if self._transport is not None:
-            self._why = "the connection was closed by us"
-            self._transport.close()
+        """What has been sent still goes out, if the other side reads it within ``close_s``."""
+        if self._transport is None or self._closing is not None:
+            return
+        self._why = "the connection was closed by us"
+        self._transport.close()
+        self._closing = asyncio.get_running_loop().call_later(self._close_s, self._transport.abort)
 
     def _listen_for_silence(self) -> None:
         self._quiet = asyncio.get_running_loop().call_later(_QUIET_S, self._nothing_heard)
@@ -121,7 +137,7 @@ class Channel(asyncio.Protocol):
             self.abort(f"the switch has said nothing for {_QUIET_S * 3:g} s")
             return
         if self._silences > 1 and self.version:
-            self.send(message(self.version, Type.ECHO_REQUEST, 0))
+            self._write(message(self.version, Type.ECHO_REQUEST, 0))
         self._listen_for_silence()
 
     # -- what comes in ----------------------------------------------------------------------------------------------
@@ -130,13 +146,22 @@ class Channel(asyncio.Protocol):
         if not self.version:
             self._greet(one)
         elif one.type == Type.ECHO_REQUEST:
-            self.send(message(self.version, Type.ECHO_REPLY, one.xid, one.body))
+            self._echo(one)
         elif one.xid in self._questions and one.type != Type.PACKET_IN:
             self._answer(self._questions[one.xid], one)
         elif one.type == Type.ERROR:
             self._refuse(hello.refusal(one))
         elif one.type != Type.ECHO_REPLY:
             self._on_message(one)
+
+    def _echo(self, one: Message) -> None:
+        """PeerError if the other side asks and asks, and reads no answer: they would fill our memory."""
+        if self._transport is not None and not self._transport.get_write_buffer_size():
+            self._echoed_bytes = 0
+        self._echoed_bytes += len(one.body)
+        if self._echoed_bytes > _MOST_ECHO_BYTES:
+            raise PeerError("the switch sends echo requests and does not read the replies")
+        self._write_later(message(self.version, Type.ECHO_REPLY, one.xid, one.body))
 
     def _greet(self, one: Message) -> None:
         self.version = hello.negotiate(one, self._versions)
@@ -149,6 +174,9 @@ class Channel(asyncio.Protocol):
             if not waiting.done():
                 waiting.set_exception(RefusedError(f"the switch refuses: {hello.refusal(one)}"))
             return
+        question.size_bytes += len(one.body)
+        if question.size_bytes > _MOST_ANSWER_BYTES:
+            raise PeerError(f"an answer of the switch has more than {_MOST_ANSWER_BYTES >> 20} MiB")
         question.got.append(one)
         if not waiting.done() and not question.more(one):
             waiting.set_result(question.got)
@@ -170,6 +198,9 @@ class Channel(asyncio.Protocol):
         """UnavailableError if the connection has ended."""
         if self._transport is None or self._transport.is_closing():
             raise UnavailableError(self._why)
+        self._write_later(data)
+
+    def _write_later(self, data: bytes | bytearray) -> None:
         if self._held is not None:
             self._held.append(data)
         else:

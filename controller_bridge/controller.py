@@ -25,6 +25,7 @@ from vmnet.errors import PeerError, UnavailableError, VmnetError, WaitTimeoutErr
 _CONFIG: Final = b"\0\0\xff\xff"
 """SET_CONFIG: fragments as they are, packets for us whole."""
 _DELETED: Final = 1
+MOST_GREETING: Final = 512
 _TRIES: Final = 24
 """A switch that is full says so; halving what it is asked for, that is found out in half as many."""
 _log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class Controller:
         """Whose turn it is to change tables: :meth:`lead` goes in between two levels of an update."""
         self._led = 0
         self._crowded: set[str] = set()
+        self._greeting: list[Channel] = []
+        """Connections whose switch is not known yet, oldest first."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, listen: Iterable[Address], tls: ssl.SSLContext | None = None) -> None:
@@ -102,9 +105,21 @@ class Controller:
         self._spawn(self._welcome(channel, name))
         return channel
 
+    async def _greet(self, channel: Channel) -> Switch:
+        """Those that have not said who they are are bounded: each takes memory for up to 10 s, and anybody may connect."""
+        if len(self._greeting) >= MOST_GREETING:
+            self._greeting[0].abort(
+                f"{MOST_GREETING} others have connected since, and it has not said who it is"
+            )
+        self._greeting.append(channel)
+        try:
+            return await Switch.greet(channel)
+        finally:
+            self._greeting.remove(channel)
+
     async def _welcome(self, channel: Channel, name: list[str]) -> None:
         try:
-            switch = await Switch.greet(channel)
+            switch = await self._greet(channel)
             called = self._names.get(switch.features.datapath, f"{switch.features.datapath:016x}")
             channel.send(message(channel.version, Type.SET_CONFIG, channel.xid(), _CONFIG))
             ports, read = await asyncio.gather(switch.ports(), switch.flows(COOKIE, OWNER_MASK))
