@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -91,6 +92,11 @@ class Channel(asyncio.Protocol):
                 waiting.exception()  # whoever waits gets it; nobody has to
         self._questions.clear()
         self._on_lost()
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """None for a connection without TLS."""
+        return None if self._transport is None else self._transport.get_extra_info("ssl_object")
 
     def pause_writing(self) -> None:
         self._room.clear()

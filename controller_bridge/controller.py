@@ -20,7 +20,8 @@ from controller_bridge.openflow.wire import Message, Type, message
 from controller_bridge.paths import Changes
 from controller_bridge.switch import Switch, TableFullError
 from controller_bridge.topology import Place
-from vmnet.errors import PeerError, UnavailableError, VmnetError, WaitTimeoutError
+from vmnet.errors import PeerError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
+from vmnet.peer.identity import switch_names
 
 _CONFIG: Final = b"\0\0\xff\xff"
 """SET_CONFIG: fragments as they are, packets for us whole."""
@@ -29,9 +30,24 @@ MOST_GREETING: Final = 512
 _TRIES: Final = 24
 """A switch that is full says so; halving what it is asked for, that is found out in half as many."""
 _log = logging.getLogger(__name__)
+_HANDSHAKE_S: Final = 5.0
+_ALIVE_S: Final = 2.0
+"""A switch that has connected anew has so long to answer by its earlier connection, if that is still good."""
 
 SetUp = Callable[[Mapping[Place, Collection[bytes]]], Awaitable[None]]
 """Called with ports to other switches by which stations' packets go next, and the stations' MAC addresses."""
+
+
+def _check_is(channel: Channel, called: str) -> None:
+    """RefusedError unless the certificate is that of the switch which the connection says it is. Without TLS everybody is believed."""
+    if channel.tls is None:
+        return
+    named = switch_names(channel.tls)
+    if called not in named:
+        raise RefusedError(
+            f"what says that it is switch {called} has the certificate of {', '.join(named) or 'no switch'}",
+            f"create one: vmnet pki switch {called} DIR",
+        )
 
 
 class Controller:
@@ -72,8 +88,11 @@ class Controller:
                     self._servers.append(await loop.create_unix_server(self._accept, one.host))
                 else:
                     context = tls if one.kind == "ssl" else None
+                    limit_s = _HANDSHAKE_S if context is not None else None
                     self._servers.append(
-                        await loop.create_server(self._accept, one.host, one.port, ssl=context)
+                        await loop.create_server(
+                            self._accept, one.host, one.port, ssl=context, ssl_handshake_timeout=limit_s
+                        )
                     )
             except OSError as error:
                 await self.close()
@@ -121,6 +140,8 @@ class Controller:
         try:
             switch = await self._greet(channel)
             called = self._names.get(switch.features.datapath, f"{switch.features.datapath:016x}")
+            _check_is(channel, called)
+            await self._check_alone(called)
             channel.send(message(channel.version, Type.SET_CONFIG, channel.xid(), _CONFIG))
             ports, read = await asyncio.gather(switch.ports(), switch.flows(COOKIE, OWNER_MASK))
             flows = [one.flow for one in read]
@@ -142,6 +163,19 @@ class Controller:
         every: list[Flow] = [*flows, *(one.flow for one in base)]
         self.perform(self.core.switch_up(called, switch.features.datapath, ports, every, self._clock()))
         self._look()
+
+    async def _check_alone(self, called: str) -> None:
+        """RefusedError if that switch is connected, and answers: whoever says that he is it does not throw it out."""
+        earlier = self.switches.get(called)
+        if earlier is None:
+            return
+        try:
+            await earlier.channel.request(Type.ECHO_REQUEST, limit_s=_ALIVE_S)
+        except VmnetError:
+            return
+        raise RefusedError(
+            f"switch {called} is connected already, and answers: another connection of it is refused"
+        )
 
     async def _begin(self, switch: Switch, base: list[Change], flows: list[Flow]) -> list[Flow]:
         """What has to be there before anything else; what is left of ``flows`` then. RefusedError if others leave no room for it."""

@@ -3,6 +3,7 @@
 .. code-block:: toml
 
     listen = ["ssl:0.0.0.0:6653"]            # tcp:, ssl: or unix:, as Open vSwitch's tools write addresses
+    plain = false                            # true: tcp: may be listened at, and every switch is believed. For labs
     gateways = ["10.1.0.254", "fd01::fe"]    # the fabric answers for these: stations of all subnets reach each other through them
     key = "/var/lib/vmnet/lldp.key"          # signs LLDP; made if it is not there. The same on every controller of a fabric
     outside = ["s2:h1"]                      # ports at which a hypervisor is: nothing heard there makes a link
@@ -54,7 +55,7 @@ DEFAULT: Final = Path("/etc/vmnet/controller.toml")
 _KEY_BYTES: Final = 32
 _DATAPATH = re.compile(r"[0-9a-fA-F]{1,16}\Z")
 _KNOWN: Final = {
-    *("listen", "gateways", "key", "outside", "packets_per_s"),
+    *("listen", "plain", "gateways", "key", "outside", "packets_per_s"),
     *("switches", "hosts", "table_sizes", "api", "tls"),
 }
 _LEAST_ENTRIES: Final = 16
@@ -65,7 +66,7 @@ _LEAST_ENTRIES: Final = 16
 class Settings:
     """``names``: of datapath identifiers. ``outside`` and ``hosts``: ports by number, or by name. ``api``: where it is asked."""
 
-    listen: tuple[Address, ...] = (Address("tcp", "::", address.PORT),)
+    listen: tuple[Address, ...] = (Address("ssl", "::", address.PORT),)
     gateways: frozenset[IpAddress] = frozenset()
     key: Path = Path("/var/lib/vmnet/lldp.key")
     outside: tuple[End, ...] = ()
@@ -99,7 +100,7 @@ def parse(found: Mapping[str, Any]) -> Settings:
         raise ConfigError(f"unknown setting 'tls.{min(wrong)}'", "there are ca, certificate and key")
     usual = Settings()
     return Settings(
-        tuple(address.parse(one) for one in _texts(found, "listen")) or usual.listen,
+        _listen(found, address.PORT, "the controller", "is any switch") or usual.listen,
         frozenset(_ip(one) for one in _texts(found, "gateways")),
         Path(found["key"]) if isinstance(found.get("key"), str) else usual.key,
         tuple(end(one, dict.fromkeys(names.values())) for one in _texts(found, "outside")),
@@ -138,16 +139,20 @@ def _table_sizes(found: Mapping[str, Any], switches: Set[str]) -> dict[str, int]
 
 def _api(found: Mapping[str, Any]) -> tuple[Address, ...]:
     api = found.get("api", {})
-    if (
-        not isinstance(api, dict)
-        or api.keys() - {"listen", "plain"}
-        or type(api.get("plain", False)) is not bool
-    ):
+    if not isinstance(api, dict) or api.keys() - {"listen", "plain"}:
         raise ConfigError("[api] has other settings than listen, a list, and plain, true or false")
-    listen = tuple(address.parse(one, PORT) for one in _texts(api, "listen"))
-    if any(one.kind == "tcp" for one in listen) and not api.get("plain"):
+    return _listen(api, PORT, "[api]", "is any host")
+
+
+def _listen(table: Mapping[str, Any], port: int, who: str, claim: str) -> tuple[Address, ...]:
+    """``who`` would listen; ``claim``: what anybody could say then that he is."""
+    plain = table.get("plain", False)
+    if type(plain) is not bool:
+        raise ConfigError("'plain' is neither true nor false")
+    listen = tuple(address.parse(one, port) for one in _texts(table, "listen"))
+    if any(one.kind == "tcp" for one in listen) and not plain:
         raise ConfigError(
-            "[api] would listen at tcp:, where anybody can say that he is any host",
+            f"{who} would listen at tcp:, where anybody can say that he {claim}",
             "use ssl:, or in a lab plain = true",
         )
     return listen

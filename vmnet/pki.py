@@ -24,6 +24,7 @@ HOST_DAYS = 825
 # The hosts' clocks need not agree, least of all just after a boot.
 _BACKDATE = timedelta(days=1)
 URI_PREFIX = "vmnet:host:"
+SWITCH_URI_PREFIX = "vmnet:switch:"
 _CA_NAME = "vmnet CA"
 RENEW = "renew it where the CA is: vmnet pki host NAME DIR --address IP --force"
 
@@ -70,10 +71,28 @@ def host(
     ``directory`` is the one ``init`` filled. The certificate serves both ends and never outlives its CA. Raises
     ConfigError for a bad name, address or CA, NotFoundError without a CA, RefusedError rather than overwrite.
     """
+    return _issue("host", URI_PREFIX, name, directory, addresses, force, days)
+
+
+def switch(
+    name: str, directory: Path, addresses: Iterable[str] = (), *, force: bool = False, days: float = HOST_DAYS
+) -> CertificateInfo:
+    """Create ``directory``/NAME/ with ca.pem, switch.pem and switch.key (0600), by which vmnet-controllerd knows switch NAME.
+
+    Raises as :func:`host` does.
+    """
+    return _issue("switch", SWITCH_URI_PREFIX, name, directory, addresses, force, days)
+
+
+def _issue(
+    kind: str, prefix: str, name: str, directory: Path, addresses: Iterable[str], force: bool, days: float
+) -> CertificateInfo:
+    """``kind``: how its files are called; ``prefix``: of the URI that says what it is for."""
     _check(name, addresses)
     ca, ca_key = _load_ca(directory)
     folder = directory / name
-    _refuse_overwrite((folder / "host.pem", folder / "host.key"), force)
+    file, key_file = folder / f"{kind}.pem", folder / f"{kind}.key"
+    _refuse_overwrite((file, key_file), force)
     key = ec.generate_private_key(ec.SECP256R1())
     until = min(datetime.now(UTC) + timedelta(days=days), ca.not_valid_after_utc)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -85,21 +104,23 @@ def host(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
             critical=False,
         )
-        .add_extension(x509.SubjectAlternativeName(_names(name, addresses)), critical=False)
+        .add_extension(x509.SubjectAlternativeName(_names(prefix, name, addresses)), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
         )
         .sign(ca_key, hashes.SHA256())
     )
     write(folder / "ca.pem", _pem(ca), 0o644)
-    write(folder / "host.pem", _pem(certificate), 0o644)
-    write(folder / "host.key", _key_pem(key), 0o600)
-    return _info(folder / "host.pem", certificate)
+    write(file, _pem(certificate), 0o644)
+    write(key_file, _key_pem(key), 0o600)
+    return _info(file, certificate)
 
 
 def show(directory: Path) -> Iterator[CertificateInfo]:
-    """The certificates in ``directory`` and in its hosts' folders. Raises NotFoundError if there is none."""
-    files = sorted(directory.glob("*.pem")) + sorted(directory.glob("*/host.pem"))
+    """The certificates in ``directory`` and in its hosts' and switches' folders. Raises NotFoundError if there is none."""
+    files = sorted(directory.glob("*.pem")) + sorted(
+        [*directory.glob("*/host.pem"), *directory.glob("*/switch.pem")]
+    )
     if not files:
         raise NotFoundError(f"no certificates in {directory}", "create them: vmnet pki init DIR")
     for path in files:
@@ -133,8 +154,10 @@ def is_ours(certificate: x509.Certificate) -> bool:
     )
 
 
-def _names(name: str, addresses: Iterable[str]) -> list[x509.GeneralName]:
-    named = [x509.DNSName(name), x509.UniformResourceIdentifier(URI_PREFIX + name)]
+def _names(prefix: str, name: str, addresses: Iterable[str]) -> list[x509.GeneralName]:
+    """A switch has no DNS name: a peer is also known by that alone."""
+    uri = x509.UniformResourceIdentifier(prefix + name)
+    named = [x509.DNSName(name), uri] if prefix == URI_PREFIX else [uri]
     return [*named, *(x509.IPAddress(ipaddress.ip_address(one)) for one in addresses)]
 
 

@@ -14,6 +14,7 @@ from controller_bridge.channel import Channel
 from controller_bridge.controller import Controller
 from controller_bridge.core.core import Core
 from controller_bridge.openflow.wire import V13, Type, message
+from vmnet.bench.emulated import Emulated
 
 ECHO = message(V13, Type.ECHO_REQUEST, 7, bytes(65_000))
 HELLO = message(V13, Type.HELLO, 1)
@@ -89,6 +90,53 @@ def test_closing_waits_for_nobody_for_ever() -> None:
     asyncio.run(body())
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+async def talk(switch: Emulated, ended: asyncio.Event) -> None:
+    """The switch answers whatever it is asked, until its connection ends."""
+    loop = asyncio.get_running_loop()
+    switch.socket.setblocking(False)
+    with contextlib.suppress(OSError):
+        while True:
+            data = await loop.sock_recv(switch.socket, 1 << 18)
+            if not data:
+                break
+            await loop.sock_sendall(switch.socket, switch.replies_to(data))
+    ended.set()
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["alive", "silent"])
+def test_a_second_connection_of_a_switch(answers: bool) -> None:
+    """Refused while the first one answers; else it takes its place."""
+
+    async def body(port: int) -> None:
+        controller = Controller(Core(bytes(32)), {1: "s1"})
+        await controller.start([Address("tcp", "127.0.0.1", port)])
+        first, second = asyncio.Event(), asyncio.Event()
+        talking = [asyncio.create_task(talk(Emulated(1, ("127.0.0.1", port)), first))]
+        async with asyncio.timeout(10):
+            while "s1" not in controller.switches:
+                await asyncio.sleep(0.01)
+            connected = controller.switches["s1"]
+            if not answers:
+                talking[0].cancel()
+            talking.append(asyncio.create_task(talk(Emulated(1, ("127.0.0.1", port)), second)))
+            if answers:
+                await second.wait()
+            while not answers and controller.switches["s1"] is connected:
+                await asyncio.sleep(0.01)
+        assert (controller.switches["s1"] is connected, first.is_set()) == (answers, False)
+        for task in talking:
+            task.cancel()
+        await controller.close()
+
+    asyncio.run(body(free_port()))
+
+
 def test_the_oldest_of_too_many_silent_ones_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controllers, "MOST_GREETING", 4)
 
@@ -109,7 +157,4 @@ def test_the_oldest_of_too_many_silent_ones_goes(monkeypatch: pytest.MonkeyPatch
             writer.close()
         await controller.close()
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    asyncio.run(body(port))
+    asyncio.run(body(free_port()))

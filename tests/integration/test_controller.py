@@ -288,25 +288,35 @@ def test_the_daemon_itself_over_tls() -> None:
     """vmnet-controllerd as it is started, with certificates of `vmnet pki`; Open vSwitch connects with its own."""
     there = Path(folder()) / "pki"
     pki.init(there)
-    for name in ("controller", "s1"):
-        pki.host(name, there)
+    pki.host("controller", there)
+    pki.host("b", there)
+    for name in ("s1", "s2"):
+        pki.switch(name, there)
     ovs = Ovs("s1")
-    ovs.vsctl("set-ssl", *(str(there / "s1" / file) for file in ("host.key", "host.pem", "ca.pem")))
+    datapath = ovs.vsctl("get", "bridge", "s1", "datapath_id").strip().strip('"')
+    ovs.vsctl("set-ssl", *(str(there / "b" / file) for file in ("host.key", "host.pem", "ca.pem")))
     tls = "".join(
         f'{name} = "{there}/controller/{file}"\n'
         for name, file in (("ca", "ca.pem"), ("certificate", "host.pem"), ("key", "host.key"))
     )
     (there / "controller.toml").write_text(
-        f'listen = ["ssl:127.0.0.1:6653"]\nkey = "{there}/lldp.key"\n[tls]\n{tls}'
+        f'listen = ["ssl:127.0.0.1:6653"]\nkey = "{there}/lldp.key"\n[switches]\ns1 = "{datapath}"\n[tls]\n{tls}'
     )
+    log = there / "controller.log"
     with ovs.host:
         daemon = subprocess.Popen(
             [sys.executable, "-m", "controller_bridge.main", "--config", there / "controller.toml"],
             preexec_fn=die_with_parent,
+            stderr=log.open("w"),
         )
     ovs.vsctl(
         "set-controller", "s1", "ssl:127.0.0.1:6653", "--", "set", "controller", "s1", "max_backoff=1000"
     )
+    until(lambda: "switch s1 has the certificate of no switch" in log.read_text(), 20, "refusal of a host")
+    for name, named in (("s2", "s1 has the certificate of s2"), ("s1", "")):
+        assert not ovs.dump(), "who is not that switch has been told something"
+        ovs.vsctl("set-ssl", *(str(there / name / file) for file in ("switch.key", "switch.pem", "ca.pem")))
+        until(lambda named=named: named in log.read_text(), 20, "refusal of another switch")
     until(
         lambda: any("dl_type=0x88cc" in line for line in ovs.dump()),
         20,

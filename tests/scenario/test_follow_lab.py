@@ -57,7 +57,7 @@ def controlled(lab: Lab, there: Path) -> Iterator[None]:
     names = "".join(f"{name} = {datapath(name)}\n" for name in SWITCHES)
     outside = [f"{switch}:{host}" for host, switch in HOSTS.items()]
     (there / "controller.toml").write_text(
-        f'listen = ["tcp:10.0.0.100:6653"]\ngateways = ["10.1.0.254", "fd01::fe", "10.2.0.254", "fd02::fe"]\n'
+        f'listen = ["tcp:10.0.0.100:6653"]\nplain = true\ngateways = ["10.1.0.254", "fd01::fe", "10.2.0.254", "fd02::fe"]\n'
         f'key = "{there}/lldp.key"\noutside = {json.dumps(outside)}\n[switches]\n{names}'
     )
     argv = [sys.executable, "-m", "controller_bridge.main", "--config", str(there / "controller.toml")]

@@ -17,6 +17,7 @@ from vmnet.errors import ConfigError
 
 GOOD = """
 listen = ["tcp:127.0.0.1", "unix:/run/openvswitch/controller.sock"]
+plain = true
 gateways = ["10.1.0.254", "fd01::fe"]
 outside = ["s1:host-a"]
 key = "/tmp/key"
@@ -50,7 +51,7 @@ def test_they_are_read(tmp_path: Path) -> None:
 
 
 def test_all_have_defaults() -> None:
-    assert str(settings.parse({}).listen[0]) == "tcp:[::]:6653"
+    assert str(settings.parse({}).listen[0]) == "ssl:[::]:6653"
 
 
 BAD = {
@@ -64,6 +65,8 @@ BAD = {
     "hosts at one port": ('[hosts]\na = "s1:1"\nb = "s1:1"\n[switches]\ns1 = "1"', "two .hosts. at one port"),
     "table size": ("[table_sizes]\ns1 = 3\n[switches]\ns1 = '1'", "'s1' is no whole number from 16"),
     "table of nobody": ("[table_sizes]\ns9 = 300", "there is no switch 's9'"),
+    "plain": ("listen = ['tcp:127.0.0.1']", "anybody can say that he is any switch; use ssl:"),
+    "plain what": ("plain = 1", "'plain' is neither true nor false"),
     "plain api": ("[api]\nlisten = ['tcp:127.0.0.1']", "anybody can say that he is any host; use ssl:"),
     "api": ("[api]\ncolor = 1", "has other settings than listen"),
     "tls": ('[tls]\ncolor = "x"', "unknown setting 'tls.color'"),

@@ -221,6 +221,7 @@ def test_a_controller_knows_its_switches_by_their_names() -> None:
     datapath = {"s1": topology.nodes["s1"].bridges[0].datapath}
     assert fabric_files.controller(topology, topology.nodes["ctl"]) == {
         "listen": ["tcp:10.9.0.100:6653"],
+        "plain": True,
         "outside": ["s1:room1"],
         "switches": datapath,
         "gateways": ["10.0.0.254"],

@@ -78,7 +78,7 @@ def controller(scheme: str) -> Iterator[int]:
         if scheme == "vmnet":
             settings = Path(folder) / "controller.toml"
             settings.write_text(
-                f'listen = ["tcp:127.0.0.1:{port}"]\nkey = "{folder}/lldp.key"\npackets_per_s = 10000000\n'
+                f'listen = ["tcp:127.0.0.1:{port}"]\nplain = true\nkey = "{folder}/lldp.key"\npackets_per_s = 10000000\n'
             )
             argv = [
                 sys.executable,

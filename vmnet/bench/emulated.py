@@ -72,15 +72,20 @@ class Emulated:
         data = self.socket.recv(1 << 18)
         if not data:
             raise ConnectionError("the controller has closed the connection")
-        answered, out = 0, []
+        answered = self.answers
+        if replies := self.replies_to(data):
+            self.socket.sendall(replies)
+        return self.answers - answered
+
+    def replies_to(self, data: bytes) -> bytes:
+        """``data``: what the controller has sent. Counts the packet-outs in it."""
+        replies = []
         for one in self._framer.feed(data):
             if one.type == Type.PACKET_OUT:
-                answered += one.body[_ETHER_TYPE] == _ARP
+                self.answers += one.body[_ETHER_TYPE] == _ARP
             else:
-                out.append(self._reply(one))
-        if any(out):
-            self.socket.sendall(b"".join(out))
-        return answered
+                replies.append(self._reply(one))
+        return b"".join(replies)
 
     def _reply(self, one: Message) -> bytes:
         if one.type == Type.ECHO_REQUEST:
@@ -138,18 +143,18 @@ class Load:
         latencies: list[float] = []
         began = time.perf_counter()
         end = began + seconds
+        before = sum(one.answers for one in self._switches)
         for one in self._switches:
             one.ask(self._window)
         while time.perf_counter() < end:
             for one, answered in self._turn(1.0):
                 if not answered:
                     continue
-                one.answers += answered
                 if self._window == 1 and len(latencies) < _MOST_LATENCIES:
                     latencies.append(time.perf_counter() - one.asked_at)
                 one.ask(answered)
         took = time.perf_counter() - began
-        answers = sum(one.answers for one in self._switches)
+        answers = sum(one.answers for one in self._switches) - before
         return {"answers": answers, "seconds": took, "per_s": answers / took, **_latency(sorted(latencies))}
 
 

@@ -62,6 +62,22 @@ def host(name: str, directory: Path, addresses: tuple[str, ...], force: bool) ->
 
 
 @pki.command()
+@click.argument("name")
+@click.argument("directory", type=_DIRECTORY)
+@click.option("--force", is_flag=True, help="Replace the switch's key and certificate.")
+def switch(name: str, directory: Path, force: bool) -> None:
+    """Create key and certificate of switch NAME in DIRECTORY/NAME, by which vmnet-controllerd knows it.
+
+    NAME is that under [switches] in controller.toml, or the datapath identifier in 16 hexadecimal digits.
+    """
+    from vmnet import pki as certificates
+
+    _say(certificates.switch(name, directory, force=force))
+    files = " ".join(str(directory / name / file) for file in ("switch.key", "switch.pem", "ca.pem"))
+    click.echo(f"next: copy them to the switch; there, with Open vSwitch: ovs-vsctl set-ssl {files}")
+
+
+@pki.command()
 @click.argument("directory", type=_DIRECTORY, default="/etc/vmnet/pki")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def show(directory: Path, as_json: bool) -> None:

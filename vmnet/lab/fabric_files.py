@@ -22,6 +22,7 @@ def controller(topology: Topology, spec: Node) -> dict[str, Any]:
     uplinks = _uplinks(topology, found)
     base = {
         "listen": list(dict.fromkeys(found.values())),
+        "plain": True,
         "outside": [f"{name}:{port}" for name in found for port in _outside(topology, name)],
         "switches": {name: topology.nodes[name].bridges[0].datapath for name in found},
         "hosts": uplinks,

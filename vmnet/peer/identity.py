@@ -10,6 +10,7 @@ from vmnet.config import Config, Tls
 from vmnet.errors import ConfigError, PeerError
 
 URI_PREFIX = "vmnet:host:"
+SWITCH_URI_PREFIX = "vmnet:switch:"
 
 
 def server_context(tls: Tls) -> ssl.SSLContext | None:
@@ -56,9 +57,18 @@ def verify(config: Config, writer: asyncio.StreamWriter, claimed: str) -> None:
 
 def host_names(tls: ssl.SSLObject) -> list[str]:
     """Of the other end's certificate, as `vmnet pki host` writes them."""
+    return _named(tls, URI_PREFIX)
+
+
+def switch_names(tls: ssl.SSLObject) -> list[str]:
+    """Of the other end's certificate, as `vmnet pki switch` writes them."""
+    return _named(tls, SWITCH_URI_PREFIX)
+
+
+def _named(tls: ssl.SSLObject, prefix: str) -> list[str]:
     alternatives = (tls.getpeercert() or {}).get("subjectAltName", ())
-    found = [str(one[1]) for one in alternatives if one[0] == "URI"]
-    return [one.removeprefix(URI_PREFIX) for one in found if one.startswith(URI_PREFIX)]
+    uris = [str(pair[1]) for pair in alternatives if pair[0] == "URI"]
+    return [uri.removeprefix(prefix) for uri in uris if uri.startswith(prefix)]
 
 
 def verify_certificate(tls: ssl.SSLObject, claimed: str) -> None:
