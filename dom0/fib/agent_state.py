@@ -289,6 +289,8 @@ class AgentState:
         self.addresses = {one.key: one for one in map(address.parse, messages["addresses"])}
         self.complete, self.tells_routes = complete, tells_routes
         if complete:
+            for told in self._kernel.view.links:
+                self._on_link(told)
             self._report_changes()
             self._report()
 

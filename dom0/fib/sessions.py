@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,9 @@ _LOG = logging.getLogger(__name__)
 _KINDS = ("agent", "fpm")
 _PIECES = 8
 _AFTER_ERROR_S = 1.0
+_BUSY_S, _MOST_AT_ONCE = 1.0, 8
+"""So many connections of a kind within so long are too many."""
+_REST_S = 5.0
 _END = object()
 
 
@@ -62,6 +66,8 @@ class Sessions:
         self._worker: Worker | None = None
         self._working: set[Session] = set()
         self._listeners: dict[str, socket.socket] = {}
+        self._accepted: dict[str, deque[float]] = {kind: deque(maxlen=_MOST_AT_ONCE) for kind in _KINDS}
+        """When connections came, by the loop's clock."""
         self._sessions: dict[str, Session] = {}
         self._routes_whole = self._synced = self._frozen = False
         self._routes_from = 0.0
@@ -106,6 +112,7 @@ class Sessions:
             self._loop.remove_reader(one)
 
     def _accept(self, kind: str) -> None:
+        self._pause_if_busy(kind)
         try:
             connection, _ = self._listeners[kind].accept()
         except OSError:
@@ -114,6 +121,22 @@ class Sessions:
             listeners.keep_alive(connection)
         self._end(kind, "a newer one came")
         self._add(kind, self._made(kind, connection))
+
+    def _pause_if_busy(self, kind: str) -> None:
+        """A router that connects more than some times a second waits for the next one: each costs a state, and lines in the log."""
+        now = self._loop.time()
+        recent = self._accepted[kind]
+        recent.append(now)
+        if len(recent) == recent.maxlen and now - recent[0] < _BUSY_S:
+            _LOG.warning(
+                "%s: %d connections within a second: the next one waits", self._place[0], len(recent)
+            )
+            self._loop.remove_reader(self._listeners[kind])
+            self._loop.call_later(_REST_S, self._accept_again, kind)
+
+    def _accept_again(self, kind: str) -> None:
+        if not self._frozen and kind in self._listeners:
+            self._loop.add_reader(self._listeners[kind], self._accept, kind)
 
     def _made(self, kind: str, connection: socket.socket) -> Session:
         if kind == "fpm":

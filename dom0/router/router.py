@@ -27,7 +27,8 @@ from dom0.router.differences import NIC_KINDS, differences
 from dom0.router.forwarding import Forwarding
 from dom0.router.keepalive import KeepaliveBook
 from dom0.router.keepalive_port import KeepaliveWatch
-from dom0.router.namespace import RouterInterface, add_address, set_state
+from dom0.router.link_states import LinkStates
+from dom0.router.namespace import RouterInterface, add_address
 from dom0.router.port import Address, RouterPort
 from dom0.router.voice import SPEAKS_WITHIN_S, Voice
 from vmnet import control_rules
@@ -159,6 +160,7 @@ class Router:
         )
         if self.spec.addresses:
             self._forwarding.set_differences((), (_NO_AGENT,))
+        self._links = LinkStates(layout.namespace, self.sessions.links_changed, self.log)
         for mac, text in self.spec.addresses:
             add_address(layout.namespace, layout.data[mac_bytes(mac)].index, text)
         self._addresses(frozenset())
@@ -185,8 +187,7 @@ class Router:
             return
         if link.index != interface.index or link.kind not in NIC_KINDS:
             return  # a VLAN interface has its NIC's MAC
-        if set_state(self.plane.layout.namespace, interface.name, link.up, link.mtu):
-            self.sessions.links_changed()
+        self._links.want(interface.name, link.up, link.mtu)
 
     def _reported(self, report: AgentReport) -> None:
         """Whatever the VM does to packets that this host would not do keeps them with the VM, unless the operator allows it."""
@@ -326,8 +327,7 @@ class Router:
         await self._forwarding.end()
         self._unwatch()
         self._set_patience(0)
-        await self.sessions.close()
-        self.fib.close()
+        await self._end_sessions()
         self.plane.close()
 
     async def remove(self, taps: dict[str, str] | None = None) -> None:
@@ -339,9 +339,13 @@ class Router:
                 await self._give_back(taps)
             self._unwatch()
             self._set_patience(0)
-            await self.sessions.close()
-            self.fib.close()
+            await self._end_sessions()
             await asyncio.to_thread(self.plane.remove)
+
+    async def _end_sessions(self) -> None:
+        await self.sessions.close()
+        await self._links.end()
+        self.fib.close()
 
     async def _give_back(self, taps: Mapping[str, str]) -> None:
         """What the VM sends goes into its bridges itself from now on, which learn by it where its addresses are."""
