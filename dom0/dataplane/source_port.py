@@ -17,7 +17,7 @@ from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel, w
 from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.announce import spare_frame
 from dom0.dataplane.clock_step import ClockStep
-from dom0.dataplane.emptiness import Emptiness
+from dom0.dataplane.emptiness import Emptiness, LookPace
 from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
@@ -75,7 +75,7 @@ class SourcePort:
         self._resizing = threading.Lock()
         self._offset: int | None = None
         self._clock = ClockStep()
-        self._emptiness = Emptiness()
+        self._emptiness, self._pace = Emptiness(), LookPace()
         self._taken_by_ns: int | None = None
         """By then the guest's hypervisor had read everything, if it was released as one that still ran."""
         self._stranded_sent = self._missing = self._sent = 0
@@ -151,6 +151,7 @@ class SourcePort:
         """Learn what the counters show when the tap is empty: the least difference ever seen. Call often while the guest runs."""
         self._clock.look()
         now_ns = time.time_ns()
+        self._pace.note(time.monotonic_ns())
         taken = self.counters.taken()  # first: what arrives in between can only make the difference larger
         taken_ns = time.time_ns()
         difference = self.gate.entered() - self.counters.dropped() - taken
@@ -217,8 +218,9 @@ class SourcePort:
             return stranded.Stranded((), 0)
         # of frames whose times cannot be compared with the stop's, all that may be are in doubt
         comparable = stop_ns is not None and exact and not self._clock.look()
-        empty_ns = self._emptiness.before(stop_ns or 0) if comparable else 0
-        return stranded.select(self._complete_copy(), unread, stop_ns, empty_ns)
+        guard_ns = self._pace.guard_ns()
+        empty_ns = self._emptiness.before((stop_ns or 0) - guard_ns) if comparable else 0
+        return stranded.select(self._complete_copy(), unread, stop_ns, empty_ns, guard_ns)
 
     def _complete_copy(self) -> Iterator[RecordedFrame]:
         newest = self._until_complete()

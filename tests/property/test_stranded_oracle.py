@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dom0.dataplane.emptiness import Emptiness
+from dom0.dataplane.emptiness import MOST_GUARD_NS, Emptiness, LookPace
 from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.stranded import GUARD_NS, READ_AHEAD, Stranded, select
 
@@ -96,25 +96,32 @@ def test_what_was_read_late_is_in_doubt_since_the_tap_was_last_seen_empty(found:
 
 @st.composite
 def vhost_stopped_early(draw: st.DrawFn) -> tuple[History, Emptiness]:
-    """vhost reads each frame as it comes, and stops before QEMU's STOP. Then QEMU reads one. We look at the tap until we are told."""
-    vhost_ns = STOP_NS - draw(st.integers(0, 40)) * MS
-    reads_ns = STOP_NS + draw(st.integers(0, 10)) * MS
+    """vhost reads each frame as it comes, and stops before QEMU's STOP. QEMU reads one and drops it before it says so, and one after.
+
+    We look at the tap until we are told.
+    """
+    early_ns, read_ns = sorted((draw(st.integers(0, 18)) * MS for _ in range(2)), reverse=True)
+    vhost_ns, drops_ns = STOP_NS - early_ns, STOP_NS - read_ns
+    keeps_ns = STOP_NS + draw(st.integers(0, 10)) * MS
     told_ns = STOP_NS + draw(st.integers(0, 40)) * MS
-    times = sorted(STOP_NS + at * MS for at in draw(st.lists(st.integers(-50, 10), max_size=3)))
+    times = sorted(STOP_NS + at * MS for at in draw(st.lists(st.integers(-50, 10), max_size=4)))
     delivered = sum(at < vhost_ns for at in times)
-    ahead = int(any(vhost_ns <= at <= reads_ns for at in times))
+    left = times[delivered:]
+    dropped = int(any(at <= drops_ns for at in left))
+    kept = int(any(at <= keeps_ns for at in left[dropped:]))
     seen = Emptiness()
     for look_ns in range(STOP_NS - 60 * MS + 1, told_ns, 2 * MS):
-        in_ring = sum(vhost_ns <= at < look_ns for at in times)
-        if in_ring <= (ahead if look_ns >= reads_ns else 0):
+        in_ring = sum(at < look_ns for at in left)
+        if in_ring <= dropped * (look_ns >= drops_ns) + kept * (look_ns >= keeps_ns):
             seen.note(look_ns, look_ns + MS // 2)
-    return History(times, delivered, ahead), seen
+    return History(times, delivered, dropped + kept), seen
 
 
 @given(vhost_stopped_early())
-def test_what_qemu_reads_after_its_stop_is_in_doubt(found: tuple[History, Emptiness]) -> None:
+def test_what_qemu_reads_around_its_stop_is_in_doubt(found: tuple[History, Emptiness]) -> None:
+    """Two full machines, kernel Open vSwitch: 1 of 38 moves with hooks lost a frame that had come 11 ms before the stop."""
     history, seen = found
-    chosen = select(history.newest(), history.unread, STOP_NS, seen.before(STOP_NS))
+    chosen = select(history.newest(), history.unread, STOP_NS, seen.before(STOP_NS - GUARD_NS))
     assert judge(history, chosen) <= READ_AHEAD
 
 
@@ -125,6 +132,18 @@ def test_a_tap_that_was_never_seen_empty_leaves_all_in_doubt() -> None:
     assert seen.before(STOP_NS) == 0, "the look ended after the stop"
     seen.note(STOP_NS - 3, STOP_NS)
     assert seen.before(STOP_NS) == STOP_NS - 3
+
+
+def test_a_guest_may_take_as_long_to_stop_as_its_host_is_late() -> None:
+    pace = LookPace()
+    assert pace.guard_ns() == MOST_GUARD_NS, "not known yet"
+    for nth in range(20):
+        pace.note(nth * 10 * MS)
+    assert pace.guard_ns() == GUARD_NS
+    pace.note(220 * MS)
+    assert pace.guard_ns() == 60 * MS
+    pace.note(900 * MS)
+    assert pace.guard_ns() == MOST_GUARD_NS
 
 
 def test_a_tap_seen_empty_just_before_the_stop_narrows_nothing() -> None:
