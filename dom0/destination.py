@@ -66,6 +66,7 @@ class DestinationMigration(Migration):
         """The source has what had come here directly."""
         self.arriving: RouterArriving | None = None
         """If the VM is a router whose data plane comes with it."""
+        self._announcing: asyncio.Task[None] | None = None
         self._flows: FlowSetup | None = None
         """If an Open vSwitch is to have flows before the guest runs here."""
         self._senders: dict[str, object] | None = None
@@ -88,6 +89,8 @@ class DestinationMigration(Migration):
             Step.BIND: self._bind,
             Step.ANNOUNCE: self._announce,
             Step.TELL_RESUMED: self._tell_resumed,
+            Step.TELL_PAUSED: self._tell_paused,
+            Step.ANNOUNCE_AGAIN: self._announce_again,
             Step.TELL_FAILED: self._tell_failed,
             Step.OPEN: self._open,
             Step.TELL_OPEN: self._tell_open,
@@ -105,6 +108,8 @@ class DestinationMigration(Migration):
                 self.tell("resume", at=event.time_ns / 1e9)
             self.runs = True
             self.post(Event.GUEST_RUNNING)
+        elif happening is Happening.SUSPENDED and event.detail == "paused":
+            self.post(Event.ARRIVED_PAUSED)
         elif happening is Happening.STOPPED:
             self.post(Event.GONE)
 
@@ -335,7 +340,13 @@ class DestinationMigration(Migration):
             port.resumed()
 
     async def _announce(self) -> None:
-        self.spawn(self._announce_until_marked())
+        self._announcing = self.spawn(self._announce_until_marked())
+
+    async def _announce_again(self) -> None:
+        """The VM runs long after it has come: its neighbours may have forgotten it."""
+        for port in self.ports:
+            if not port.stretched:
+                self._announce_at(port)
 
     async def _announce_until_marked(self) -> None:
         """Announce, and let in what arrives directly at each interface once its old path is empty."""
@@ -410,11 +421,18 @@ class DestinationMigration(Migration):
     async def _tell_resumed(self) -> None:
         await self._ask("resumed", resume_ns=self.resume_ns or time.time_ns())
 
+    async def _tell_paused(self) -> None:
+        await self._ask("paused")
+
     async def _tell_failed(self) -> None:
         with contextlib.suppress(NotFoundError):  # it has given up before us
             await self._ask("failed", reason=str(self.error or "the incoming VM ended")[:200])
 
     async def _open(self) -> None:
+        if (
+            self._announcing is not None
+        ):  # a VM that has come paused may be resumed before the old path is known to be empty
+            await asyncio.wait({self._announcing})
         if self.arriving is not None:
             await self.arriving.open()
         for port in self.ports:

@@ -13,7 +13,7 @@ from vmnet.errors import PeerError, RefusedError
 from vmnet.machine import Event, State
 
 _SETTLE_S = 5.0
-_EXPECTS = (State.EXPECTING, State.RESUMED, State.OPEN, State.DONE)
+_EXPECTS = (State.EXPECTING, State.RESUMED, State.PAUSED, State.OPEN, State.DONE)
 
 
 def _counts(raw: object) -> list[int]:
@@ -67,6 +67,12 @@ async def to_source(one: SourceMigration, op: str, message: dict[str, Any]) -> d
         if await one.is_denied():
             raise PeerError(f"VM {one.record.name!r} runs on {one.context.host}")
         one.note_resumed(resume_ns)
+        return {}
+    if op == "paused":
+        if await one.is_denied():
+            raise PeerError(f"VM {one.record.name!r} runs on {one.context.host}")
+        one.paused_there = True
+        one.post(Event.PEER_PAUSED)
         return {}
     if op == "clone":
         if one.leaving is not None:

@@ -59,6 +59,8 @@ def _moved(one: SourceMigration) -> Verdict:
             f"{', '.join(one.multi_queue)}: the kernel takes other ones of several queues at a new host: "
             "packets of a flow may have overtaken each other"
         )
+    if one.paused_there:
+        notes.append(f"what comes for it waits on {one.record.destination}, until it is resumed there")
     verdict = _verdict(one, "done")
     bypassed = _bypassed(sum(gate.taken_away for gate in gates), one.record.source) + _bypassed(
         _number(there, "taken_away"), one.record.destination
@@ -69,6 +71,7 @@ def _moved(one: SourceMigration) -> Verdict:
         notes=(*verdict.notes, *notes),
         unprotected=(*verdict.unprotected, *bypassed),
         unaccounted=unaccounted,
+        paused=one.paused_there,
         lost=unreceived
         + sum(gate.overflow for gate in gates)
         + sum(released.missing for released in one.released)

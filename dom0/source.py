@@ -84,6 +84,8 @@ class SourceMigration(Migration):
         self.stopped = asyncio.Event()
         self.opened: dict[str, Any] = {}
         self.final_counts: dict[str, Any] = {}
+        self.paused_there = False
+        """The VM is at the destination, and is not to run yet."""
         self.tunnel_sent: list[int] = []
         """Frames by interface, when the destination was asked how many it has received."""
         self.clock_offset_ns = 0

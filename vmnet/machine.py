@@ -4,7 +4,7 @@ A migration has two sides, each driven by its own daemon with its own row of sta
 
 source        PREFLIGHT -> STARTING -> PRECOPY -> SWITCHOVER -> STOPPED -> RESUMED -> FINISHING | LEFT -> DONE
               ... -> ABORTING -> ROLLING_BACK -> ROLLED_BACK, from any state before RESUMED
-destination   PREPARING -> PREPARED -> READY -> EXPECTING -> RESUMED -> OPEN -> DONE
+destination   PREPARING -> PREPARED -> READY -> EXPECTING -> RESUMED -> OPEN | PAUSED -> DONE
               ... -> ROLLING_BACK -> ROLLED_BACK, from any state before RESUMED
 
 Resume at the destination is the point of no return: before it, everything is put back; after it, only forward. An abort may come too
@@ -36,6 +36,7 @@ class State(Enum):
     STOPPED = "stop-and-copy"
     EXPECTING = "expecting"
     RESUMED = "resumed"
+    PAUSED = "paused"
     OPEN = "open"
     FINISHING = "finishing"
     LEFT = "left"
@@ -66,7 +67,10 @@ class Event(Enum):
     """The source says that the switchover begins."""
     LINKS = "links"
     """The source of a router says that its data plane diverts: the links may move here."""
+    ARRIVED_PAUSED = "arrived-paused"
+    """The migration has succeeded, and the guest is not to run yet (``virsh migrate --suspend``)."""
     PEER_RESUMED = "peer-resumed"
+    PEER_PAUSED = "peer-paused"
     MARKER = "marker"
     """The old path is empty, or has been silent for as long as we wait."""
     PEER_OPEN = "peer-open"
@@ -115,7 +119,9 @@ class Step(Enum):
     LET_IN = "lift the bounds on what the tunnel brings: the guest reads it"
     BIND = "bind the VM to this host with the next generation"
     ANNOUNCE = "announce the VM's addresses here (RARP, gratuitous ARP, unsolicited NA)"
+    ANNOUNCE_AGAIN = "announce the VM's addresses here once more"
     TELL_RESUMED = "tell the source that the guest runs"
+    TELL_PAUSED = "tell the source that the guest is here, and is not to run yet"
     TELL_FAILED = "tell the source that the guest does not come"
     OPEN = "let in what arrives directly, after all that came by the tunnel"
     TELL_OPEN = "tell the source that the direct path is open"
@@ -148,7 +154,11 @@ _UNDO_SOURCE = (
 _ATTACH = (Step.ATTACH_SOURCE, Step.PREPARE_FABRIC)
 _HOLD = (Step.HOLD, Step.EXPECT_PEER, Step.CUT_OVER)
 _STOPPED = (Step.MOVE_LINKS, Step.RECOVER)
+_WAIT = (Step.ANNOUNCE, Step.TELL_PAUSED, Step.BIND)
+"""What is sent to the VM from now on waits at its new host."""
+_RESUME_LATE = (Step.LET_IN, Step.OPEN, Step.ANNOUNCE_AGAIN, Step.DETACH_DESTINATION, Step.VERDICT)
 _RESUME = (Step.LET_IN, Step.ANNOUNCE, Step.TELL_RESUMED)
+_CLOSE_SOURCE = (Step.RETIRE_SOURCE, Step.FINISH_FABRIC)
 _FINISH = (Step.FINISH_PEER, Step.VERDICT, Step.DETACH_SOURCE)
 
 
@@ -160,7 +170,14 @@ def _aborts(states: Iterable[State], events: Iterable[Event]) -> list[Row]:
 def _unseen_stops(states: Iterable[State]) -> list[Row]:
     """At the source: libvirt, which would have told of the guest's stop, is away, and finishes the migration by itself."""
     steps = (*_STOPPED, Step.CUT_OVER, Step.STRETCH)
-    return [Row(_S, state, Event.PEER_RESUMED, State.RESUMED, steps) for state in states]
+    return [
+        row
+        for state in states
+        for row in (
+            Row(_S, state, Event.PEER_RESUMED, State.RESUMED, steps),
+            Row(_S, state, Event.PEER_PAUSED, State.FINISHING, (*steps, *_CLOSE_SOURCE)),
+        )
+    ]
 
 
 TABLE: tuple[Row, ...] = (
@@ -181,10 +198,13 @@ TABLE: tuple[Row, ...] = (
     Row(_S, State.SWITCHOVER, Event.GUEST_STOPPED, State.STOPPED, _STOPPED),
     *_unseen_stops((State.PRECOPY, State.SWITCHOVER)),
     Row(_S, State.STOPPED, Event.PEER_RESUMED, State.RESUMED, (Step.STRETCH,)),
-    Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING, (Step.RETIRE_SOURCE, Step.FINISH_FABRIC)),
+    Row(_S, State.STOPPED, Event.PEER_PAUSED, State.FINISHING, (Step.STRETCH, *_CLOSE_SOURCE)),
+    Row(_S, State.RESUMED, Event.PEER_OPEN, State.FINISHING, _CLOSE_SOURCE),
+    Row(_S, State.RESUMED, Event.PEER_PAUSED, State.FINISHING, _CLOSE_SOURCE),
     Row(_S, State.RESUMED, Event.GONE, State.LEFT),
     Row(_S, State.FINISHING, Event.GONE, State.DONE, _FINISH),
     Row(_S, State.LEFT, Event.PEER_OPEN, State.DONE, (Step.FINISH_FABRIC, *_FINISH)),
+    Row(_S, State.LEFT, Event.PEER_PAUSED, State.DONE, (Step.FINISH_FABRIC, *_FINISH)),
     *_aborts((State.STARTING,), (Event.FAILED, Event.CANCEL, Event.GUEST_STOPPED, Event.GONE)),
     *_aborts((State.PRECOPY,), (Event.FAILED, Event.CANCEL, Event.GONE)),
     *_aborts((State.SWITCHOVER, State.STOPPED), (Event.FAILED, Event.CANCEL, Event.GUEST_RUNNING)),
@@ -200,6 +220,12 @@ TABLE: tuple[Row, ...] = (
     Row(_D, State.RESUMED, Event.LINKS, State.RESUMED, (Step.TAKE_LINKS,)),
     Row(_D, State.EXPECTING, Event.GUEST_RUNNING, State.RESUMED, _RESUME),
     Row(_D, State.RESUMED, Event.MARKER, State.OPEN, (Step.OPEN, Step.TELL_OPEN, Step.BIND)),
+    Row(_D, State.READY, Event.ARRIVED_PAUSED, State.PAUSED, (Step.EXPECT, *_WAIT)),
+    Row(_D, State.EXPECTING, Event.ARRIVED_PAUSED, State.PAUSED, _WAIT),
+    Row(_D, State.PAUSED, Event.LINKS, State.PAUSED, (Step.TAKE_LINKS,)),
+    Row(_D, State.PAUSED, Event.FINISH, State.PAUSED),
+    Row(_D, State.PAUSED, Event.GUEST_RUNNING, State.DONE, _RESUME_LATE),
+    Row(_D, State.PAUSED, Event.GONE, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
     Row(_D, State.OPEN, Event.FINISH, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
     Row(_D, State.OPEN, Event.GONE, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
     Row(_D, State.RESUMED, Event.GONE, State.DONE, (Step.DETACH_DESTINATION, Step.VERDICT)),
@@ -221,16 +247,18 @@ GUEST_RUNS_AS_BEFORE = frozenset({State.PREPARING, State.PREPARED, State.READY, 
 CAN_CANCEL = frozenset({State.STARTING, State.PRECOPY})
 """Nothing has been diverted, and the hypervisor has begun."""
 _GIVEN_UP = {State.ABORTING, State.ROLLING_BACK}
-_FORWARD_ONLY = {State.RESUMED, State.OPEN, State.FINISHING, State.LEFT, State.DONE}
+_FORWARD_ONLY = {State.RESUMED, State.PAUSED, State.OPEN, State.FINISHING, State.LEFT, State.DONE}
 _LATE: dict[Event, frozenset[State]] = {
     Event.STAYED: frozenset(State) - {State.ABORTING},
     Event.PASS: frozenset(State),
     Event.GUEST_STOPPED: frozenset(State) - {State.PRECOPY, State.SWITCHOVER, State.STARTING},
-    Event.GUEST_RUNNING: frozenset(State) - {State.SWITCHOVER, State.STOPPED, State.READY, State.EXPECTING},
+    Event.GUEST_RUNNING: frozenset(State)
+    - {State.SWITCHOVER, State.STOPPED, State.READY, State.EXPECTING, State.PAUSED},
+    Event.ARRIVED_PAUSED: frozenset(State) - {State.READY, State.EXPECTING},
     Event.CONVERGED: frozenset(State) - {State.PRECOPY},
     Event.MARKER: frozenset(State) - {State.RESUMED},
     Event.EXPECT: frozenset(State) - {State.READY},
-    Event.LINKS: frozenset(State) - {State.READY, State.EXPECTING, State.RESUMED},
+    Event.LINKS: frozenset(State) - {State.READY, State.EXPECTING, State.RESUMED, State.PAUSED},
     Event.FAILED: frozenset(_FORWARD_ONLY | FINAL | _GIVEN_UP),
     Event.CANCEL: frozenset(_FORWARD_ONLY | FINAL | _GIVEN_UP | {State.PREFLIGHT}),
     Event.GONE: frozenset(
@@ -238,6 +266,7 @@ _LATE: dict[Event, frozenset[State]] = {
     ),
     Event.PEER_RESUMED: frozenset(_FORWARD_ONLY | FINAL | {State.ROLLING_BACK}),
     Event.PEER_OPEN: frozenset(FINAL | _GIVEN_UP | {State.FINISHING}),
+    Event.PEER_PAUSED: frozenset(FINAL | {State.FINISHING, State.ROLLING_BACK}),
     Event.FINISH: frozenset(FINAL | {State.ROLLING_BACK}),
     Event.UNDONE: frozenset(FINAL),
 }

@@ -37,6 +37,8 @@ class Verdict:
     passes: int = 0
     memory_bytes: int = 0
     generation: int = 0
+    paused: bool = False
+    """The VM has arrived, and does not run yet: what becomes of the packets for it is not known."""
     rerouted: bool | None = None
     """Whether the fabric sends to the destination for certain; None: it is not told, it learns."""
     notes: tuple[str, ...] = field(default=())
@@ -46,7 +48,7 @@ class Verdict:
     @property
     def clean(self) -> bool:
         known = not self.lost and not self.unaccounted
-        whole = self.ordered and self.rerouted is not False and not self.unprotected
+        whole = self.ordered and self.rerouted is not False and not self.unprotected and not self.paused
         return self.outcome == "done" and known and whole
 
     def to_json(self) -> dict[str, Any]:
@@ -59,7 +61,8 @@ class Verdict:
             return [f"{self.vm} stays on {self.source}: {'; '.join(self.notes) or self.outcome}"]
         order = "none reordered" if self.ordered else "order not certain"
         lost = f"{self.lost} lost" + (f", {self.unaccounted} unaccounted for" if self.unaccounted else "")
-        head = f"{self.vm} runs on {self.destination}: {lost}, {self.possible_duplicates} possibly twice, {order}"
+        state = "has arrived paused on" if self.paused else "runs on"
+        head = f"{self.vm} {state} {self.destination}: {lost}, {self.possible_duplicates} possibly twice, {order}"
         figures = (
             f"held {self.held}, stranded and recovered {self.stranded}, diverted {self.diverted}, "
             f"waited for the old path {self.direct}"
