@@ -25,8 +25,14 @@ def is_linux_bridge(name: str) -> bool:
     return Path(f"/sys/class/net/{name}/bridge").is_dir()
 
 
-async def _ovs_vsctl(*words: str) -> str:
+async def ovs_vsctl(*words: str) -> str:
+    """What it prints. UnavailableError, WaitTimeoutError."""
     return await _ovs("ovs-vsctl", *words)
+
+
+async def ovs_appctl(*words: str) -> str:
+    """What ovs-vswitchd answers. UnavailableError, WaitTimeoutError."""
+    return await _ovs("ovs-appctl", *_to_vswitchd(), *words)
 
 
 async def _ovs(program: str, *words: str) -> str:
@@ -59,14 +65,13 @@ def _to_vswitchd() -> tuple[str, ...]:
 
 async def ovs_addresses(device: str) -> SwitchAddresses:
     """Who is behind which port of the Open vSwitch that ``device`` is in. VmnetError or ValueError if it does not say."""
-    bridge = (await _ovs_vsctl("iface-to-br", device)).strip()
-    vswitchd = _to_vswitchd()
+    bridge = (await ovs_vsctl("iface-to-br", device)).strip()
     table = ("--format=json", "--columns")
     known, datapaths, ports, interfaces = await asyncio.gather(
-        _ovs("ovs-appctl", *vswitchd, "fdb/show", bridge),
-        _ovs("ovs-appctl", *vswitchd, "dpif/show"),
-        _ovs_vsctl(*table, "name,tag,vlan_mode,interfaces", "list", "Port"),
-        _ovs_vsctl(*table, "_uuid,name", "list", "Interface"),
+        ovs_appctl("fdb/show", bridge),
+        ovs_appctl("dpif/show"),
+        ovs_vsctl(*table, "name,tag,vlan_mode,interfaces", "list", "Port"),
+        ovs_vsctl(*table, "_uuid,name", "list", "Interface"),
     )
     devices = system_ports(datapaths, bridge)
     return SwitchAddresses(
@@ -82,7 +87,7 @@ async def exists(name: str) -> bool:
     if is_linux_bridge(name):
         return True
     try:
-        await _ovs_vsctl("br-exists", name)
+        await ovs_vsctl("br-exists", name)
     except UnavailableError:
         return False
     return True
@@ -104,7 +109,7 @@ async def join(device: str, bridge: str, learns: bool = True) -> None:
     if is_linux_bridge(bridge):
         await asyncio.to_thread(_join_linux, device, bridge, learns)
     else:
-        await _ovs_vsctl("--may-exist", "add-port", bridge, device)
+        await ovs_vsctl("--may-exist", "add-port", bridge, device)
 
 
 def _join_linux(device: str, bridge: str, learns: bool) -> None:
@@ -119,7 +124,7 @@ async def add_port(device: str, bridge: str) -> None:
     if is_linux_bridge(bridge):
         await asyncio.to_thread(_set_master, device, netdev.index_of(bridge))
     else:
-        await _ovs_vsctl("--may-exist", "add-port", bridge, device)
+        await ovs_vsctl("--may-exist", "add-port", bridge, device)
 
 
 async def take_off(device: str, bridge: str) -> None:
@@ -127,7 +132,7 @@ async def take_off(device: str, bridge: str) -> None:
     if is_linux_bridge(bridge):
         await asyncio.to_thread(_set_master, device, 0)
     else:
-        await _ovs_vsctl("--if-exists", "del-port", bridge, device)
+        await ovs_vsctl("--if-exists", "del-port", bridge, device)
 
 
 def _set_master(device: str, master: int) -> None:
@@ -170,4 +175,4 @@ def pin(device: str, mac: str, on: bool = True) -> None:
 async def leave(device: str, bridge: str) -> None:
     if is_linux_bridge(bridge):
         return  # a deleted device leaves by itself
-    await _ovs_vsctl("--if-exists", "del-port", bridge, device)
+    await ovs_vsctl("--if-exists", "del-port", bridge, device)

@@ -14,7 +14,8 @@ from vmnet.errors import PeerError
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _MARKER = re.compile(r"([0-9a-f]{32})?\Z")
 _ID = re.compile(r"[0-9a-f-]{36}\Z")
-MOST_INTERFACES, _MOST_ADDRESSES = 64, 64
+MOST_INTERFACES, MOST_STATIONS, _MOST_ADDRESSES = 64, 64, 64
+_LAST_VLAN = 4094
 _LONGEST_TEXT, _LONGEST_REASON = 255, 200
 _LAST_VNI = 0xFFFFFF
 _LAST_GENERATION = (1 << 53) - 2
@@ -165,6 +166,26 @@ def _marker(message: Mapping[str, Any]) -> str:
     found = field(message, "marker", str)
     if not _MARKER.match(found):
         raise PeerError("the peer's 'marker' is none")
+    return found
+
+
+def stations(raw: object, own: bytes) -> list[tuple[bytes, int]]:
+    """MAC addresses behind a guest's interface, each with the VLAN of its tag (0: none), of a list the peer sent; at most 64.
+
+    What is none is left out: ``own``, the interface's, and group addresses among them.
+    """
+    found: list[tuple[bytes, int]] = []
+    for pair in raw[:MOST_STATIONS] if isinstance(raw, list) else []:
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not isinstance(pair[0], str)
+            or type(pair[1]) is not int
+        ):
+            continue
+        mac = mac_bytes(pair[0]) if _MAC.match(pair[0]) else bytes(6)
+        if any(mac) and not mac[0] & 1 and mac != own and 0 <= pair[1] <= _LAST_VLAN:
+            found.append((mac, pair[1]))
     return found
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from dom0 import bridges, outgoing_setup, stretch
 from dom0.bound import agreed_binding
-from dom0.claim import Agreement, Wire, addresses
+from dom0.claim import Agreement, Wire, addresses, stations
 from dom0.context import Context
 from dom0.dataplane import names, netdev
-from dom0.dataplane.announce import announcements
+from dom0.dataplane.announce import announcements, station_here
 from dom0.dataplane.destination_port import DestinationPort, Opened
 from dom0.dataplane.kernel_limits import SPARE_PACKETS
 from dom0.flow_setup import FlowSetup
@@ -54,6 +54,8 @@ class DestinationMigration(Migration):
         self.ports: list[DestinationPort] = []
         self.taps: dict[str, str] = {}
         self.known_addresses: dict[str, list[str]] = {}
+        self._stations: dict[str, Any] = {}
+        """Who else is behind the interface with a MAC address, as the source says."""
         self.resume_ns: int | None = None
         self._opened: dict[str, Opened] = {}
         """By tunnel."""
@@ -316,6 +318,10 @@ class DestinationMigration(Migration):
                 mac, addresses(self.known_addresses.get(mac.hex(":"), []))
             )
 
+    def note_stations(self, told: object) -> None:
+        """``told``: by MAC address of the interface, pairs of a MAC address and a VLAN. Checked when they are announced."""
+        self._stations = told if isinstance(told, dict) else {}
+
     async def _take_links(self) -> None:
         if self.arriving is not None:
             self.arriving.speak()
@@ -344,6 +350,7 @@ class DestinationMigration(Migration):
 
     async def _announce_again(self) -> None:
         """The VM runs long after it has come: its neighbours may have forgotten it."""
+        self._announce_stations()
         for port in self.ports:
             if not port.stretched:
                 self._announce_at(port)
@@ -353,6 +360,7 @@ class DestinationMigration(Migration):
         if self.arriving is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.arriving.taken.wait(), self._marker_limit_s)
+        self._announce_stations()
         bridges_of = {id(port): bridge for port, bridge in self._bridged_ports()}
         waiting: list[DestinationPort] = []
         for port in (one for one in self.ports if not one.stretched):
@@ -366,8 +374,16 @@ class DestinationMigration(Migration):
             self._not_marked(
                 f"the VM's interface on {bridge or 'no bridge'} (is that a LAN of both hosts? else give it a segment)"
             )
+        self._announce_stations()
         self.tell("marker", ordered=self.ordered)
         self.post(Event.MARKER)
+
+    def _announce_stations(self) -> None:
+        """Those behind the guest's interfaces. Twice: a frame may be lost, and nothing comes back that would tell."""
+        for port in self.ports:
+            others = stations(self._stations.get(port.settings.mac.hex(":")), port.settings.mac)
+            if not port.stretched:
+                port.announce([station_here(mac, vlan) for mac, vlan in others])
 
     def _announce_at(self, port: DestinationPort) -> None:
         port.announce(self._announced[port.tunnel])

@@ -29,6 +29,7 @@ async def to_destination(one: DestinationMigration, op: str, message: dict[str, 
             {str(k): v for k, v in raw.items() if isinstance(v, list)} if isinstance(raw, dict) else {}
         )
         one.note_senders(of_message(message))
+        one.note_stations(message.get("stations"))
         await one.settled((State.READY, *_EXPECTS), _SETTLE_S)
         one.post(Event.EXPECT)
         state = await one.settled(_EXPECTS, _SETTLE_S)

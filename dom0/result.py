@@ -59,6 +59,7 @@ def _moved(one: SourceMigration) -> Verdict:
             f"{', '.join(one.multi_queue)}: the kernel takes other ones of several queues at a new host: "
             "packets of a flow may have overtaken each other"
         )
+    notes += one.stations.left_out()
     if one.paused_there:
         notes.append(f"what comes for it waits on {one.record.destination}, until it is resumed there")
     verdict = _verdict(one, "done")

@@ -23,6 +23,7 @@ from dom0.links_move import LinksMove
 from dom0.migration import Migration, settled
 from dom0.options import Options
 from dom0.outgoing import AWAY_S, DECIDE_S, Outgoing
+from dom0.port_stations import StationWatch
 from dom0.result import source_verdict
 from dom0.router.leaving import RouterLeaving
 from dom0.router.router import Router
@@ -101,6 +102,7 @@ class SourceMigration(Migration):
         self._last_wanted = False
         """The destination waits for what follows the guest's last packet."""
         self._links: LinksMove | None = None
+        self.stations = StationWatch([], self.log)
         self._released = asyncio.Event()
         self._expected = asyncio.Event()
         """The destination holds what arrives directly."""
@@ -336,8 +338,11 @@ class SourceMigration(Migration):
         await self.journal([*self.wiring.actions(), Action(Kind.SUSPEND, self.record.vm)])
         await self._connect()
         self.fabric = self._fabric()
+        guests = [] if self.leaving is not None else self.ports
+        self.stations = StationWatch([(port.tap, port.settings.mac) for port in guests], self.log)
         self.agreed = self._agreement()
         self.attached.set_result(self.agreed)
+        self.spawn(self.stations.keep_looking())
         if self.leaving is not None:
             self._links = LinksMove(self, self.leaving, self._expected, self._join_stretched)
             self.spawn(self._links.clone())
@@ -469,7 +474,9 @@ class SourceMigration(Migration):
         if self.fabric is not None:
             self.fabric.rehearse()
         senders = {wire.mac: [one.hex() for one in port.senders.headers] for wire, port in self._pairs()}
-        asking = self.spawn(self._ask("expect", addresses=addresses, senders=senders))
+        asking = self.spawn(
+            self._ask("expect", addresses=addresses, senders=senders, stations=self.stations.to_json())
+        )
         stopping = self.spawn(self.stopped.wait())
         try:
             await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -16,6 +16,7 @@ from vmnet.internet_checksum import checksum
 
 _BROADCAST = b"\xff" * 6
 _MINIMUM_FRAME_BYTES = 60
+_TAG = b"\x81\x00"
 _ARP, _RARP, _IPV6 = 0x0806, 0x8035, 0x86DD
 _ICMPV6, _NEIGHBOUR_ADVERTISEMENT, _OVERRIDE = 58, 136, 0x20000000
 _ALL_NODES = IPv6Address("ff02::1")
@@ -30,6 +31,12 @@ def announcements(mac: bytes, addresses: Iterable[IPv4Address | IPv6Address]) ->
             gratuitous_arp(mac, address) if isinstance(address, IPv4Address) else advertisement(mac, address)
         )
     return frames
+
+
+def station_here(mac: bytes, vlan: int) -> bytes:
+    """RARP for a station behind a guest's interface; ``vlan``: in whose tag, 0: in none (IEEE 802.1Q, clause 9.3)."""
+    frame = rarp(mac)
+    return frame if not vlan else frame[:12] + _TAG + struct.pack("!H", vlan) + frame[12:]
 
 
 def here_only(mac: bytes) -> bytes:

@@ -1,0 +1,150 @@
+"""Who else is behind a guest's port: the MAC addresses that its bridge has learned there (of a nested bridge, macvlan, a changed MAC).
+
+They go where the guest goes, so they are announced there like the guest's own. Only what the bridge has heard at this port counts: the
+guest could announce nothing else itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyroute2 import IPRoute
+
+from dom0 import bridges
+from dom0.claim import MOST_STATIONS
+from dom0.dataplane import netdev
+from dom0.ovs_addresses import addresses
+from vmnet.errors import VmnetError
+
+_BRIDGE: Final = 7  # AF_BRIDGE
+_PERMANENT: Final = 0x80
+_SELF: Final = 0x02  # NTF_SELF: the device's own table, not the bridge's
+_LOOK_S: Final = 5.0
+_PORT = re.compile(r"(\S+)\n(\d+)\n(\d+|\[\])\s*\Z")
+
+
+@dataclass(frozen=True, order=True)
+class Station:
+    """``vlan``: in whose tag its frames pass the port; 0: in none."""
+
+    mac: bytes
+    vlan: int = 0
+
+
+async def behind(tap: str, own: bytes) -> list[Station]:
+    """All but ``own``, the guest's; sorted, however many. VmnetError, ValueError or OSError if the bridge does not say."""
+    if netdev.is_linux_bridge_port(tap):
+        learned = await asyncio.to_thread(_behind_linux, tap)
+    else:
+        learned = await _behind_ovs(tap)
+    return sorted(station for station in learned if station.mac != own)
+
+
+class StationWatch:
+    """Looks now and then who is behind the taps of a guest that is about to leave: a switchover does not wait for a bridge to answer.
+
+    ``taps``: each with the MAC address of the guest's interface.
+    """
+
+    def __init__(self, taps: Sequence[tuple[str, bytes]], log: logging.Logger) -> None:
+        self._taps, self._log = taps, log
+        self._behind: dict[bytes, list[Station]] = {}
+
+    async def keep_looking(self) -> None:
+        """Until cancelled, or no tap is left."""
+        while self._taps:
+            for tap, mac in self._taps:
+                try:
+                    self._behind[mac] = await behind(tap, mac)
+                except (VmnetError, ValueError, OSError) as error:
+                    self._log.debug("who is behind %s is not known: %s", tap, error)
+                    if not netdev.exists(tap):
+                        return
+            await asyncio.sleep(_LOOK_S)
+
+    def to_json(self) -> dict[str, list[tuple[str, int]]]:
+        """By MAC address of the interface, what :func:`dom0.claim.stations` reads."""
+        return {
+            mac.hex(":"): [(one.mac.hex(":"), one.vlan) for one in stations[:MOST_STATIONS]]
+            for mac, stations in self._behind.items()
+            if stations
+        }
+
+    def left_out(self) -> list[str]:
+        """In words, for the verdict: those that are too many to be announced."""
+        return [
+            f"{len(stations) - MOST_STATIONS} of {len(stations)} MAC addresses behind {mac.hex(':')} were not announced: "
+            "the fabric finds them at the new host when they send"
+            for mac, stations in self._behind.items()
+            if len(stations) > MOST_STATIONS
+        ]
+
+
+def _behind_linux(tap: str) -> set[Station]:
+    index, untagged = netdev.index_of(tap), _untagged(tap)
+    with IPRoute() as netlink:
+        entries = list(netlink.get_neighbours(family=_BRIDGE, ifindex=index))
+    stations = set()
+    for entry in entries:
+        mac, vlan = entry.get_attr("NDA_LLADDR"), entry.get_attr("NDA_VLAN") or 0
+        if (
+            mac
+            and entry["ifindex"] == index
+            and not entry["state"] & _PERMANENT
+            and not entry["flags"] & _SELF
+        ):
+            stations.add(Station(bytes.fromhex(mac.replace(":", "")), 0 if vlan == untagged else vlan))
+    return stations
+
+
+def _untagged(tap: str) -> int:
+    """The VLAN of frames without a tag at this port; 0 if the bridge does not filter VLANs."""
+    with IPRoute() as netlink:
+        for link in netlink.get_vlans(index=netdev.index_of(tap)):
+            if link["index"] == netdev.index_of(tap):
+                return untagged_vlan(link.get_nested("IFLA_AF_SPEC") or {})
+    return 0
+
+
+def untagged_vlan(spec: Any) -> int:
+    """``spec``: IFLA_AF_SPEC of a bridge's port, as pyroute2 has it."""
+    pvid = 0x2  # BRIDGE_VLAN_INFO_PVID, linux/if_bridge.h
+    for kind, info in spec.get("attrs", ()):
+        if kind == "IFLA_BRIDGE_VLAN_INFO" and info["flags"] & pvid:
+            return int(info["vid"])
+    return 0
+
+
+async def _behind_ovs(tap: str) -> set[Station]:
+    printed = await bridges.ovs_vsctl(
+        "iface-to-br",
+        tap,
+        "--",
+        "get",
+        "Interface",
+        tap,
+        "ofport",
+        "--",
+        "--if-exists",
+        "get",
+        "Port",
+        tap,
+        "tag",
+    )
+    bridge, number, tag = port_of(printed)
+    known = addresses(await bridges.ovs_appctl("fdb/show", bridge))
+    return {Station(mac, 0 if vlan == tag else vlan) for (vlan, mac), port in known.items() if port == number}
+
+
+def port_of(printed: str) -> tuple[str, int, int]:
+    """Bridge, OpenFlow number and VLAN (0: none) of a port, as ``ovs-vsctl`` prints them. ValueError if it does not."""
+    match = _PORT.match(printed)
+    if match is None:
+        raise ValueError(f"ovs-vsctl printed no port: {json.dumps(printed[:80])}")
+    return match[1], int(match[2]), 0 if match[3] == "[]" else int(match[3])
