@@ -43,7 +43,7 @@ class Recovery(Enum):
     WAIT = "wait for the hypervisor's outcome"
     UNDO = "put everything back"
     FINISH = "the VM has left: remove what is left over"
-    ADOPT = "the VM has come and runs here: remove what is left over"
+    ADOPT = "the VM has come: remove what is left over"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def decide(found: Found) -> Recovery:
             early = found.state in (State.PREFLIGHT.value, State.STARTING.value, State.PRECOPY.value)
             return Recovery.ABORT if found.mode == "managed" and early else Recovery.WAIT
         return Recovery.UNDO
-    if found.where is Where.RUNNING:
+    if found.where is Where.RUNNING or (found.where, found.state) == (Where.PAUSED, State.PAUSED.value):
         return Recovery.ADOPT
     if found.where is Where.ABSENT:
         return Recovery.UNDO

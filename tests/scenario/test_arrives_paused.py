@@ -10,6 +10,7 @@ import pytest
 
 from vmnet.lab import Host, Lab, lab_up
 from vmnet.lab.wait import wait_for
+from vmnet.machine import Role, State
 
 pytestmark = kit.LAB
 _PACKETS = 1000
@@ -68,3 +69,19 @@ def test_it_is_destroyed_without_having_run(pair: Lab) -> None:
     target.run(["virsh", "destroy", kit.VM])
     kit.settled(pair)
     assert state_at(target) == []
+
+
+def test_the_daemon_is_killed_while_it_waits(pair: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    list(pair.start_vms())
+    source = kit.where(pair)
+    target = kit.other(pair, source)
+    kit.crash_in(monkeypatch, target, Role.DESTINATION, State.PAUSED)
+    migrate_paused(source, target)
+    kit.start_again(target)
+    kit.settled(pair)
+    target.run(["virsh", "resume", kit.VM])
+    wait_for("the VM to answer", lambda: kit.answers(pair), 30, 0.2)
+    assert kit.where(pair).name == target.name
+    with kit.traffic(pair, kit.address(pair), 200) as result:
+        pass
+    assert result["lost"] == 0
