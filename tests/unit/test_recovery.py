@@ -39,7 +39,14 @@ def test_only_our_own_early_migration_is_aborted(mode: str, state: str) -> None:
 )
 def test_at_the_destination_only_the_hypervisor_is_asked(where: Where, expected: Recovery) -> None:
     for mode, state in product(MODES, ALL):
-        assert decide(Found("destination", mode, state, where)) is expected
+        if state != State.PAUSED.value:
+            assert decide(Found("destination", mode, state, where)) is expected
+
+
+def test_a_vm_that_has_arrived_paused_has_come() -> None:
+    for mode in MODES:
+        assert decide(Found("destination", mode, State.PAUSED.value, Where.PAUSED)) is Recovery.ADOPT
+        assert decide(Found("destination", mode, State.PAUSED.value, Where.ABSENT)) is Recovery.UNDO
 
 
 def test_nothing_is_removed_while_the_outcome_is_open() -> None:
