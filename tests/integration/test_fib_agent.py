@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from dataplane_kit import isolated
@@ -113,15 +115,26 @@ def test_addresses_and_rules() -> None:
         asyncio.run(body(stage))
 
 
+@asynccontextmanager
+async def told(stage: Stage) -> AsyncIterator[Heard]:
+    """The agent tells of the router to the namespace that forwards for it."""
+    heard = Heard()
+    sessions = heard.sessions(Fib(stage.fib.path, "router"), stage.fib)
+    await sessions.start()
+    agent = stage.agent()
+    try:
+        yield heard
+    finally:
+        agent.kill()
+        await sessions.close()
+
+
 PERMANENT = "10.9.0.77 dev up0 lladdr 02:00:00:00:00:77 PERMANENT"
 
 
 @isolated(60)
 def test_permanent_neighbours_are_copied_and_go() -> None:
     async def body(stage: Stage) -> None:
-        heard = Heard()
-        fib = Fib(stage.fib.path, "router")
-        sessions = heard.sessions(fib, stage.fib)
         stage.vm.ip(
             "neigh", "add", "10.9.0.77", "lladdr", "02:00:00:00:00:77", "dev", "up0", "nud", "permanent"
         )
@@ -131,25 +144,32 @@ def test_permanent_neighbours_are_copied_and_go() -> None:
         stage.fib.ip(
             "neigh", "add", "10.9.0.66", "lladdr", "02:00:00:00:00:66", "dev", "up0", "nud", "permanent"
         )
-        await sessions.start()
-        agent = stage.agent()
-        await until(lambda: PERMANENT in neighbours(stage.fib), 10, "the permanent neighbour")
-        await until(lambda: "10.9.0.66" not in neighbours(stage.fib), 5, "removal of what the router has not")
-        assert "10.255.0.9" not in neighbours(stage.fib)
-        six = ("2001:db8:9::77", "lladdr", "02:00:00:00:00:78", "dev", "up0")
-        stage.vm.ip("neigh", "add", *six, "nud", "noarp")
-        await until(lambda: "2001:db8:9::77" in neighbours(stage.fib), 5, "the one without ARP")
-        stage.vm.ip(
-            "neigh", "replace", "10.9.0.77", "lladdr", "02:00:00:00:00:99", "dev", "up0", "nud", "permanent"
-        )
-        await until(lambda: "00:00:99 PERMANENT" in neighbours(stage.fib), 5, "its new address")
-        stage.vm.ip(
-            "neigh", "replace", "10.9.0.77", "lladdr", "02:00:00:00:00:99", "dev", "up0", "nud", "stale"
-        )
-        stage.vm.ip("neigh", "del", *six)
-        await until(lambda: "PERMANENT" not in neighbours(stage.fib), 5, "removal of both")
-        agent.kill()
-        await sessions.close()
+        async with told(stage):
+            await until(lambda: PERMANENT in neighbours(stage.fib), 10, "the permanent neighbour")
+            await until(
+                lambda: "10.9.0.66" not in neighbours(stage.fib), 5, "removal of what the router has not"
+            )
+            assert "10.255.0.9" not in neighbours(stage.fib)
+            six = ("2001:db8:9::77", "lladdr", "02:00:00:00:00:78", "dev", "up0")
+            stage.vm.ip("neigh", "add", *six, "nud", "noarp")
+            await until(lambda: "2001:db8:9::77" in neighbours(stage.fib), 5, "the one without ARP")
+            stage.vm.ip(
+                "neigh",
+                "replace",
+                "10.9.0.77",
+                "lladdr",
+                "02:00:00:00:00:99",
+                "dev",
+                "up0",
+                "nud",
+                "permanent",
+            )
+            await until(lambda: "00:00:99 PERMANENT" in neighbours(stage.fib), 5, "its new address")
+            stage.vm.ip(
+                "neigh", "replace", "10.9.0.77", "lladdr", "02:00:00:00:00:99", "dev", "up0", "nud", "stale"
+            )
+            stage.vm.ip("neigh", "del", *six)
+            await until(lambda: "PERMANENT" not in neighbours(stage.fib), 5, "removal of both")
 
     with staged() as stage:
         asyncio.run(body(stage))
@@ -162,47 +182,45 @@ def neighbours(space: Namespace) -> str:
 @isolated(60)
 def test_what_the_kernel_does_beside_routing_is_told() -> None:
     async def body(stage: Stage) -> None:
-        heard = Heard()
-        fib = Fib(stage.fib.path, "router")
-        sessions = heard.sessions(fib, stage.fib)
-        await sessions.start()
-        agent = stage.agent()
-        await until(lambda: heard.report, 10, "a report")
-        kernel = heard.kernel()
-        assert kernel.told and kernel.filters == ()
-        assert {one.name for one in kernel.links} == {"lo", "mgmt", "up0"}
-        before = kernel.forwarding[4, 10]
-        stage.vm.run("sh", "-c", f"echo {int(not before)} > /proc/sys/net/ipv4/conf/up0/forwarding")
-        await until(lambda: heard.kernel().forwarding[4, 10] is not before, 5, "its forwarding")
-        stage.vm.ip("link", "add", "below", "link", "up0", "type", "macvlan")
-        await until(lambda: "macvlan" in {one.kind for one in heard.kernel().links}, 5, "a macvlan interface")
-        stage.vm.run(
-            "tc",
-            "qdisc",
-            "add",
-            "dev",
-            "up0",
-            "root",
-            "tbf",
-            *(["rate", "1mbit", "burst", "10k", "latency", "1s"]),
-        )
-        await until(lambda: (10, "tbf") in heard.kernel().qdiscs, 5, "a queueing discipline")
-        stage.vm.run("tc", "qdisc", "del", "dev", "up0", "root")
-        await until(lambda: (10, "tbf") not in heard.kernel().qdiscs, 5, "none")
-        nft = functools.partial(stage.vm.run, "nft")
-        nft("add table inet fw; add chain inet fw f { type filter hook forward priority 0; policy accept; }")
-        nft("add chain inet fw own { type filter hook input priority 0; policy drop; }")
-        nft("add rule inet fw f ip daddr 203.0.113.7 drop")
-        await until(lambda: heard.kernel().filters, 5, "the rule")
-        assert heard.kernel().filters == ("nftables chain inet fw f (forward) has rules or drops",)
-        nft("flush chain inet fw f")
-        await until(lambda: not heard.kernel().filters, 5, "no rule")
-        nft("add chain inet fw f { policy drop; }")
-        await until(lambda: heard.kernel().filters, 5, "the policy")
-        nft("delete table inet fw")
-        await until(lambda: not heard.kernel().filters, 5, "nothing")
-        agent.kill()
-        await sessions.close()
+        async with told(stage) as heard:
+            await until(lambda: heard.report, 10, "a report")
+            kernel = heard.kernel()
+            assert kernel.told and kernel.filters == ()
+            assert {one.name for one in kernel.links} == {"lo", "mgmt", "up0"}
+            before = kernel.forwarding[4, 10]
+            stage.vm.run("sh", "-c", f"echo {int(not before)} > /proc/sys/net/ipv4/conf/up0/forwarding")
+            await until(lambda: heard.kernel().forwarding[4, 10] is not before, 5, "its forwarding")
+            stage.vm.ip("link", "add", "below", "link", "up0", "type", "macvlan")
+            await until(
+                lambda: "macvlan" in {one.kind for one in heard.kernel().links}, 5, "a macvlan interface"
+            )
+            stage.vm.run(
+                "tc",
+                "qdisc",
+                "add",
+                "dev",
+                "up0",
+                "root",
+                "tbf",
+                *(["rate", "1mbit", "burst", "10k", "latency", "1s"]),
+            )
+            await until(lambda: (10, "tbf") in heard.kernel().qdiscs, 5, "a queueing discipline")
+            stage.vm.run("tc", "qdisc", "del", "dev", "up0", "root")
+            await until(lambda: (10, "tbf") not in heard.kernel().qdiscs, 5, "none")
+            nft = functools.partial(stage.vm.run, "nft")
+            nft(
+                "add table inet fw; add chain inet fw f { type filter hook forward priority 0; policy accept; }"
+            )
+            nft("add chain inet fw own { type filter hook input priority 0; policy drop; }")
+            nft("add rule inet fw f ip daddr 203.0.113.7 drop")
+            await until(lambda: heard.kernel().filters, 5, "the rule")
+            assert heard.kernel().filters == ("nftables chain inet fw f (forward) has rules or drops",)
+            nft("flush chain inet fw f")
+            await until(lambda: not heard.kernel().filters, 5, "no rule")
+            nft("add chain inet fw f { policy drop; }")
+            await until(lambda: heard.kernel().filters, 5, "the policy")
+            nft("delete table inet fw")
+            await until(lambda: not heard.kernel().filters, 5, "nothing")
 
     with staged() as stage:
         asyncio.run(body(stage))
@@ -213,29 +231,23 @@ def test_rules_of_iptables_are_told() -> None:
     """Its tables come into the kernel by a mere look: that alone is no rule."""
 
     async def body(stage: Stage) -> None:
-        heard = Heard()
-        fib = Fib(stage.fib.path, "router")
-        sessions = heard.sessions(fib, stage.fib)
-        await sessions.start()
-        agent = stage.agent()
-        for tool, words in (("iptables-legacy", "iptables"), ("ip6tables-legacy", "ip6tables")):
-            tables = functools.partial(stage.vm.run, tool)
-            tables("-t", "filter", "-S")
-            tables("-t", "mangle", "-S")
-            tables("-A", "INPUT", "-p", "udp", "-j", "DROP")
-            await until(lambda: heard.report, 10, "a report")
-            tables("-t", "mangle", "-A", "FORWARD", "-j", "MARK", "--set-mark", "7")
-            await until(
-                lambda words=words: heard.kernel().filters == (f"{words} has rules",), 5, f"{words}' rule"
-            )
-            tables("-t", "mangle", "-F", "FORWARD")
-            await until(lambda: heard.kernel().filters == (), 5, "no rule")
-            tables("-P", "FORWARD", "DROP")
-            await until(lambda: heard.kernel().filters, 5, "the policy")
-            tables("-P", "FORWARD", "ACCEPT")
-            await until(lambda: not heard.kernel().filters, 5, "no policy")
-        agent.kill()
-        await sessions.close()
+        async with told(stage) as heard:
+            for tool, words in (("iptables-legacy", "iptables"), ("ip6tables-legacy", "ip6tables")):
+                tables = functools.partial(stage.vm.run, tool)
+                tables("-t", "filter", "-S")
+                tables("-t", "mangle", "-S")
+                tables("-A", "INPUT", "-p", "udp", "-j", "DROP")
+                await until(lambda: heard.report, 10, "a report")
+                tables("-t", "mangle", "-A", "FORWARD", "-j", "MARK", "--set-mark", "7")
+                await until(
+                    lambda words=words: heard.kernel().filters == (f"{words} has rules",), 5, f"{words}' rule"
+                )
+                tables("-t", "mangle", "-F", "FORWARD")
+                await until(lambda: heard.kernel().filters == (), 5, "no rule")
+                tables("-P", "FORWARD", "DROP")
+                await until(lambda: heard.kernel().filters, 5, "the policy")
+                tables("-P", "FORWARD", "ACCEPT")
+                await until(lambda: not heard.kernel().filters, 5, "no policy")
 
     with staged() as stage:
         asyncio.run(body(stage))
