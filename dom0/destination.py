@@ -42,6 +42,16 @@ _OVS_TOLD_AGAIN_S = 0.02
 """Longer than its threads take to follow: while they count what flows have carried, it may forget once more."""
 
 
+def check_unused(agreement: Agreement) -> None:
+    """RefusedError if a tunnel that the peer has chosen is here already: to undo ours would remove another migration's."""
+    chosen = [vni for wire in agreement.wires for vni in (wire.vni, wire.link_vni) if vni]
+    taken = [vni for vni in chosen if chosen.count(vni) > 1 or netdev.exists(names.tunnel_name(vni))]
+    if taken:
+        raise RefusedError(
+            f"the peer's tunnel {taken[0]} is in use here already", "migrate again: it chooses another one"
+        )
+
+
 class DestinationMigration(Migration):
     role = Role.DESTINATION
 
@@ -140,6 +150,7 @@ class DestinationMigration(Migration):
         agreement = self.agreed.result()
         local = stretch.local_address(self.context.config.listen.tunnel_address, agreement.tunnel_address)
         vnis = {vni for one in agreement.wires for vni in (one.vni, one.lan_vni)}
+        check_unused(agreement)
         await self.journal([Action(Kind.TUNNEL, names.tunnel_name(vni)) for vni in vnis])
         if self.info.router is not None and any(one.link_vni for one in agreement.wires):
             await self._prepare_router(agreement, local)

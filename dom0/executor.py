@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from controller_bridge.rerouters.base import Rerouter
 from dom0 import bridges, fabric
-from dom0.dataplane import classifier, netdev, tunnel
+from dom0.dataplane import classifier, names, netdev, tunnel
 from dom0.dataplane.classifier import Direction
+from dom0.router import names as router_names
 from vmnet.actions import Action, Kind
 from vmnet.errors import NotFoundError, RefusedError, VmnetError
 from vmnet.hypervisor.domains import Domains
@@ -46,9 +47,22 @@ async def undo(
     return done
 
 
+def _check_is_ours(kind: Kind, target: str) -> None:
+    """RefusedError for a device that no migration changes: whoever writes the store would else change any device of this host."""
+    if names.is_ours(target):
+        return
+    at_taps = kind in (Kind.NO_GATE, Kind.NO_WIRE, Kind.QUEUE) and netdev.exists(target)
+    foreign = at_taps and not (router_names.is_port(target) or netdev.is_tap(target))
+    if foreign or kind in (Kind.NO_TUNNEL, Kind.LEAVE):
+        raise RefusedError(
+            f"{target!r} is neither vmnet's nor a VM's tap", "somebody else has written that into the store"
+        )
+
+
 async def perform(action: Action, domains: Domains | None, rerouter: Rerouter | None = None) -> None:
     """One undoing action. OSError or VmnetError if it is needed and fails."""
     kind, target = action.kind, action.target
+    _check_is_ours(kind, target)
     if kind is Kind.NO_TUNNEL:
         await asyncio.to_thread(tunnel.delete, target)
     elif kind is Kind.NO_GATE:

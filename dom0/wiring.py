@@ -151,4 +151,8 @@ def _wire(outlet: Outlet, claim: ClaimRequest, binding: Binding, links: bool) ->
 
 
 def _random_vni() -> int:
-    return secrets.randbelow(0xFFFFFE) + 1
+    """Of a tunnel that is not here."""
+    while True:
+        vni = secrets.randbelow(0xFFFFFE) + 1
+        if not netdev.exists(names.tunnel_name(vni)):
+            return vni
