@@ -45,7 +45,8 @@ _OVS_TOLD_AGAIN_S = 0.02
 def check_unused(agreement: Agreement) -> None:
     """RefusedError if a tunnel that the peer has chosen is here already: to undo ours would remove another migration's."""
     chosen = [vni for wire in agreement.wires for vni in (wire.vni, wire.link_vni) if vni]
-    taken = [vni for vni in chosen if chosen.count(vni) > 1 or netdev.exists(names.tunnel_name(vni))]
+    here = netdev.all_names()
+    taken = [vni for vni in chosen if chosen.count(vni) > 1 or names.tunnel_name(vni) in here]
     if taken:
         raise RefusedError(
             f"the peer's tunnel {taken[0]} is in use here already", "migrate again: it chooses another one"

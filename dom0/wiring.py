@@ -152,7 +152,7 @@ def _wire(outlet: Outlet, claim: ClaimRequest, binding: Binding, links: bool) ->
 
 def _random_vni() -> int:
     """Of a tunnel that is not here."""
-    while True:
-        vni = secrets.randbelow(0xFFFFFE) + 1
-        if not netdev.exists(names.tunnel_name(vni)):
-            return vni
+    here = netdev.all_names()
+    while names.tunnel_name(vni := secrets.randbelow(0xFFFFFE) + 1) in here:
+        pass
+    return vni

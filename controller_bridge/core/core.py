@@ -163,12 +163,14 @@ class Core:
         """One that a switch had no entry for, or was told to show us. What is a lie is dropped, and counted."""
         if len(frame) < 14 or place.switch not in self.members:
             return []
-        if frame[12:14] == _LLDP:
-            return self._lldp(place, frame, now_s)
-        if not self._affordable(place, now_s):
+        is_hello, is_link = frame[12:14] == _LLDP, place in self.links.ends()
+        # switches say hello as often as a move needs it; a guest that does so has no more than its port's share
+        if not (is_hello and is_link) and not self._affordable(place, now_s):
             self.counts.limited += 1
             return []
-        if place in self.links.ends():
+        if is_hello:
+            return self._lldp(place, frame, now_s)
+        if is_link:
             return self.answers.passing(frame)
         if frame[6:12] in OURS:
             self.counts.refused += 1

@@ -7,6 +7,7 @@ whose place its host's daemon has told) moves only when that says so (:mod:`cont
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
@@ -71,6 +72,8 @@ class Hosts:
     _owners: dict[Address, bytes] = field(default_factory=dict)
     _before: dict[bytes, Place] = field(default_factory=dict)
     """Where one that is bound was before."""
+    _numbers: Counter[Place] = field(default_factory=Counter)
+    """Of stations at each place: a guest may send from a new address with every packet, and they are not counted for each."""
 
     def heard(self, mac: bytes, address: Address | None, place: Place, now_s: float) -> Heard:
         """``mac`` sent something at ``place``, and said that it has ``address`` (None if it said nothing of addresses)."""
@@ -104,10 +107,10 @@ class Hosts:
         return self.left.pop(mac, None) is not None
 
     def _first(self, mac: bytes, address: Address | None, place: Place) -> Heard:
-        here = sum(one.place == place for one in self.stations.values())
-        if len(self.stations) >= MOST_STATIONS or here >= MOST_AT_A_PORT:
+        if len(self.stations) >= MOST_STATIONS or self._numbers[place] >= MOST_AT_A_PORT:
             return Heard(refused="more stations than there is room for")
-        station = self.stations[mac] = Station(place)
+        station = Station(place)
+        self._set(mac, station)
         more = self._more(mac, station, address) if address is not None else _NOTHING
         return replace(more, changed=True)
 
@@ -126,17 +129,30 @@ class Hosts:
     def put(self, mac: bytes, station: Station) -> None:
         """It is so from now on. An address that was another's is that one's no more."""
         self.forget(mac)
-        self.stations[mac] = station
+        self._set(mac, station)
         for address in station.addresses:
             other = self._owners.get(address)
             if other is not None:
-                self.stations[other] = replace(
-                    self.stations[other], addresses=self.stations[other].addresses - {address}
-                )
+                known = self.stations[other]
+                self._set(other, replace(known, addresses=known.addresses - {address}))
             self._owners[address] = mac
 
+    def _set(self, mac: bytes, station: Station) -> None:
+        self._remove(mac)
+        self.stations[mac] = station
+        self._numbers[station.place] += 1
+
+    def _remove(self, mac: bytes) -> Station | None:
+        known = self.stations.get(mac)
+        if known is not None:
+            self._numbers[known.place] -= 1
+            if not self._numbers[known.place]:
+                del self._numbers[known.place]
+        return known
+
     def forget(self, mac: bytes) -> None:
-        known = self.stations.pop(mac, None)
+        known = self._remove(mac)
+        self.stations.pop(mac, None)
         for address in known.addresses if known is not None else ():
             if self._owners.get(address) == mac:
                 del self._owners[address]

@@ -52,6 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         return []
 
     monkeypatch.setattr("dom0.preflight.ask", no_notes)
+    monkeypatch.setattr("dom0.port_stations.behind", no_notes)
     monkeypatch.setattr("dom0.executor.undo", nothing)
     monkeypatch.setattr("dom0.bridges.add_port", nothing)
     monkeypatch.setattr("dom0.bridges.leave", nothing)

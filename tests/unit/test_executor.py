@@ -51,7 +51,7 @@ def test_a_peers_tunnel_that_is_here_already_is_refused(
     monkeypatch: pytest.MonkeyPatch, vnis: tuple[tuple[int, int], ...], there: set[int]
 ) -> None:
     """Its undoing would remove another migration's."""
-    monkeypatch.setattr(netdev, "exists", lambda device: device in map(names.tunnel_name, there))
+    monkeypatch.setattr(netdev, "all_names", lambda: [names.tunnel_name(vni) for vni in there])
     wires = tuple(Wire("52:54:00:00:00:01", vni, False, "lan", link) for vni, link in vnis)
     with pytest.raises(RefusedError, match="in use here already"):
         destination.check_unused(Agreement("x", "managed", wires, "192.0.2.1", 1, "lan", "lan"))
