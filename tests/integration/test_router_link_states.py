@@ -39,6 +39,7 @@ def test_the_newest_state_is_applied_and_nonsense_is_not() -> None:
         )
         states.want("eth0", True, 1500)
         await until(lambda: "mtu 1500" in here.ip("link", "show", "eth0"), 5, "the MTU of eth0")
+        await until(lambda: len(changes) == 2, 5, "the second change")
         states.want("eth0", True, 1500)
         await states.end()
 
