@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller_bridge.rerouters.base import Rerouter, open_rerouter
-from dom0 import doctor, elsewhere, recovery, service_manager, shutdown, wiring
+from dom0 import certificate, doctor, elsewhere, recovery, service_manager, shutdown, wiring
 from dom0.context import Context
 from dom0.control_server import ControlServer
 from dom0.dataplane import kernel_limits, priority
@@ -33,11 +33,12 @@ from vmnet.hypervisor.domains import Domains
 from vmnet.machine import State
 from vmnet.peer import PeerClient, PeerServer
 from vmnet.plan import plan_lines
-from vmnet.store import Store, StoreSettings
+from vmnet.store import Store, StoreSettings, launch
 
 log = logging.getLogger(__name__)
 # libvirtd may start with us at boot; its first start on a slow host takes half a minute (it asks every QEMU what it can do).
 _LIBVIRT_S = 60.0
+_DAY_S = 86_400.0
 _EVENTS_KEPT = 1000
 Emit = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -48,6 +49,7 @@ class Daemon:
         self._watchers: dict[str, set[asyncio.Queue[dict[str, Any]]]] = {}
         self._past: dict[str, deque[dict[str, Any]]] = {}
         self._stop = asyncio.Event()
+        self._looking: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. VmnetError if something it needs is not there at the start."""
@@ -68,6 +70,9 @@ class Daemon:
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         limits = await self._within_limits()
         config = self.config
+        if config.store.remotes:  # an embedded one has a lock of its own
+            stack.callback((await asyncio.to_thread(launch.lock, self._store_settings())).close)
+        await self._look_at_certificate()
         rerouter = await self._rerouter(stack)
         store = await Store.open(self._store_settings())
         stack.push_async_callback(store.close)
@@ -111,6 +116,15 @@ class Daemon:
         control = ControlServer(config.daemon.socket, self.desk.hook, self._request)
         await control.start()
         stack.push_async_callback(control.stop)
+
+    async def _look_at_certificate(self) -> None:
+        """At the start, and once a day."""
+        for problem in await asyncio.to_thread(certificate.problems, self.config.tls):
+            log.warning("%s", problem)
+        asyncio.get_running_loop().call_later(_DAY_S, self._spawn_look)
+
+    def _spawn_look(self) -> None:
+        self._looking = asyncio.ensure_future(self._look_at_certificate())
 
     async def _within_limits(self) -> kernel_limits.KernelLimits:
         """From now on the configuration asks for no longer queue than the kernel makes."""

@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from dom0 import certificate
 from dom0.context import Context
 from dom0.dataplane import kernel_probe
 from dom0.reach import findings, peer_checks, probes
@@ -33,6 +34,7 @@ async def _host(context: Context) -> list[dict[str, Any]]:
         await _versions(context),
         *await _kernel(),
         _hold(context),
+        await asyncio.to_thread(_certificate, context),
         await asyncio.to_thread(_hooks, context),
         await _libvirt(context),
         await _store(context),
@@ -50,6 +52,18 @@ def _hold(context: Context) -> dict[str, Any]:
     if limits.short:
         detail += f": the kernel makes no longer queue (hold.max_packets is {limits.wanted_packets})"
     return row("queue length", True, detail)
+
+
+def _certificate(context: Context) -> dict[str, Any]:
+    tls = context.config.tls
+    if tls.plain:
+        return row("certificate", True, "none: peers are believed by their addresses (tls.plain)")
+    against = certificate.problems(tls)
+    return row(
+        "certificate",
+        not against,
+        "; ".join(against) or f"{tls.certificate} is good for {certificate.SOON_DAYS} days or more",
+    )
 
 
 def _hooks(context: Context) -> dict[str, Any]:
