@@ -56,6 +56,7 @@
 #define NETFILTER_COMPLETE 6
 #define UNREADABLE 4
 #define NEW_CHAIN (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN)
+#define GET_CHAINS (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN)
 
 enum outcome { GOOD, BROKEN, AGAIN };
 
@@ -190,8 +191,10 @@ static uint32_t body_of(uint16_t type)
         return sizeof(struct nhmsg);
     case RTM_GETQDISC:
         return sizeof(struct tcmsg);
-    case RTM_GETNETCONF: case NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN:
-        return 4; /* struct netconfmsg, padded; struct nfgenmsg */
+    case RTM_GETNETCONF:
+        return sizeof(struct netconfmsg);
+    case GET_CHAINS:
+        return sizeof(struct nfgenmsg);
     default:
         return 12;
     }
@@ -203,7 +206,7 @@ static enum outcome dump(int fd, uint32_t port, uint16_t type, uint8_t family)
         struct nlmsghdr header;
         uint8_t body[20];
     } request = {{0, type, NLM_F_REQUEST | NLM_F_DUMP, 0, 0}, {family}};
-    request.header.nlmsg_len = type == RTM_GETNETCONF ? NLMSG_LENGTH(sizeof(struct netconfmsg)) : NLMSG_LENGTH(body_of(type));
+    request.header.nlmsg_len = NLMSG_LENGTH(body_of(type));
     if (send(fd, &request, request.header.nlmsg_len, 0) < 0)
         fatal("asking for a dump");
     enum outcome found = GOOD;
@@ -329,7 +332,7 @@ static enum outcome put_netfilter(void)
     legacy = legacy_now();
     enum outcome found = put_mark(NETFILTER_BEGINS, legacy | (nftables >= 0 && fd < 0 ? UNREADABLE : 0));
     if (found == GOOD && fd >= 0)
-        found = dump(fd, port, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, AF_UNSPEC);
+        found = dump(fd, port, GET_CHAINS, AF_UNSPEC);
     if (fd >= 0)
         close(fd);
     return found == GOOD ? put_mark(NETFILTER_COMPLETE, 0) : found;
@@ -396,17 +399,41 @@ static bool of_chains(size_t size)
     return false;
 }
 
+static long long next_look_ms;
+
+static long long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+static int until_look_ms(void)
+{
+    long long left = next_look_ms - now_ms();
+    return left > 0 ? (int)left : 0;
+}
+
+/* What nothing tells of: looked at once in LOOK_MS, and not with every route that changes. */
+static bool unheard_changed(bool heard)
+{
+    if (until_look_ms())
+        return false;
+    next_look_ms = now_ms() + LOOK_MS;
+    return hear_nftables() != heard || legacy_now() != legacy;
+}
+
 /* What nftables tells of its changes is only a reason to look: a chain's number of rules is told of by none of them. */
 static bool netfilter_changed(bool told)
 {
-    bool before = nftables >= 0, found = false;
+    bool heard = nftables >= 0, found = false;
     while (told) {
         ssize_t size = recv(nftables, input, sizeof input, MSG_DONTWAIT);
         if (size < 0 && errno != EINTR && errno != ENOBUFS)
             break;
         found |= size < 0 ? errno == ENOBUFS : of_chains((size_t)size);
     }
-    return found || hear_nftables() != before || legacy_now() != legacy;
+    return found || unheard_changed(heard);
 }
 
 /* Until something is lost or the connection breaks. */
@@ -415,7 +442,7 @@ static enum outcome follow(int notes)
     for (;;) {
         struct pollfd watched[] = {{.fd = notes, .events = POLLIN}, {.fd = peer, .events = POLLIN | POLLRDHUP},
                                    {.fd = nftables, .events = POLLIN}};
-        if (poll(watched, 3, LOOK_MS) < 0) {
+        if (poll(watched, 3, until_look_ms()) < 0) {
             if (errno == EINTR)
                 continue;
             fatal("poll");
