@@ -67,6 +67,8 @@ class DestinationMigration(Migration):
         self.known_addresses: dict[str, list[str]] = {}
         self._stations: dict[str, Any] = {}
         """Who else is behind the interface with a MAC address, as the source says."""
+        self._stations_announced: dict[str, list[bytes]] = {}
+        """By tunnel."""
         self.resume_ns: int | None = None
         self._opened: dict[str, Opened] = {}
         """By tunnel."""
@@ -329,10 +331,19 @@ class DestinationMigration(Migration):
             self._announced[port.tunnel] = announcements(
                 mac, addresses(self.known_addresses.get(mac.hex(":"), []))
             )
+        self._build_stations()
 
     def note_stations(self, told: object) -> None:
-        """``told``: by MAC address of the interface, pairs of a MAC address and a VLAN. Checked when they are announced."""
+        """``told``: by MAC address of the interface, pairs of a MAC address and a VLAN. Checked when what announces them is built."""
         self._stations = told if isinstance(told, dict) else {}
+        self._build_stations()
+
+    def _build_stations(self) -> None:
+        """Again if the source says later who they are: a hypervisor that did not wait may be ahead of it."""
+        for port in self.ports:
+            mac = port.settings.mac
+            others = stations(self._stations.get(mac.hex(":")), mac)
+            self._stations_announced[port.tunnel] = [station_here(*other) for other in others]
 
     async def _take_links(self) -> None:
         if self.arriving is not None:
@@ -393,9 +404,8 @@ class DestinationMigration(Migration):
     def _announce_stations(self) -> None:
         """Those behind the guest's interfaces. Twice: a frame may be lost, and nothing comes back that would tell."""
         for port in self.ports:
-            others = stations(self._stations.get(port.settings.mac.hex(":")), port.settings.mac)
             if not port.stretched:
-                port.announce([station_here(mac, vlan) for mac, vlan in others])
+                port.announce(self._stations_announced[port.tunnel])
 
     def _announce_at(self, port: DestinationPort) -> None:
         port.announce(self._announced[port.tunnel])
@@ -457,9 +467,8 @@ class DestinationMigration(Migration):
             await self._ask("failed", reason=str(self.error or "the incoming VM ended")[:200])
 
     async def _open(self) -> None:
-        if (
-            self._announcing is not None
-        ):  # a VM that has come paused may be resumed before the old path is known to be empty
+        # a VM that has come paused may be resumed before the old path is known to be empty
+        if self._announcing is not None:
             await asyncio.wait({self._announcing})
         if self.arriving is not None:
             await self.arriving.open()

@@ -62,16 +62,20 @@ async def to_destination(one: DestinationMigration, op: str, message: dict[str, 
     raise PeerError(f"unknown request {op!r}")
 
 
+async def _check_has_left(one: SourceMigration) -> None:
+    """PeerError if the hypervisor here says that the VM runs here."""
+    if await one.is_denied():
+        raise PeerError(f"VM {one.record.name!r} runs on {one.context.host}")
+
+
 async def to_source(one: SourceMigration, op: str, message: dict[str, Any]) -> dict[str, Any]:
     if op == "resumed":
         resume_ns = field(message, "resume_ns", int) - one.clock_offset_ns
-        if await one.is_denied():
-            raise PeerError(f"VM {one.record.name!r} runs on {one.context.host}")
+        await _check_has_left(one)
         one.note_resumed(resume_ns)
         return {}
     if op == "paused":
-        if await one.is_denied():
-            raise PeerError(f"VM {one.record.name!r} runs on {one.context.host}")
+        await _check_has_left(one)
         one.paused_there = True
         one.post(Event.PEER_PAUSED)
         return {}

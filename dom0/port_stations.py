@@ -7,7 +7,6 @@ guest could announce nothing else itself.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any, Final
 from pyroute2 import IPRoute
 
 from dom0 import bridges
-from dom0.claim import MOST_STATIONS
+from dom0.claim import MOST_STATIONS, mac_bytes
 from dom0.dataplane import netdev
 from dom0.ovs_addresses import addresses
 from vmnet.errors import VmnetError
@@ -87,33 +86,22 @@ class StationWatch:
 
 
 def _behind_linux(tap: str) -> set[Station]:
-    index, untagged = netdev.index_of(tap), _untagged(tap)
+    index = netdev.index_of(tap)
     with IPRoute() as netlink:
+        ports = [link for link in netlink.get_vlans(index=index) if link["index"] == index]
         entries = list(netlink.get_neighbours(family=_BRIDGE, ifindex=index))
+    untagged = untagged_vlan(ports[0].get_nested("IFLA_AF_SPEC") or {}) if ports else 0
     stations = set()
     for entry in entries:
         mac, vlan = entry.get_attr("NDA_LLADDR"), entry.get_attr("NDA_VLAN") or 0
-        if (
-            mac
-            and entry["ifindex"] == index
-            and not entry["state"] & _PERMANENT
-            and not entry["flags"] & _SELF
-        ):
-            stations.add(Station(bytes.fromhex(mac.replace(":", "")), 0 if vlan == untagged else vlan))
+        own = entry["state"] & _PERMANENT or entry["flags"] & _SELF
+        if mac and entry["ifindex"] == index and not own:
+            stations.add(Station(mac_bytes(mac), 0 if vlan == untagged else vlan))
     return stations
 
 
-def _untagged(tap: str) -> int:
-    """The VLAN of frames without a tag at this port; 0 if the bridge does not filter VLANs."""
-    with IPRoute() as netlink:
-        for link in netlink.get_vlans(index=netdev.index_of(tap)):
-            if link["index"] == netdev.index_of(tap):
-                return untagged_vlan(link.get_nested("IFLA_AF_SPEC") or {})
-    return 0
-
-
 def untagged_vlan(spec: Any) -> int:
-    """``spec``: IFLA_AF_SPEC of a bridge's port, as pyroute2 has it."""
+    """That of frames without a tag; 0 if the bridge filters none. ``spec``: IFLA_AF_SPEC of its port, as pyroute2 has it."""
     pvid = 0x2  # BRIDGE_VLAN_INFO_PVID, linux/if_bridge.h
     for kind, info in spec.get("attrs", ()):
         if kind == "IFLA_BRIDGE_VLAN_INFO" and info["flags"] & pvid:
@@ -146,5 +134,5 @@ def port_of(printed: str) -> tuple[str, int, int]:
     """Bridge, OpenFlow number and VLAN (0: none) of a port, as ``ovs-vsctl`` prints them. ValueError if it does not."""
     match = _PORT.match(printed)
     if match is None:
-        raise ValueError(f"ovs-vsctl printed no port: {json.dumps(printed[:80])}")
+        raise ValueError(f"ovs-vsctl printed no port: {printed[:80]!r}")
     return match[1], int(match[2]), 0 if match[3] == "[]" else int(match[3])

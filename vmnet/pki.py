@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from vmnet.certificate_names import SWITCH_URI_PREFIX, URI_PREFIX
 from vmnet.config.checks import host_name
 from vmnet.errors import ConfigError, NotFoundError, RefusedError
 from vmnet.pki_usage import missing_usages
@@ -23,8 +24,6 @@ CA_DAYS = 3650
 HOST_DAYS = 825
 # The hosts' clocks need not agree, least of all just after a boot.
 _BACKDATE = timedelta(days=1)
-URI_PREFIX = "vmnet:host:"
-SWITCH_URI_PREFIX = "vmnet:switch:"
 _CA_NAME = "vmnet CA"
 RENEW = "renew it where the CA is: vmnet pki host NAME DIR --address IP --force"
 
@@ -74,14 +73,12 @@ def host(
     return _issue("host", URI_PREFIX, name, directory, addresses, force, days)
 
 
-def switch(
-    name: str, directory: Path, addresses: Iterable[str] = (), *, force: bool = False, days: float = HOST_DAYS
-) -> CertificateInfo:
+def switch(name: str, directory: Path, *, force: bool = False) -> CertificateInfo:
     """Create ``directory``/NAME/ with ca.pem, switch.pem and switch.key (0600), by which vmnet-controllerd knows switch NAME.
 
     Raises as :func:`host` does.
     """
-    return _issue("switch", SWITCH_URI_PREFIX, name, directory, addresses, force, days)
+    return _issue("switch", SWITCH_URI_PREFIX, name, directory, (), force, HOST_DAYS)
 
 
 def _issue(

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TypeVar
 
-from dom0.fib import address, dump, link, neighbour, rule, vm_kernel
+from dom0.fib import address, dump, neighbour, rule, vm_kernel
 from dom0.fib.fib import Fib
 from dom0.fib.link import VmLink
 from dom0.fib.message import (
     DELADDR,
-    DELLINK,
     DELNEIGH,
     DELNEXTHOP,
     DELROUTE,
@@ -27,7 +26,6 @@ from dom0.fib.message import (
     INET,
     INET6,
     NEWADDR,
-    NEWLINK,
     NEWNEIGH,
     NEWNEXTHOP,
     NEWROUTE,
@@ -125,9 +123,8 @@ class AgentState:
         elif kind == DONE:
             self._end()
         elif kind in vm_kernel.KINDS:
-            self._kernel.feed(kind, data)
-            if kind in (NEWLINK, DELLINK):
-                self._on_link(link.parse(data))
+            if (told := self._kernel.feed(kind, data)) is not None:
+                self._on_link(told)
                 self._fib.hurry()
         elif kind in (NEWADDR, DELADDR):
             self._address(address.parse(data), kind == NEWADDR)
@@ -200,28 +197,29 @@ class AgentState:
         self._on_complete()
 
     def _stale_addresses(self) -> list[Patched]:
-        found = []
-        for piece in dump.pieces(self._fib.netns, GETADDR, 0):
-            for one in piece:
-                here = _tolerant(address.parse, one)
-                if here and here.key not in self.addresses and here.index != self._fib.besides:
-                    found.append(address.patched(here, False))
-        return found
+        return [
+            address.patched(here, False)
+            for here in self._here(GETADDR, 0, address.parse)
+            if here.key not in self.addresses and here.index != self._fib.besides
+        ]
 
     def _stale_neighbours(self) -> list[Patched]:
         """Permanent ones that the namespace has and the router has no more."""
-        stale = []
-        for piece in dump.pieces(self._fib.netns, GETNEIGH, 0):
+        return [
+            here.patched(False)
+            for here in self._here(GETNEIGH, 0, neighbour.parse)
+            if here.permanent and here.key not in self._neighbours and here.index != self._fib.besides
+        ]
+
+    def _here(self, kind: int, family: int, parse: Callable[[bytes], T]) -> Iterator[T]:
+        """What the namespace has. What is of a kind that is not copied is left alone."""
+        for piece in dump.pieces(self._fib.netns, kind, family):
             for message in piece:
-                here = _tolerant(neighbour.parse, message)
-                if (
-                    here
-                    and here.permanent
-                    and here.key not in self._neighbours
-                    and here.index != self._fib.besides
-                ):
-                    stale.append(here.patched(False))
-        return stale
+                try:
+                    here = parse(message)
+                except RefusedMessageError:
+                    continue
+                yield here
 
     def _copy_rules(self) -> None:
         """The difference between the router's rules and the namespace's: what is missing is made first."""
@@ -236,10 +234,7 @@ class AgentState:
 
     def _rules_here(self) -> Iterator[rule.Rule]:
         for family in (INET, INET6):
-            for piece in dump.pieces(self._fib.netns, GETRULE, family):
-                for one in piece:
-                    if here := _tolerant(rule.parse, one):
-                        yield here
+            yield from self._here(GETRULE, family, rule.parse)
 
     def _report(self) -> None:
         self._on_addresses(frozenset(one.interface for one in self.addresses.values()))
@@ -293,11 +288,3 @@ class AgentState:
                 self._on_link(told)
             self._report_changes()
             self._report()
-
-
-def _tolerant(parse: Callable[[bytes], T], data: bytes) -> T | None:
-    """What the kernel itself says: of a kind that is not copied, it is left alone."""
-    try:
-        return parse(data)
-    except RefusedMessageError:
-        return None

@@ -84,9 +84,8 @@ class Fib:
         """
         self.netns = netns
         self._most_routes = most_routes
-        self._uncounted = self._room = (
-            0  # installed since the kernel was asked how many it has; until it is asked again
-        )
+        self._uncounted = self._room = 0
+        """How many were installed since the kernel was asked how many it has, and after how many it is asked again."""
         self.on_change: Callable[[bytes], None] = lambda _changed: None
         self.besides = 0
         self.generation: int | None = None

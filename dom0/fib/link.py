@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from dom0.claim import mac_bytes
 from dom0.fib.message import (
     DELLINK,
     NEWLINK,
@@ -15,12 +16,14 @@ from dom0.fib.message import (
     attributes,
     body_of,
     message,
+    shown,
 )
 
 _IFINFOMSG = struct.Struct("=BxHiII")
 _ADDRESS, _NAME, _MTU, _MASTER, _INFO, _XDP = 1, 3, 4, 10, 18, 43
 _INFO_KIND, _XDP_ATTACHED = 1, 2
 _UP, _LOOPBACK = 0x1, 0x8
+_LONGEST_KIND = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def parse(data: bytes) -> VmLink:
         mtu=U32.unpack(found.get(_MTU, bytes(4)))[0],
         up=bool(flags & _UP),
         gone=U32.unpack_from(data, 4)[0] & 0xFFFF == DELLINK,
-        kind=_text(dict(attributes(found.get(_INFO, b""), 0)).get(_INFO_KIND, b"")),
+        kind=shown(dict(attributes(found.get(_INFO, b""), 0)).get(_INFO_KIND, b""), _LONGEST_KIND),
         hardware=hardware,
         master=U32.unpack(found.get(_MASTER, bytes(4)))[0],
         xdp=any(dict(attributes(found.get(_XDP, b""), 0)).get(_XDP_ATTACHED, b"")),
@@ -82,13 +85,8 @@ def to_message(link: VmLink) -> bytes:
     flags = _UP * link.up | _LOOPBACK * link.loopback
     body = _IFINFOMSG.pack(0, link.hardware, link.index, flags, 0)
     body += attribute(_NAME, link.name.encode() + b"\0") + attribute(_MTU, U32.pack(link.mtu))
-    body += attribute(_ADDRESS, bytes.fromhex(link.mac.replace(":", "")))
+    body += attribute(_ADDRESS, mac_bytes(link.mac))
     body += attribute(_MASTER, U32.pack(link.master))
     body += attribute(_INFO, attribute(_INFO_KIND, link.kind.encode() + b"\0"))
     body += attribute(_XDP, attribute(_XDP_ATTACHED, bytes([link.xdp])))
     return message(DELLINK if link.gone else NEWLINK, 0, body)
-
-
-def _text(value: bytes) -> str:
-    """A name that a log and a terminal can show."""
-    return "".join(chr(one) for one in value.rstrip(b"\0")[:15] if 0x20 < one < 0x7F)

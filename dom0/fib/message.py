@@ -99,6 +99,11 @@ def known(data: bytes, offset: int, lengths: Mapping[int, int], dropped: frozens
     return found
 
 
+def shown(value: bytes, longest: int) -> str:
+    """A kernel's name of something, as a log and a terminal can show it: at most ``longest`` characters."""
+    return "".join(chr(byte) for byte in value.rstrip(b"\0")[:longest] if 0x20 < byte < 0x7F)
+
+
 def body_of(data: bytes, size: int) -> None:
     """Raises MalformedError unless the fixed part of ``size`` bytes is there."""
     if len(data) < 16 + size:

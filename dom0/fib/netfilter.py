@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from dom0.fib.message import MalformedError, attributes, body_of
+from dom0.fib.message import MalformedError, attributes, body_of, shown
 
 _NFGENMSG = struct.Struct("=BBH")
 _BE32 = struct.Struct("!I")
@@ -51,8 +51,8 @@ def parse(data: bytes) -> Chain:
         hook = hooks.get(number, "")
     return Chain(
         _FAMILIES.get(family, str(family)),
-        _text(values.get(_TABLE, b"")),
-        _text(values.get(_NAME, b"")),
+        shown(values.get(_TABLE, b""), _LONGEST_NAME),
+        shown(values.get(_NAME, b""), _LONGEST_NAME),
         hook,
         _number(values, _USE),
         _POLICY in values and _number(values, _POLICY) == _DROP,
@@ -64,8 +64,3 @@ def _number(values: dict[int, bytes], kind: int) -> int:
     if len(value) != 4:
         raise MalformedError(f"a chain whose attribute {kind} has {len(value)} bytes")
     return int(_BE32.unpack(value)[0])
-
-
-def _text(value: bytes) -> str:
-    """A name that a log and a terminal can show."""
-    return "".join(chr(byte) for byte in value.rstrip(b"\0")[:_LONGEST_NAME] if 0x20 < byte < 0x7F)

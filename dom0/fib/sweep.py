@@ -22,13 +22,17 @@ def held(netns: str) -> set[int]:
 
 def count(netns: str) -> int:
     """Routes and next hops that came from the router. About 0.3 s for a million."""
-    number = 0
+    hops = (message for piece in dump.pieces(netns, GETNEXTHOP, 0) for message in piece)
+    return sum(1 for _ in marked_routes(netns)) + sum(
+        1 for message in hops if message[nexthop.PROTOCOL_AT] in marks.MARKS
+    )
+
+
+def marked_routes(netns: str) -> Iterator[bytes]:
+    """Those that came from the router."""
     for family in (INET, INET6):
         for piece in dump.pieces(netns, GETROUTE, family):
-            number += sum(1 for message in piece if message[route.PROTOCOL_AT] in marks.MARKS)
-    for piece in dump.pieces(netns, GETNEXTHOP, 0):
-        number += sum(1 for message in piece if message[nexthop.PROTOCOL_AT] in marks.MARKS)
-    return number
+            yield from (message for message in piece if message[route.PROTOCOL_AT] in marks.MARKS)
 
 
 def routes(netns: str, stale: frozenset[int]) -> Iterator[list[bytes]]:

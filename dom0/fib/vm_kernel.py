@@ -73,10 +73,12 @@ class VmKernelState:
         self.filters: tuple[str, ...] = ()
         self._filters_coming: list[str] | None = None
 
-    def feed(self, kind: int, data: bytes) -> None:
-        """A message of one of ``KINDS``. Raises MalformedError, RefusedMessageError."""
+    def feed(self, kind: int, data: bytes) -> VmLink | None:
+        """A message of one of ``KINDS``; the link, if it is about one. Raises MalformedError, RefusedMessageError."""
+        told = None
         if kind in (NEWLINK, DELLINK):
-            self._link(link.parse(data))
+            told = link.parse(data)
+            self._link(told)
         elif kind in (NEWQDISC, DELQDISC):
             self._qdisc(kind == NEWQDISC, data)
         elif kind in (NEWNETCONF, DELNETCONF):
@@ -85,6 +87,7 @@ class VmKernelState:
             self._netfilter(kind, data)
         if max(len(self._links), len(self._qdiscs), len(self._forwarding)) > _MOST:
             raise MalformedError(f"more than {_MOST} links, queueing disciplines or settings")
+        return told
 
     def _link(self, told: VmLink) -> None:
         if not told.gone:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
-from dom0.fib import address, dump, marks, route
-from dom0.fib.message import GETADDR, GETROUTE, INET, INET6, RefusedMessageError
+from dom0.fib import address, dump, sweep
+from dom0.fib.message import GETADDR, RefusedMessageError
 
 
 def addresses(netns: str) -> dict[int, list[IPv4Address | IPv6Address]]:
@@ -24,15 +23,9 @@ def addresses(netns: str) -> dict[int, list[IPv4Address | IPv6Address]]:
 
 def count_routes(netns: str) -> int:
     """Those that came from the router. 0.1 s for 100,000."""
-    return sum(1 for _ in _routes(netns))
+    return sum(1 for _ in sweep.marked_routes(netns))
 
 
 def has_routes(netns: str) -> bool:
     """Whether there is one that came from the router."""
-    return next(_routes(netns), None) is not None
-
-
-def _routes(netns: str) -> Iterator[bytes]:
-    for family in (INET, INET6):
-        for piece in dump.pieces(netns, GETROUTE, family):
-            yield from (one for one in piece if one[route.PROTOCOL_AT] in marks.MARKS)
+    return next(sweep.marked_routes(netns), None) is not None

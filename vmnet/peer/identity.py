@@ -6,11 +6,9 @@ import asyncio
 import ipaddress
 import ssl
 
+from vmnet.certificate_names import SWITCH_URI_PREFIX, URI_PREFIX
 from vmnet.config import Config, Tls
 from vmnet.errors import ConfigError, PeerError
-
-URI_PREFIX = "vmnet:host:"
-SWITCH_URI_PREFIX = "vmnet:switch:"
 
 
 def server_context(tls: Tls) -> ssl.SSLContext | None:
