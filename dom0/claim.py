@@ -14,7 +14,7 @@ from vmnet.errors import PeerError
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _MARKER = re.compile(r"([0-9a-f]{32})?\Z")
 _ID = re.compile(r"[0-9a-f-]{36}\Z")
-MOST_INTERFACES, MOST_STATIONS, _MOST_ADDRESSES = 64, 64, 64
+MOST_INTERFACES, MOST_STATIONS, MOST_ADDRESSES = 64, 64, 64
 _LAST_VLAN = 4094
 _LONGEST_TEXT, _LONGEST_REASON = 255, 200
 _LAST_VNI = 0xFFFFFF
@@ -192,7 +192,7 @@ def stations(raw: object, own: bytes) -> list[tuple[bytes, int]]:
 def addresses(raw: object) -> list[IPv4Address | IPv6Address]:
     """The usable addresses of a list the peer sent, at most 64; what is none is left out."""
     found: list[IPv4Address | IPv6Address] = []
-    for one in raw[:_MOST_ADDRESSES] if isinstance(raw, list) else []:
+    for one in raw[:MOST_ADDRESSES] if isinstance(raw, list) else []:
         try:
             address = ip_address(one) if isinstance(one, str) else None
         except ValueError:

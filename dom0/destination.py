@@ -12,6 +12,7 @@ from typing import Any
 from dom0 import bridges, outgoing_setup, stretch
 from dom0.bound import agreed_binding
 from dom0.claim import Agreement, Wire, addresses, stations
+from dom0.conntrack.receiving import ConntrackReceiver
 from dom0.context import Context
 from dom0.dataplane import names, netdev
 from dom0.dataplane.announce import announcements, station_here
@@ -72,6 +73,7 @@ class DestinationMigration(Migration):
         self.resume_ns: int | None = None
         self._opened: dict[str, Opened] = {}
         """By tunnel."""
+        self.connections = ConntrackReceiver(self.log)
         self._direct_wait_ms = 0.0
         """From when the guest ran until the last interface let in what had waited there."""
         self.ordered = True
@@ -535,6 +537,8 @@ class DestinationMigration(Migration):
 
     async def _detach(self) -> None:
         done = self.state is State.DONE
+        if not done:
+            await self.connections.give_back()
         if self.arriving is not None and not done:
             await self._give_links_back(self.arriving)
         if not done and any(port.keeps for port in self.ports):

@@ -36,6 +36,8 @@ async def to_destination(one: DestinationMigration, op: str, message: dict[str, 
         if state is State.ROLLED_BACK:
             raise RefusedError(f"{one.context.host} is not ready: {one.error}")
         return {"last": one.holds_own}
+    if op == "connections":
+        return await one.connections.take(message)
     if op == "fib":
         await one.fib(message)
         return {}

@@ -60,6 +60,7 @@ def _moved(one: SourceMigration) -> Verdict:
             "packets of a flow may have overtaken each other"
         )
     notes += one.stations.left_out()
+    notes += one.connections.notes(one.record.source, one.record.destination)
     if one.paused_there:
         notes.append(f"what comes for it waits on {one.record.destination}, until it is resumed there")
     verdict = _verdict(one, "done")
@@ -95,6 +96,7 @@ def _moved(one: SourceMigration) -> Verdict:
         passes=one.passes,
         memory_bytes=one.watch.processed_bytes if one.watch is not None else 0,
         generation=_number(there, "generation"),
+        connections=one.connections.carried,
         rerouted=None if one.fabric is None else one.fabric.finished,
     )
 

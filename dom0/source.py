@@ -12,6 +12,8 @@ from typing import Any
 
 from dom0 import stretch
 from dom0.claim import Agreement, Wire
+from dom0.conntrack.idle_addresses import GuestPort
+from dom0.conntrack.sending import ConntrackSender
 from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
 from dom0.dataplane.port_settings import PortSettings
@@ -103,6 +105,7 @@ class SourceMigration(Migration):
         """The destination waits for what follows the guest's last packet."""
         self._links: LinksMove | None = None
         self.stations = StationWatch([], self.log)
+        self.connections = ConntrackSender([], self._guest_addresses, self._ask, self.log)
         self._released = asyncio.Event()
         self._expected = asyncio.Event()
         """The destination holds what arrives directly."""
@@ -188,6 +191,7 @@ class SourceMigration(Migration):
             self.tell("stop", at=event.time_ns / 1e9)
         self._hold_now()  # every millisecond here is a frame more to recover
         self.stopped.set()
+        self.connections.last()
         self._say_last()
         if self._links is not None:
             self._links.begin()
@@ -340,9 +344,13 @@ class SourceMigration(Migration):
         self.fabric = self._fabric()
         guests = [] if self.leaving is not None else self.ports
         self.stations = StationWatch([(port.tap, port.settings.mac) for port in guests], self.log)
+        self.connections = ConntrackSender(
+            self._guest_ports(guests), self._guest_addresses, self._ask, self.log
+        )
         self.agreed = self._agreement()
         self.attached.set_result(self.agreed)
         self.spawn(self.stations.keep_looking())
+        self.spawn(self.connections.keep_sending())
         if self.leaving is not None:
             self._links = LinksMove(self, self.leaving, self._expected, self._join_stretched)
             self.spawn(self._links.clone())
@@ -358,6 +366,17 @@ class SourceMigration(Migration):
             self.spawn(self._converge(self.watch))
         else:
             self.spawn(self._notice_the_end())
+
+    def _guest_ports(self, ports: list[SourcePort]) -> list[GuestPort]:
+        bridges = self.wiring.bridges
+        return [
+            GuestPort(port.tap, port.settings.mac, bridges.get(port.settings.mac.hex(":"), ""))
+            for port in ports
+        ]
+
+    def _guest_addresses(self) -> frozenset[bytes]:
+        """All that the VM has shown at its interfaces, packed."""
+        return frozenset(one.packed for port in self.ports for one in port.addresses.found)
 
     async def _connect(self) -> None:
         """All at once: each waits in the kernel. A router's links each by their own tunnel."""
@@ -474,6 +493,7 @@ class SourceMigration(Migration):
         if self.fabric is not None:
             self.fabric.rehearse()
         senders = {wire.mac: [one.hex() for one in port.senders.headers] for wire, port in self._pairs()}
+        self.connections.now()
         asking = self.spawn(
             self._ask("expect", addresses=addresses, senders=senders, stations=self.stations.to_json())
         )

@@ -37,6 +37,8 @@ class Verdict:
     passes: int = 0
     memory_bytes: int = 0
     generation: int = 0
+    connections: int = 0
+    """Entries of the source's connection tracking that its filter let through, and that the destination's knows now."""
     paused: bool = False
     """The VM has arrived, and does not run yet: what becomes of the packets for it is not known."""
     rerouted: bool | None = None
@@ -66,6 +68,7 @@ class Verdict:
         figures = (
             f"held {self.held}, stranded and recovered {self.stranded}, diverted {self.diverted}, "
             f"waited for the old path {self.direct}"
+            + (f", connections carried over {self.connections}" if self.connections else "")
         )
         times = (
             f"compute downtime {_ms(self.compute_downtime_ms)}, network gap {_ms(self.network_gap_ms)}, "

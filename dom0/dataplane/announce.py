@@ -18,8 +18,9 @@ _BROADCAST = b"\xff" * 6
 _MINIMUM_FRAME_BYTES = 60
 _TAG = b"\x81\x00"
 _ARP, _RARP, _IPV6 = 0x0806, 0x8035, 0x86DD
-_ICMPV6, _NEIGHBOUR_ADVERTISEMENT, _OVERRIDE = 58, 136, 0x20000000
+_ICMPV6, _NEIGHBOUR_SOLICITATION, _NEIGHBOUR_ADVERTISEMENT, _OVERRIDE = 58, 135, 136, 0x20000000
 _ALL_NODES = IPv6Address("ff02::1")
+_LINK_LOCAL = bytes.fromhex("fe80000000000000")
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
 
 
@@ -96,11 +97,28 @@ def arp_probe(mac: bytes, to: bytes, address: IPv4Address) -> bytes:
 def advertisement(mac: bytes, address: IPv6Address) -> bytes:
     """An unsolicited neighbour advertisement to all nodes, target link-layer address option included."""
     body = struct.pack("!I", _OVERRIDE) + address.packed + bytes((2, 1)) + mac
-    message = struct.pack("!BBH", _NEIGHBOUR_ADVERTISEMENT, 0, 0) + body
-    checksum = _icmpv6_checksum(address, _ALL_NODES, message)
+    return _frame(_ALL_NODES_MAC, mac, _IPV6, _icmpv6(address, _ALL_NODES, _NEIGHBOUR_ADVERTISEMENT, body))
+
+
+def solicitation(mac: bytes, to: bytes, address: IPv6Address) -> bytes:
+    """The question to ``to`` alone whether it has ``address`` (RFC 4861, section 7.2.2), from the link-local address of ``mac``."""
+    identifier = bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]))  # RFC 4291, appendix A
+    asker = IPv6Address(_LINK_LOCAL + identifier)
+    body = bytes(4) + address.packed + bytes((1, 1)) + mac
+    return _frame(to, mac, _IPV6, _icmpv6(asker, address, _NEIGHBOUR_SOLICITATION, body))
+
+
+def _icmpv6(source: IPv6Address, destination: IPv6Address, kind: int, body: bytes) -> bytes:
+    """An IPv6 packet of that ICMPv6 type, code 0; its hop limit is 255, as neighbour discovery needs it."""
+    message = struct.pack("!BBH", kind, 0, 0) + body
+    checksum = _icmpv6_checksum(source, destination, message)
     message = message[:2] + struct.pack("!H", checksum) + message[4:]
-    header = struct.pack("!IHBB", 6 << 28, len(message), _ICMPV6, 255) + address.packed + _ALL_NODES.packed
-    return _frame(_ALL_NODES_MAC, mac, _IPV6, header + message)
+    return (
+        struct.pack("!IHBB", 6 << 28, len(message), _ICMPV6, 255)
+        + source.packed
+        + destination.packed
+        + message
+    )
 
 
 def _frame(destination: bytes, source: bytes, ethertype: int, body: bytes) -> bytes:

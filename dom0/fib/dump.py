@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import struct
 from collections.abc import Iterator
 
@@ -20,12 +21,17 @@ def pieces(netns: str, kind: int, family: int) -> Iterator[list[bytes]]:
     """
     with contextlib.closing(open_socket(netns)) as kernel:
         body = struct.pack("=B", family).ljust(_FIXED_BYTES.get(kind, _MOST_FIXED_BYTES), b"\0")
-        kernel.send(message(kind, REQUEST | DUMP, body))
-        while True:
-            piece, done = _cut(kernel.recv(1 << 16))
-            yield piece
-            if done:
-                return
+        yield from answers(kernel, message(kind, REQUEST | DUMP, body))
+
+
+def answers(kernel: socket.socket, request: bytes) -> Iterator[list[bytes]]:
+    """As :func:`pieces`, by a netlink socket that nobody else uses meanwhile."""
+    kernel.send(request)
+    while True:
+        piece, done = _cut(kernel.recv(1 << 16))
+        yield piece
+        if done:
+            return
 
 
 def _cut(data: bytes) -> tuple[list[bytes], bool]:

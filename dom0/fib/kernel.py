@@ -30,12 +30,13 @@ class Failure:
         return f"message of type {kind}: {os.strerror(self.errno)}"
 
 
-def open_socket(netns: str) -> socket.socket:
-    """An rtnetlink socket in ``netns`` with large buffers."""
-    found = call_in(
-        netns,
-        lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE),
-    )
+def open_socket(netns: str | None, protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
+    """A netlink socket in ``netns`` (None: this thread's) with large buffers. OSError if there is none."""
+
+    def made() -> socket.socket:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+
+    found = made() if netns is None else call_in(netns, made)
     found.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, _RECEIVE_BYTES)
     found.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, _SEND_BYTES)
     found.settimeout(_ANSWER_S)
@@ -44,10 +45,10 @@ def open_socket(netns: str) -> socket.socket:
 
 
 class Kernel:
-    """Blocks as long as the kernel takes: about 2 us a route."""
+    """Blocks as long as the kernel takes: about 2 us a route. ``netns``, ``protocol``: as :func:`open_socket` has them."""
 
-    def __init__(self, netns: str) -> None:
-        self._socket = open_socket(netns)
+    def __init__(self, netns: str | None, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = open_socket(netns, protocol)
         self._sequence = 0
 
     def send(self, messages: Sequence[bytes]) -> list[Failure]:

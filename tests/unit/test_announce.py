@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
 from dom0.dataplane import announce
@@ -47,6 +47,18 @@ def test_neighbour_advertisement_with_its_checksum(address: IPv6Address) -> None
         / IPv6(src=str(address), dst="ff02::1", hlim=255)
         / ICMPv6ND_NA(R=0, S=0, O=1, tgt=str(address))
         / ICMPv6NDOptDstLLAddr(lladdr=TEXT)
+    )
+    assert ours == bytes(theirs)
+
+
+@given(st.ip_addresses(v=6))
+def test_neighbour_solicitation_to_one_with_its_checksum(address: IPv6Address) -> None:
+    ours = announce.solicitation(MAC, bytes.fromhex("020000000007"), address)
+    theirs = (
+        Ether(dst="02:00:00:00:00:07", src=TEXT)
+        / IPv6(src="fe80::5054:ff:feab:cdef", dst=str(address), hlim=255)
+        / ICMPv6ND_NS(tgt=str(address))
+        / ICMPv6NDOptSrcLLAddr(lladdr=TEXT)
     )
     assert ours == bytes(theirs)
 

@@ -1,0 +1,104 @@
+"""The addresses of a VM that sends nothing: ARP and neighbour solicitation ask it which addresses of the table it has.
+
+The questions go to its tap alone. Its answers go to the host's bridge; :mod:`dom0.dataplane.addresses` receives them at the tap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from dom0.conntrack import table
+from dom0.conntrack.entry import Address, Entry
+from dom0.dataplane.announce import arp_probe, solicitation
+
+MOST_ASKED: Final = 256
+_MOST_READ: Final = 65_536
+_BURST: Final = 16
+_PAUSE_S: Final = 0.02
+"""A VM that has slept takes its time to read; its queue is to stay short."""
+_ANSWER_S: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class GuestPort:
+    """``mac``: the VM's there."""
+
+    tap: str
+    mac: bytes
+    bridge: str
+
+
+def local_addresses() -> frozenset[bytes]:
+    """This host's own, packed."""
+    every = (one for addresses in psutil.net_if_addrs().values() for one in addresses)
+    return frozenset(
+        ip_address(one.address.partition("%")[0]).packed
+        for one in every
+        if one.family in (socket.AF_INET, socket.AF_INET6)
+    )
+
+
+def candidates(entries: Iterable[Entry], known: frozenset[bytes], local: frozenset[bytes]) -> list[Address]:
+    """Ends of connections that may be the VM's: the most frequent first, for a VM has many connections. At most 256. Pure."""
+    ends = Counter(end for one in entries for end in (one.key.source, one.key.destination))
+    return [
+        address
+        for end, _times in ends.most_common()
+        if end not in known and end not in local and _is_usable(address := ip_address(end))
+    ][:MOST_ASKED]
+
+
+def _is_usable(address: Address) -> bool:
+    return not (address.is_multicast or address.is_loopback or address.is_unspecified)
+
+
+class AddressProbe:
+    """``known``: the addresses that the VM has shown by now, packed."""
+
+    def __init__(self, ports: Sequence[GuestPort], known: Callable[[], frozenset[bytes]]) -> None:
+        self._ports, self._known = ports, known
+
+    async def ask(self) -> None:
+        """Once; returns when the answers should have come. OSError or MalformedError if the table cannot be read."""
+        entries = await asyncio.to_thread(table.first, _MOST_READ)
+        asked = candidates(entries, self._known(), local_addresses())
+        if not asked:
+            return
+        for port in self._ports:
+            await self._ask_at(port, asked)
+        await asyncio.sleep(_ANSWER_S)  # nothing tells that there will be no more answers
+
+    async def _ask_at(self, port: GuestPort, asked: Sequence[Address]) -> None:
+        asker = _mac_of(port.bridge)
+        if asker is None:
+            return
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as tap:
+            tap.bind((port.tap, 0))
+            tap.setblocking(False)
+            for begin in range(0, len(asked), _BURST):
+                for address in asked[begin : begin + _BURST]:
+                    tap.send(question(asker, port.mac, address))
+                await asyncio.sleep(_PAUSE_S)
+
+
+def question(asker: bytes, guest: bytes, address: IPv4Address | IPv6Address) -> bytes:
+    """To the VM alone, from the MAC address ``asker``: the answer comes to that. Pure."""
+    if isinstance(address, IPv4Address):
+        return arp_probe(asker, guest, address)
+    return solicitation(asker, guest, address)
+
+
+def _mac_of(bridge: str) -> bytes | None:
+    try:
+        return bytes.fromhex(Path("/sys/class/net", bridge, "address").read_text().strip().replace(":", ""))
+    except (OSError, ValueError):
+        return None
