@@ -172,7 +172,7 @@ def _marker(message: Mapping[str, Any]) -> str:
 def stations(raw: object, own: bytes) -> list[tuple[bytes, int]]:
     """MAC addresses behind a guest's interface, each with the VLAN of its tag (0: none), of a list the peer sent; at most 64.
 
-    What is none is left out: ``own``, the interface's, and group addresses among them.
+    What is none is left out: ``own``, the interface's, without a tag, and group addresses among them.
     """
     found: list[tuple[bytes, int]] = []
     for pair in raw[:MOST_STATIONS] if isinstance(raw, list) else []:
@@ -184,7 +184,7 @@ def stations(raw: object, own: bytes) -> list[tuple[bytes, int]]:
         ):
             continue
         mac = mac_bytes(pair[0]) if _MAC.match(pair[0]) else bytes(6)
-        if any(mac) and not mac[0] & 1 and mac != own and 0 <= pair[1] <= _LAST_VLAN:
+        if any(mac) and not mac[0] & 1 and (mac, pair[1]) != (own, 0) and 0 <= pair[1] <= _LAST_VLAN:
             found.append((mac, pair[1]))
     return found
 

@@ -1,4 +1,5 @@
-"""Who else is behind a guest's port: the MAC addresses that its bridge has learned there (of a nested bridge, macvlan, a changed MAC).
+"""Who else is behind a guest's port: the MAC addresses that its bridge has learned there (of a nested bridge, macvlan, a changed MAC),
+and the guest's own in VLANs of which it sends the tags.
 
 They go where the guest goes, so they are announced there like the guest's own. Only what the bridge has heard at this port counts: the
 guest could announce nothing else itself.
@@ -7,6 +8,7 @@ guest could announce nothing else itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from pyroute2 import IPRoute
 from dom0 import bridges
 from dom0.claim import MOST_STATIONS, mac_bytes
 from dom0.dataplane import netdev
+from dom0.dataplane.guest_vlans import VlanWatch
 from dom0.ovs_addresses import addresses
 from vmnet.errors import VmnetError
 
@@ -37,12 +40,12 @@ class Station:
 
 
 async def behind(tap: str, own: bytes) -> list[Station]:
-    """All but ``own``, the guest's; sorted, however many. VmnetError, ValueError or OSError if the bridge does not say."""
+    """All but ``own``, the guest's, without a tag; sorted. VmnetError, ValueError or OSError if the bridge does not say."""
     if netdev.is_linux_bridge_port(tap):
         learned = await asyncio.to_thread(_behind_linux, tap)
     else:
         learned = await _behind_ovs(tap)
-    return sorted(station for station in learned if station.mac != own)
+    return sorted(learned - {Station(own)})
 
 
 class StationWatch:
@@ -57,15 +60,27 @@ class StationWatch:
 
     async def keep_looking(self) -> None:
         """Until cancelled, or no tap is left."""
-        while self._taps:
-            for tap, mac in self._taps:
-                try:
-                    self._behind[mac] = await behind(tap, mac)
-                except (VmnetError, ValueError, OSError) as error:
-                    self._log.debug("who is behind %s is not known: %s", tap, error)
+        with contextlib.ExitStack() as stack:
+            watches = [
+                (tap, mac, stack.enter_context(contextlib.closing(VlanWatch(tap, mac))))
+                for tap, mac in self._taps
+            ]
+            while self._taps:
+                for tap, mac, vlans in watches:
                     if not netdev.exists(tap):
                         return
-            await asyncio.sleep(_LOOK_S)
+                    self._behind[mac] = await self._look(tap, mac, vlans)
+                await asyncio.sleep(_LOOK_S)
+
+    async def _look(self, tap: str, mac: bytes, vlans: VlanWatch) -> list[Station]:
+        """As far as the bridge says it, and what the guest has shown."""
+        vlans.turn()
+        shown = {Station(mac, vlan) for vlan in vlans.found if vlan}
+        try:
+            return sorted(shown.union(await behind(tap, mac)))
+        except (VmnetError, ValueError, OSError) as error:
+            self._log.debug("who is behind %s is not known: %s", tap, error)
+            return sorted(shown.union(self._behind.get(mac, ())))
 
     def to_json(self) -> dict[str, list[tuple[str, int]]]:
         """By MAC address of the interface, what :func:`dom0.claim.stations` reads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from ovs_kit import Ovs
 
 from dom0.claim import stations
 from dom0.dataplane.announce import rarp, station_here
+from dom0.dataplane.guest_vlans import MOST_VLANS, VlanWatch, tag_filter
 from dom0.port_stations import Station, behind, port_of
 
 pytestmark = pytest.mark.root
@@ -59,7 +61,10 @@ def test_open_vswitch() -> None:
                 ip("link", "set", device, "addrgenmode", "none", "up")
     ovs.vsctl("set-fail-mode", "s1", "standalone")
     ovs.vsctl("add-port", "s1", "port0", "tag=7", "--", "add-port", "s1", "port1")
-    access, trunk = [Station(mac) for mac in OTHERS], [Station(OTHERS[0], 9), Station(OTHERS[1])]
+    access, trunk = (
+        [Station(mac) for mac in OTHERS],
+        [Station(OTHERS[0], 9), Station(OTHERS[1]), Station(OWN, 9)],
+    )
 
     def learned() -> bool:
         with ovs.host:
@@ -85,6 +90,7 @@ def test_what_a_peer_says_of_stations_is_checked() -> None:
         ["02:00:00:00:00:07", True],
     ]
     assert stations([*bad, good], OWN) == [(OTHERS[0], 9)]
+    assert stations([[OWN.hex(":"), 9]], OWN) == [(OWN, 9)]
     assert stations({"x": 1}, OWN) == [] and len(stations([good] * 100, OWN)) == 64
 
 
@@ -96,3 +102,37 @@ def test_a_station_in_a_vlan_is_announced_with_its_tag() -> None:
         bytes.fromhex("81000009"),
         rarp(OTHERS[0])[12:],
     )
+
+
+@isolated(30)
+def test_the_guests_own_vlans_on_a_bridge_that_does_not_learn_them() -> None:
+    """Each once, without what comes from outside or from another MAC address, however much the guest sends."""
+    with Host():
+        ip("link", "add", "br0", "type", "bridge")
+        ip("link", "add", "port0", "type", "veth", "peer", "name", "guest0")
+        ip("link", "set", "port0", "master", "br0", "addrgenmode", "none", "up")
+        ip("link", "set", "guest0", "addrgenmode", "none", "up")
+        ip("link", "set", "br0", "up")
+        with contextlib.closing(VlanWatch("port0", OWN)) as watch:
+            say("port0", OWN, tag=bytes.fromhex("81000007"))  # to the guest
+            say("guest0", OTHERS[0], tag=bytes.fromhex("81000008"))
+            say("guest0", OWN)
+            say("guest0", *[OWN] * 100, tag=bytes.fromhex("8100e009"))
+            watch.turn()
+            assert watch.found == {9}
+            say("guest0", *[OWN] * 1000, tag=bytes.fromhex("81000009"))
+            say("guest0", OWN, tag=bytes.fromhex("8100000a"))
+            watch.turn()
+            assert watch.found == {9, 10}
+            assert Station(OWN, 9) not in asyncio.run(behind("port0", OWN)), "the bridge does not say"
+
+
+@pytest.mark.parametrize("known", [(), (1,), tuple(range(1, MOST_VLANS + 1))])
+def test_the_filter_of_known_vlans_jumps_nowhere_else(known: tuple[int, ...]) -> None:
+    program = tag_filter(OWN, known)
+    accept = len(program) - 2
+    targets = {
+        at + 1 + way for at, (code, *ways, _) in enumerate(program) if code == 0x15 for way in ways if way
+    }
+    assert targets == {accept + 1}
+    assert all(0 <= way <= 255 for _, *ways, _ in program for way in ways), "a jump is a byte"

@@ -28,6 +28,7 @@ _SOURCES = Path(os.environ.get("VMNET_GUEST", REPOSITORY / "guest"))
 _BUILDERS = {"small": ("kmod.py", "cpio.py"), "router": ("kmod.py", "cpio.py", "frr.py")}
 _FORMAT = "1"
 """To be raised when this file builds something else."""
+_MODULES = {"small": kmod.WANTED, "router": (*kmod.WANTED, "8021q")}
 _SMALL = ("game", "responder")
 _DIRECTORIES = ("proc", "sys", "dev", "run", "tmp", "etc", "var/run", "var/tmp", "lib/modules", "root")
 
@@ -140,7 +141,7 @@ def _base(variant: Variant, root: Path, scratch: Path) -> Archive:
     for script in others:
         archive.file(f"bin/{script.name}", script.read_bytes(), 0o755)
     _busybox(archive, root)
-    modules = kmod.in_load_order(root)
+    modules = kmod.in_load_order(root, _MODULES[variant])
     for name, content in modules:
         archive.file(f"lib/modules/{name}.ko", content)
     archive.file("lib/modules/order", "".join(f"{name}\n" for name, _ in modules).encode())

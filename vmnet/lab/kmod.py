@@ -5,16 +5,17 @@ from __future__ import annotations
 import gzip
 import lzma
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from vmnet.errors import LabError
 
 WANTED = ("virtio_pci", "virtio_net")
-"""What the guest needs; what these depend on is read from the modules themselves."""
+"""What each guest needs; what these depend on is read from the modules themselves."""
 
 
-def in_load_order(root: Path) -> list[tuple[str, bytes]]:
-    """Name and content of the wanted modules below ``root``, each after those it depends on.
+def in_load_order(root: Path, wanted: Sequence[str] = WANTED) -> list[tuple[str, bytes]]:
+    """Name and content of the ``wanted`` modules below ``root``, each after those it depends on.
 
     Modules that the kernel has built in are left out. Raises LabError when one is neither there nor built in.
     """
@@ -36,7 +37,7 @@ def in_load_order(root: Path) -> list[tuple[str, bytes]]:
             visit(dependency)
         ordered[name] = content
 
-    for name in WANTED:
+    for name in wanted:
         visit(name)
     return list(ordered.items())
 
