@@ -57,37 +57,38 @@ class StationWatch:
     def __init__(self, taps: Sequence[tuple[str, bytes]], log: logging.Logger) -> None:
         self._taps, self._log = taps, log
         self._behind: dict[bytes, list[Station]] = {}
+        self._vlans: dict[bytes, VlanWatch] = {}
 
     async def keep_looking(self) -> None:
         """Until cancelled, or no tap is left."""
         with contextlib.ExitStack() as stack:
-            watches = [
-                (tap, mac, stack.enter_context(contextlib.closing(VlanWatch(tap, mac))))
-                for tap, mac in self._taps
-            ]
+            for tap, mac in self._taps:
+                self._vlans[mac] = stack.enter_context(contextlib.closing(VlanWatch(tap, mac)))
             while self._taps:
-                for tap, mac, vlans in watches:
-                    if not netdev.exists(tap):
-                        return
-                    self._behind[mac] = await self._look(tap, mac, vlans)
+                for tap, mac in self._taps:
+                    try:
+                        self._behind[mac] = await behind(tap, mac)
+                    except (VmnetError, ValueError, OSError) as error:
+                        self._log.debug("who is behind %s is not known: %s", tap, error)
+                        if not netdev.exists(tap):
+                            return
                 await asyncio.sleep(_LOOK_S)
 
-    async def _look(self, tap: str, mac: bytes, vlans: VlanWatch) -> list[Station]:
-        """As far as the bridge says it, and what the guest has shown."""
-        vlans.turn()
-        shown = {Station(mac, vlan) for vlan in vlans.found if vlan}
-        try:
-            return sorted(shown.union(await behind(tap, mac)))
-        except (VmnetError, ValueError, OSError) as error:
-            self._log.debug("who is behind %s is not known: %s", tap, error)
-            return sorted(shown.union(self._behind.get(mac, ())))
+    def _stations(self) -> dict[bytes, list[Station]]:
+        """As far as the bridges say it, and what the guest has shown by now."""
+        found = {}
+        for _tap, mac in self._taps:
+            vlans = self._vlans[mac].turn() if mac in self._vlans else ()
+            shown = {Station(mac, vlan) for vlan in vlans}
+            if stations := sorted(shown.union(self._behind.get(mac, ()))):
+                found[mac] = stations
+        return found
 
     def to_json(self) -> dict[str, list[tuple[str, int]]]:
         """By MAC address of the interface, what :func:`dom0.claim.stations` reads."""
         return {
             mac.hex(":"): [(one.mac.hex(":"), one.vlan) for one in stations[:MOST_STATIONS]]
-            for mac, stations in self._behind.items()
-            if stations
+            for mac, stations in self._stations().items()
         }
 
     def left_out(self) -> list[str]:
@@ -95,7 +96,7 @@ class StationWatch:
         return [
             f"{len(stations) - MOST_STATIONS} of {len(stations)} MAC addresses behind {mac.hex(':')} were not announced: "
             "the fabric finds them at the new host when they send"
-            for mac, stations in self._behind.items()
+            for mac, stations in self._stations().items()
             if len(stations) > MOST_STATIONS
         ]
 

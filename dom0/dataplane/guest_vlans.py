@@ -63,7 +63,7 @@ class VlanWatch:
 
     def __init__(self, tap: str, mac: bytes) -> None:
         self._mac = mac
-        self.found: set[int] = set()
+        self._found: set[int] = set()
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
             self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
@@ -73,13 +73,14 @@ class VlanWatch:
             self._socket.close()
             raise
 
-    def turn(self) -> None:
-        """Does not block."""
-        before = len(self.found)
-        while len(self.found) < MOST_VLANS and (vlan := self._next()) is not None:
-            self.found.add(vlan)
-        if len(self.found) > before:
-            packet_filter.attach(self._socket, tag_filter(self._mac, self.found))
+    def turn(self) -> frozenset[int]:
+        """Those seen by now, at most 64; 0, a mere priority (IEEE 802.1Q, clause 9.6), is none. Does not block."""
+        before = len(self._found)
+        while len(self._found) < MOST_VLANS and (vlan := self._next()) is not None:
+            self._found.add(vlan)
+        if len(self._found) > before:
+            packet_filter.attach(self._socket, tag_filter(self._mac, self._found))
+        return frozenset(self._found - {0})
 
     def _next(self) -> int | None:
         try:

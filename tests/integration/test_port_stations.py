@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from ovs_kit import Ovs
 from dom0.claim import stations
 from dom0.dataplane.announce import rarp, station_here
 from dom0.dataplane.guest_vlans import MOST_VLANS, VlanWatch, tag_filter
-from dom0.port_stations import Station, behind, port_of
+from dom0.port_stations import Station, StationWatch, behind, port_of
 
 pytestmark = pytest.mark.root
 OWN = bytes.fromhex("525400000001")
@@ -118,13 +119,27 @@ def test_the_guests_own_vlans_on_a_bridge_that_does_not_learn_them() -> None:
             say("guest0", OTHERS[0], tag=bytes.fromhex("81000008"))
             say("guest0", OWN)
             say("guest0", *[OWN] * 100, tag=bytes.fromhex("8100e009"))
-            watch.turn()
-            assert watch.found == {9}
+            assert watch.turn() == {9}
             say("guest0", *[OWN] * 1000, tag=bytes.fromhex("81000009"))
             say("guest0", OWN, tag=bytes.fromhex("8100000a"))
-            watch.turn()
-            assert watch.found == {9, 10}
+            assert watch.turn() == {9, 10}
             assert Station(OWN, 9) not in asyncio.run(behind("port0", OWN)), "the bridge does not say"
+        assert asyncio.run(announced_of("port0")) == {
+            OWN.hex(":"): [(OTHERS[0].hex(":"), 0), (OWN.hex(":"), 11)]
+        }
+
+
+async def announced_of(tap: str) -> dict[str, list[tuple[str, int]]]:
+    """What a leaving guest's host sends to the other one, when the guest has sent in VLAN 11."""
+    watch = StationWatch([(tap, OWN)], logging.getLogger())
+    async with asyncio.timeout(10):
+        looking = asyncio.create_task(watch.keep_looking())
+        while not watch.to_json():  # until it has begun
+            await asyncio.sleep(0.01)
+        say("guest0", OWN, tag=bytes.fromhex("8100000b"))
+        told = watch.to_json()
+    looking.cancel()
+    return told
 
 
 @pytest.mark.parametrize("known", [(), (1,), tuple(range(1, MOST_VLANS + 1))])

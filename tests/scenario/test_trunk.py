@@ -1,4 +1,8 @@
-"""A VM that sends with VLAN tags: the fabric, which learns each VLAN by itself, finds it at its new host in all of them."""
+"""A VM that sends with VLAN tags: the fabric, which learns each VLAN by itself, finds it at its new host in all of them.
+
+A Linux guest announces its VLANs itself as well, if it takes part in QEMU's announcement: that we do too is shown by
+``tests/integration/test_port_stations.py``.
+"""
 
 from __future__ import annotations
 
