@@ -11,14 +11,14 @@ from typing import Any
 
 from dom0 import bridges, outgoing_setup, stretch
 from dom0.bound import agreed_binding
-from dom0.claim import Agreement, Wire, addresses, stations
+from dom0.claim import Agreement, Wire
 from dom0.conntrack.receiving import ConntrackReceiver
 from dom0.context import Context
 from dom0.dataplane import names, netdev
-from dom0.dataplane.announce import announcements, station_here
 from dom0.dataplane.destination_port import DestinationPort, Opened
 from dom0.dataplane.kernel_limits import SPARE_PACKETS
 from dom0.flow_setup import FlowSetup
+from dom0.guest_announcements import GuestAnnouncements
 from dom0.marker_wait import MarkerWait
 from dom0.migration import Migration, settled
 from dom0.own_order import OwnOrder
@@ -65,11 +65,7 @@ class DestinationMigration(Migration):
         """Set when the hypervisor, which waits in its hook, may go on."""
         self.ports: list[DestinationPort] = []
         self.taps: dict[str, str] = {}
-        self.known_addresses: dict[str, list[str]] = {}
-        self._stations: dict[str, Any] = {}
-        """Who else is behind the interface with a MAC address, as the source says."""
-        self._stations_announced: dict[str, list[bytes]] = {}
-        """By tunnel."""
+        self.announcements = GuestAnnouncements()
         self.resume_ns: int | None = None
         self._opened: dict[str, Opened] = {}
         """By tunnel."""
@@ -95,7 +91,6 @@ class DestinationMigration(Migration):
         self.runs = False
         """The guest runs here."""
         self.binding: Binding | None = None
-        self._announced: dict[str, list[bytes]] = {}
         self.steps = {
             Step.PREPARE_DESTINATION: self._prepare,
             Step.ATTACH_DESTINATION: self._attach,
@@ -309,7 +304,7 @@ class DestinationMigration(Migration):
             self.arriving.expect()
         for port in self.ports:
             port.expect()
-        self._build_announcements()
+        self.announcements.cover(port.settings.mac for port in self.ports)
         self._want_flows()
         if self._own is not None:
             self._own.hold()
@@ -325,27 +320,6 @@ class DestinationMigration(Migration):
             for port in told:
                 port.tell_switch()
             await asyncio.sleep(again_s)
-
-    def _build_announcements(self) -> None:
-        """Before they are needed: nothing is computed between resume and the first announcement."""
-        for port in self.ports:
-            mac = port.settings.mac
-            self._announced[port.tunnel] = announcements(
-                mac, addresses(self.known_addresses.get(mac.hex(":"), []))
-            )
-        self._build_stations()
-
-    def note_stations(self, told: object) -> None:
-        """``told``: by MAC address of the interface, pairs of a MAC address and a VLAN. Checked when what announces them is built."""
-        self._stations = told if isinstance(told, dict) else {}
-        self._build_stations()
-
-    def _build_stations(self) -> None:
-        """Again if the source says later who they are: a hypervisor that did not wait may be ahead of it."""
-        for port in self.ports:
-            mac = port.settings.mac
-            others = stations(self._stations.get(mac.hex(":")), mac)
-            self._stations_announced[port.tunnel] = [station_here(*other) for other in others]
 
     async def _take_links(self) -> None:
         if self.arriving is not None:
@@ -375,7 +349,7 @@ class DestinationMigration(Migration):
 
     async def _announce_again(self) -> None:
         """The VM runs long after it has come: its neighbours may have forgotten it."""
-        self._announce_stations()
+        self._announce_others()
         for port in self.ports:
             if not port.stretched:
                 self._announce_at(port)
@@ -385,7 +359,7 @@ class DestinationMigration(Migration):
         if self.arriving is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.arriving.taken.wait(), self._marker_limit_s)
-        self._announce_stations()
+        self._announce_others()
         bridges_of = {id(port): bridge for port, bridge in self._bridged_ports()}
         waiting: list[DestinationPort] = []
         for port in (one for one in self.ports if not one.stretched):
@@ -399,18 +373,18 @@ class DestinationMigration(Migration):
             self._not_marked(
                 f"the VM's interface on {bridge or 'no bridge'} (is that a LAN of both hosts? else give it a segment)"
             )
-        self._announce_stations()
+        self._announce_others()
         self.tell("marker", ordered=self.ordered)
         self.post(Event.MARKER)
 
-    def _announce_stations(self) -> None:
-        """Those behind the guest's interfaces. Twice: a frame may be lost, and nothing comes back that would tell."""
+    def _announce_others(self) -> None:
+        """Stations behind the interfaces, and the groups. Twice: a frame may be lost, and nothing comes back that would tell."""
         for port in self.ports:
             if not port.stretched:
-                port.announce(self._stations_announced[port.tunnel])
+                port.announce(self.announcements.others(port.settings.mac))
 
     def _announce_at(self, port: DestinationPort) -> None:
-        port.announce(self._announced[port.tunnel])
+        port.announce(self.announcements.own(port.settings.mac))
 
     def _not_marked(self, what: str) -> None:
         self.ordered = False

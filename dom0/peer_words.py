@@ -24,12 +24,8 @@ def _counts(raw: object) -> list[int]:
 
 async def to_destination(one: DestinationMigration, op: str, message: dict[str, Any]) -> dict[str, Any]:
     if op == "expect":
-        raw = message.get("addresses")
-        one.known_addresses = (
-            {str(k): v for k, v in raw.items() if isinstance(v, list)} if isinstance(raw, dict) else {}
-        )
+        one.announcements.note(message)
         one.note_senders(of_message(message))
-        one.note_stations(message.get("stations"))
         await one.settled((State.READY, *_EXPECTS), _SETTLE_S)
         one.post(Event.EXPECT)
         state = await one.settled(_EXPECTS, _SETTLE_S)

@@ -59,8 +59,7 @@ def _moved(one: SourceMigration) -> Verdict:
             f"{', '.join(one.multi_queue)}: the kernel takes other ones of several queues at a new host: "
             "packets of a flow may have overtaken each other"
         )
-    notes += one.stations.left_out()
-    notes += one.connections.notes(one.record.source, one.record.destination)
+    notes += one.guest.notes(one.record.source, one.record.destination)
     if one.paused_there:
         notes.append(f"what comes for it waits on {one.record.destination}, until it is resumed there")
     verdict = _verdict(one, "done")
@@ -96,7 +95,7 @@ def _moved(one: SourceMigration) -> Verdict:
         passes=one.passes,
         memory_bytes=one.watch.processed_bytes if one.watch is not None else 0,
         generation=_number(there, "generation"),
-        connections=one.connections.carried,
+        connections=one.guest.connections.carried,
         rerouted=None if one.fabric is None else one.fabric.finished,
     )
 

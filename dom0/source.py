@@ -12,20 +12,19 @@ from typing import Any
 
 from dom0 import stretch
 from dom0.claim import Agreement, Wire
-from dom0.conntrack.idle_addresses import GuestPort
-from dom0.conntrack.sending import ConntrackSender
 from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.priority import guest_process
 from dom0.dataplane.source_port import Released, SourcePort
 from dom0.drain import drained
+from dom0.guest_port import GuestPort
+from dom0.guest_watch import GuestWatch
 from dom0.leaving_fabric import LeavingFabric
 from dom0.links_move import LinksMove
 from dom0.migration import Migration, settled
 from dom0.options import Options
 from dom0.outgoing import AWAY_S, DECIDE_S, Outgoing
-from dom0.port_stations import StationWatch
 from dom0.result import source_verdict
 from dom0.router.leaving import RouterLeaving
 from dom0.router.router import Router
@@ -104,8 +103,7 @@ class SourceMigration(Migration):
         self._last_wanted = False
         """The destination waits for what follows the guest's last packet."""
         self._links: LinksMove | None = None
-        self.stations = StationWatch([], self.log)
-        self.connections = ConntrackSender([], self._guest_addresses, self._ask, self.log)
+        self.guest = GuestWatch([], self._guest_addresses, self._ask, self.log)
         self._released = asyncio.Event()
         self._expected = asyncio.Event()
         """The destination holds what arrives directly."""
@@ -191,7 +189,7 @@ class SourceMigration(Migration):
             self.tell("stop", at=event.time_ns / 1e9)
         self._hold_now()  # every millisecond here is a frame more to recover
         self.stopped.set()
-        self.connections.last()
+        self.guest.connections.last()
         self._say_last()
         if self._links is not None:
             self._links.begin()
@@ -343,14 +341,13 @@ class SourceMigration(Migration):
         await self._connect()
         self.fabric = self._fabric()
         guests = [] if self.leaving is not None else self.ports
-        self.stations = StationWatch([(port.tap, port.settings.mac) for port in guests], self.log)
-        self.connections = ConntrackSender(
-            self._guest_ports(guests), self._guest_addresses, self._ask, self.log
+        self.guest = GuestWatch(
+            self._guest_ports(guests), self._guest_addresses, self._ask, self.log, groups=self.router is None
         )
         self.agreed = self._agreement()
         self.attached.set_result(self.agreed)
-        self.spawn(self.stations.keep_looking())
-        self.spawn(self.connections.keep_sending())
+        for work in self.guest.work():
+            self.spawn(work)
         if self.leaving is not None:
             self._links = LinksMove(self, self.leaving, self._expected, self._join_stretched)
             self.spawn(self._links.clone())
@@ -493,9 +490,14 @@ class SourceMigration(Migration):
         if self.fabric is not None:
             self.fabric.rehearse()
         senders = {wire.mac: [one.hex() for one in port.senders.headers] for wire, port in self._pairs()}
-        self.connections.now()
+        self.guest.connections.now()
         asking = self.spawn(
-            self._ask("expect", addresses=addresses, senders=senders, stations=self.stations.to_json())
+            self._ask(
+                "expect",
+                addresses=addresses,
+                senders=senders,
+                **self.guest.told(),
+            )
         )
         stopping = self.spawn(self.stopped.wait())
         try:

@@ -9,16 +9,16 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
 from typing import Final
 
 import psutil
 
 from dom0.conntrack import table
 from dom0.conntrack.entry import Address, Entry
+from dom0.dataplane import netdev
 from dom0.dataplane.announce import arp_probe, solicitation
+from dom0.guest_port import GuestPort
 
 MOST_ASKED: Final = 256
 _MOST_READ: Final = 65_536
@@ -26,15 +26,6 @@ _BURST: Final = 16
 _PAUSE_S: Final = 0.02
 """A VM that has slept takes its time to read; its queue is to stay short."""
 _ANSWER_S: Final = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class GuestPort:
-    """``mac``: the VM's there."""
-
-    tap: str
-    mac: bytes
-    bridge: str
 
 
 def local_addresses() -> frozenset[bytes]:
@@ -78,7 +69,7 @@ class AddressProbe:
         await asyncio.sleep(_ANSWER_S)  # nothing tells that there will be no more answers
 
     async def _ask_at(self, port: GuestPort, asked: Sequence[Address]) -> None:
-        asker = _mac_of(port.bridge)
+        asker = netdev.mac_of(port.bridge)
         if asker is None:
             return
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as tap:
@@ -95,10 +86,3 @@ def question(asker: bytes, guest: bytes, address: IPv4Address | IPv6Address) -> 
     if isinstance(address, IPv4Address):
         return arp_probe(asker, guest, address)
     return solicitation(asker, guest, address)
-
-
-def _mac_of(bridge: str) -> bytes | None:
-    try:
-        return bytes.fromhex(Path("/sys/class/net", bridge, "address").read_text().strip().replace(":", ""))
-    except (OSError, ValueError):
-        return None

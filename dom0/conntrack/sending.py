@@ -14,9 +14,10 @@ from dom0.claim import MOST_ADDRESSES
 from dom0.conntrack import table
 from dom0.conntrack.changes import Changes, SentEntries
 from dom0.conntrack.entry import TCP, Entry
-from dom0.conntrack.idle_addresses import AddressProbe, GuestPort
+from dom0.conntrack.idle_addresses import AddressProbe
 from dom0.conntrack.peer_form import MOST_A_MESSAGE, key_to_json, to_json
 from dom0.fib.message import MalformedError
+from dom0.guest_port import GuestPort
 from vmnet.errors import NotFoundError, VmnetError
 
 MOST_CONNECTIONS: Final = 65_536

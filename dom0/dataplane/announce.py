@@ -102,16 +102,19 @@ def advertisement(mac: bytes, address: IPv6Address) -> bytes:
 
 def solicitation(mac: bytes, to: bytes, address: IPv6Address) -> bytes:
     """The question to ``to`` alone whether it has ``address`` (RFC 4861, section 7.2.2), from the link-local address of ``mac``."""
-    identifier = bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:]))  # RFC 4291, appendix A
-    asker = IPv6Address(_LINK_LOCAL + identifier)
     body = bytes(4) + address.packed + bytes((1, 1)) + mac
-    return _frame(to, mac, _IPV6, _icmpv6(asker, address, _NEIGHBOUR_SOLICITATION, body))
+    return _frame(to, mac, _IPV6, _icmpv6(link_local(mac), address, _NEIGHBOUR_SOLICITATION, body))
+
+
+def link_local(mac: bytes) -> IPv6Address:
+    """The address that a station makes of its MAC address (RFC 4291, appendix A)."""
+    return IPv6Address(_LINK_LOCAL + bytes((mac[0] ^ 2, *mac[1:3], 0xFF, 0xFE, *mac[3:])))
 
 
 def _icmpv6(source: IPv6Address, destination: IPv6Address, kind: int, body: bytes) -> bytes:
     """An IPv6 packet of that ICMPv6 type, code 0; its hop limit is 255, as neighbour discovery needs it."""
     message = struct.pack("!BBH", kind, 0, 0) + body
-    checksum = _icmpv6_checksum(source, destination, message)
+    checksum = icmpv6_checksum(source, destination, message)
     message = message[:2] + struct.pack("!H", checksum) + message[4:]
     return (
         struct.pack("!IHBB", 6 << 28, len(message), _ICMPV6, 255)
@@ -125,6 +128,6 @@ def _frame(destination: bytes, source: bytes, ethertype: int, body: bytes) -> by
     return (destination + source + struct.pack("!H", ethertype) + body).ljust(_MINIMUM_FRAME_BYTES, b"\0")
 
 
-def _icmpv6_checksum(source: IPv6Address, destination: IPv6Address, message: bytes) -> int:
+def icmpv6_checksum(source: IPv6Address, destination: IPv6Address, message: bytes) -> int:
     """RFC 4443 section 2.3: one's complement sum over pseudo-header and message."""
     return checksum(source.packed + destination.packed + struct.pack("!II", len(message), _ICMPV6) + message)

@@ -85,6 +85,14 @@ def get_mtu(name: str) -> int:
     return int(struct.unpack_from("i", _ioctl(name, _SIOCGIFMTU, b""), 16)[0])
 
 
+def mac_of(name: str) -> bytes | None:
+    """Its MAC address; None if there is no such device."""
+    try:
+        return bytes.fromhex(Path("/sys/class/net", name, "address").read_text().strip().replace(":", ""))
+    except (OSError, ValueError):
+        return None
+
+
 def get_queue_length(name: str) -> int:
     """txqueuelen in packets: on a tap, how many wait for its reader."""
     return int(struct.unpack_from("i", _ioctl(name, _SIOCGIFTXQLEN, b""), 16)[0])
