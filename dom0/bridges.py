@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from dom0 import bridge_port
+from dom0.bridge_port import BridgePort
 from dom0.dataplane import netdev, rtnetlink
 from dom0.ovs_addresses import SwitchAddresses, addresses, switch_ports, system_ports
 from vmnet.errors import UnavailableError, WaitTimeoutError
@@ -101,30 +103,50 @@ async def which_are_ovs(names: Iterable[str]) -> dict[str, bool]:
     return {name: await is_ovs(name) for name in set(names)}
 
 
-async def join(device: str, bridge: str, learns: bool = True) -> None:
-    """``device`` becomes a port of ``bridge``; a Linux bridge floods only broadcast and multicast there, and those not yet.
+async def place_of(port: str, bridge: str) -> BridgePort:
+    """How ``bridge`` treats its ``port``; without settings if it is none of its. VmnetError or OSError if the bridge does not say."""
+    if is_linux_bridge(bridge):
+        return await bridge_port.read_linux(port, bridge)
+    return bridge_port.of_ovs(bridge, await ovs_vsctl(*bridge_port.ovs_question(port)))
+
+
+async def join(device: str, place: BridgePort, learns: bool = True) -> None:
+    """``device`` becomes a port of that bridge; a Linux bridge floods only broadcast and multicast there, and those not yet.
 
     ``learns`` False: nor does it learn there before; what is for the guest goes by the old port, behind what that one holds.
     """
-    if is_linux_bridge(bridge):
-        await asyncio.to_thread(_join_linux, device, bridge, learns)
+    if is_linux_bridge(place.bridge):
+        await asyncio.to_thread(_join_linux, device, place, learns)
     else:
-        await ovs_vsctl("--may-exist", "add-port", bridge, device)
+        await _add_ovs_port(device, place)
 
 
-def _join_linux(device: str, bridge: str, learns: bool) -> None:
-    index, master = netdev.index_of(device), netdev.index_of(bridge)
+async def _add_ovs_port(device: str, place: BridgePort) -> None:
+    """In one transaction: a port without its tag would be in all VLANs for a moment."""
+    await ovs_vsctl("--may-exist", "add-port", place.bridge, device, *bridge_port.ovs_change(device, place))
+
+
+def _join_linux(device: str, place: BridgePort, learns: bool) -> None:
+    index, master = netdev.index_of(device), netdev.index_of(place.bridge)
     with IPRoute() as netlink:
         netlink.link("set", index=index, master=master)
+        bridge_port.apply_linux(netlink, device, place)
         _flood(netlink, index, False, learns)
 
 
-async def add_port(device: str, bridge: str) -> None:
-    """``device`` becomes an ordinary port of ``bridge``. Nothing happens if it is."""
-    if is_linux_bridge(bridge):
-        await asyncio.to_thread(_set_master, device, netdev.index_of(bridge))
+async def add_port(device: str, place: BridgePort) -> None:
+    """``device`` becomes an ordinary port of that bridge. Only its settings change if it is."""
+    if is_linux_bridge(place.bridge):
+        await asyncio.to_thread(_add_linux_port, device, place)
     else:
-        await ovs_vsctl("--may-exist", "add-port", bridge, device)
+        await _add_ovs_port(device, place)
+
+
+def _add_linux_port(device: str, place: BridgePort) -> None:
+    _set_master(device, netdev.index_of(place.bridge))
+    if place.settings:
+        with IPRoute() as netlink:
+            bridge_port.apply_linux(netlink, device, place)
 
 
 async def take_off(device: str, bridge: str) -> None:

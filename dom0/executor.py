@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from controller_bridge.rerouters.base import Rerouter
 from dom0 import bridges, fabric
+from dom0.bridge_port import BridgePort
 from dom0.dataplane import classifier, names, netdev, tunnel
 from dom0.dataplane.classifier import Direction
 from dom0.router import names as router_names
@@ -73,7 +74,7 @@ async def perform(action: Action, domains: Domains | None, rerouter: Rerouter | 
         if netdev.exists(target):
             netdev.set_queue_length(target, int(action.value))
     elif kind is Kind.LEAVE:
-        await bridges.leave(target, action.value)
+        await bridges.leave(target, BridgePort.parse(action.value).bridge)
     elif kind is Kind.REROUTE_BACK:
         if rerouter is None:
             raise RefusedError("there is no [rerouter] any more", "configure it again")

@@ -20,6 +20,7 @@ from pyroute2 import IPRoute
 from dom0 import bridges
 from dom0.claim import MOST_STATIONS, mac_bytes
 from dom0.dataplane import netdev
+from dom0.dataplane.announce import is_nobody
 from dom0.dataplane.guest_vlans import VlanWatch
 from dom0.ovs_addresses import addresses
 from vmnet.errors import VmnetError
@@ -40,12 +41,12 @@ class Station:
 
 
 async def behind(tap: str, own: bytes) -> list[Station]:
-    """All but ``own``, the guest's, without a tag; sorted. VmnetError, ValueError or OSError if the bridge does not say."""
+    """Sorted, without ``own`` (untagged) and the senders of our frames. VmnetError, ValueError, OSError: the bridge does not say."""
     if netdev.is_linux_bridge_port(tap):
         learned = await asyncio.to_thread(_behind_linux, tap)
     else:
         learned = await _behind_ovs(tap)
-    return sorted(learned - {Station(own)})
+    return sorted(one for one in learned if one != Station(own) and not is_nobody(one.mac))
 
 
 class StationWatch:

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from dom0 import stretch
+from dom0 import bridges, stretch
+from dom0.bridge_port import BridgePort
 from dom0.claim import Agreement, Wire
 from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
@@ -335,6 +336,7 @@ class SourceMigration(Migration):
             stretch.local_address(self.context.config.listen.tunnel_address, self.claim.tunnel_address),
             self.leaving is not None,
         )
+        self.wiring = replace(self.wiring, places=await self._places())
         self.record = replace(self.record, settings=stretch.encode(self.wiring.stretched()))
         await self.context.store.migration_put(self.record)
         await self.journal([*self.wiring.actions(), Action(Kind.SUSPEND, self.record.vm)])
@@ -363,6 +365,15 @@ class SourceMigration(Migration):
             self.spawn(self._converge(self.watch))
         else:
             self.spawn(self._notice_the_end())
+
+    async def _places(self) -> dict[str, BridgePort]:
+        """How this host's bridges treat the ports of interfaces whose LAN is not at the destination."""
+        ports = {one.mac: one.tap for one in self.outlets}
+        if self.router is not None and self.leaving is not None:  # the taps have left the bridges
+            ports |= {mac.hex(":"): port.name for mac, port in self.router.plane.ports.items()}
+        bridges_of = self.wiring.bridges
+        far = [wire.mac for wire in self.wiring.wires if wire.stretched and wire.mac in bridges_of]
+        return {mac: await bridges.place_of(ports[mac], bridges_of[mac]) for mac in far}
 
     def _guest_ports(self, ports: list[SourcePort]) -> list[GuestPort]:
         bridges = self.wiring.bridges

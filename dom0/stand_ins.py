@@ -49,8 +49,9 @@ class StandIns:
             try:
                 one = await asyncio.to_thread(StandIn, port.gate, port.settings)
                 self._joined.append((one, bridge))
-                await self._migration.journal([Action(Kind.JOIN, one.name, bridge)])
-                await bridges.add_port(one.name, bridge)
+                place = await bridges.place_of(port.gate.tap, bridge)
+                await self._migration.journal([Action(Kind.JOIN, one.name, str(place))])
+                await bridges.add_port(one.name, place)
                 # another bridge floods to the tap as well
                 if self._before and netdev.is_linux_bridge_port(one.name):
                     await asyncio.to_thread(one.stand_before)

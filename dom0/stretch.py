@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from pyroute2.netlink.exceptions import NetlinkError
 
 from dom0 import bridges, executor
+from dom0.bridge_port import BridgePort
 from dom0.dataplane import netdev, tunnel, wire
 from dom0.router import names as router_names
 from vmnet.actions import Action, Kind
@@ -58,18 +59,18 @@ def journal_id(vm: str) -> str:
     return f"{_JOURNAL}{vm}"
 
 
-async def join(store: Store, vm: str, device: str, bridge: str, learns: bool = True) -> None:
+async def join(store: Store, vm: str, device: str, place: str, learns: bool = True) -> None:
     """Before the guest runs elsewhere: what it sends there comes in at its old bridge from the first frame on. Safe to repeat.
 
-    ``learns``: see :func:`dom0.bridges.join`.
+    ``place``: the guest's in its old bridge, as the text of a :class:`BridgePort`. ``learns``: see :func:`dom0.bridges.join`.
     """
-    await _note(store, vm, (await _made(device), Action(Kind.JOIN, device, bridge)))
-    await bridges.join(device, bridge, learns)
+    await _note(store, vm, (await _made(device), Action(Kind.JOIN, device, place)))
+    await bridges.join(device, BridgePort.parse(place), learns)
 
 
-async def begin(store: Store, vm: str, device: str, bridge: str) -> None:
-    """The guest runs elsewhere: its old bridge forwards into the tunnel ``device``. Safe to repeat."""
-    await join(store, vm, device, bridge)
+async def begin(store: Store, vm: str, device: str, place: str) -> None:
+    """The guest runs elsewhere: its old bridge forwards into the tunnel ``device``. Safe to repeat. ``place``: see :func:`join`."""
+    await join(store, vm, device, place)
     await asyncio.to_thread(bridges.flood, device, True)
 
 
@@ -125,7 +126,7 @@ async def restore(store: Store) -> None:
 
 async def _restore(store: Store, vm: str) -> None:
     actions = await _actions(store, vm)
-    bridges_of = {one.target: one.value for one in actions if one.kind is Kind.JOIN}
+    places = {one.target: one.value for one in actions if one.kind is Kind.JOIN}
     taps = {device: tap for tap, device in _wired(actions).items()}
     for made in actions:
         device = made.target
@@ -137,8 +138,8 @@ async def _restore(store: Store, vm: str) -> None:
             return
         ends = tunnel.Ends.parse(made.value)
         await asyncio.to_thread(tunnel.create, device, ends.vni, ends.local, ends.remote, ends.mtu)
-        if device in bridges_of:
-            await bridges.join(device, bridges_of[device])
+        if device in places:
+            await bridges.join(device, BridgePort.parse(places[device]))
             await asyncio.to_thread(bridges.flood, device, True)
         elif not router_names.is_port(taps[device]):  # a router's port is put in order with the router
             await asyncio.to_thread(wire.both_ways, taps[device], device)
@@ -146,7 +147,7 @@ async def _restore(store: Store, vm: str) -> None:
 
 
 def encode(pairs: Mapping[str, str]) -> dict[str, str]:
-    """What a restarted daemon has to know of a stretched migration, for its record: device -> bridge (or tap)."""
+    """What a restarted daemon has to know of a stretched migration, for its record: device -> place in its bridge (or tap)."""
     return {f"stretch {device}": other for device, other in pairs.items()}
 
 

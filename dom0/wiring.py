@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dom0.bridge_port import BridgePort
 from dom0.claim import MOST_INTERFACES, Wire
 from dom0.dataplane import names, netdev, ring
 from vmnet.actions import Action, Kind
@@ -110,17 +111,18 @@ def outlets(info: DomainInfo, management: str | None) -> tuple[Outlet, ...]:
 
 @dataclass(frozen=True)
 class Wiring:
-    """``local``, ``remote``: the tunnels' ends. ``bridges``: the guest's here, by MAC."""
+    """``local``, ``remote``: the tunnels' ends. ``bridges``: the guest's here, by MAC; ``places``: its ports' settings there, too."""
 
     wires: tuple[Wire, ...] = ()
     local: str = ""
     remote: str = ""
     bridges: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, BridgePort] = field(default_factory=dict)
 
     def stretched(self) -> dict[str, str]:
-        """Tunnel device -> the bridge here that goes on forwarding into it."""
+        """Tunnel device -> the bridge here that goes on forwarding into it, and as which port: the text of a :class:`BridgePort`."""
         return {
-            names.tunnel_name(wire.lan_vni): self.bridges[wire.mac]
+            names.tunnel_name(wire.lan_vni): str(self.places.get(wire.mac, self.bridges[wire.mac]))
             for wire in self.wires
             if wire.stretched and wire.mac in self.bridges
         }

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from controller_bridge.local_frame import TYPE, local_frame
 from vmnet.internet_checksum import checksum
 
+_NOBODY = b"\x02VM"
 _BROADCAST = b"\xff" * 6
 _MINIMUM_FRAME_BYTES = 60
 _TAG = b"\x81\x00"
@@ -46,8 +47,13 @@ def here_only(mac: bytes) -> bytes:
 
 
 def nobody() -> bytes:
-    """A random MAC address, locally administered."""
-    return b"\x02" + secrets.token_bytes(5)
+    """A random MAC address of our own, locally administered, that no station has."""
+    return _NOBODY + secrets.token_bytes(3)
+
+
+def is_nobody(mac: bytes) -> bool:
+    """Whether a switch may have learned it from our own frames."""
+    return mac.startswith(_NOBODY)
 
 
 def spare_frame() -> bytes:

@@ -98,6 +98,11 @@ class RouterPort(GateMemory):
         wire.attach(tap, self.name, ingress=True)
         self.tap = tap
 
+    @property
+    def hangs_on_tunnel(self) -> bool:
+        """Its LAN is not here."""
+        return bool(self.get(Word.LINK_IFINDEX))
+
     def hang_on(self, tunnel: str) -> None:
         """``tunnel`` is the router's link here: what is sent goes out there, what comes in there is the router's."""
         self.set(Word.LINK_IFINDEX, netdev.index_of(tunnel))

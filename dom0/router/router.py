@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dom0 import bridges
+from dom0.bridge_port import BridgePort
 from dom0.claim import mac_bytes
 from dom0.dataplane import backlog, netdev, netns
 from dom0.dataplane.gate_memory import Bounds
@@ -128,7 +129,7 @@ class Router:
                 for one in self.info.interfaces:
                     port = self.plane.ports.get(mac_bytes(one.mac))
                     if port is not None and one.bridge is not None:
-                        await bridges.add_port(port.name, one.bridge)
+                        await bridges.add_port(port.name, BridgePort(one.bridge))
             except BaseException:
                 # one that forwards already goes on, whatever we fail in
                 await asyncio.to_thread(self.plane.close if self.found else self.plane.remove)
@@ -242,6 +243,7 @@ class Router:
             await asyncio.to_thread(self.plane.connect, found, talk)
             for one in self.info.interfaces:
                 if one.bridge is not None and one.mac in taps:
+                    await self._take_place(one.mac, taps[one.mac], one.bridge)
                     await self._stand_for(one.mac)
                     await bridges.take_off(taps[one.mac], one.bridge)
             self._unwatch()
@@ -249,6 +251,12 @@ class Router:
                 mac: KeepaliveWatch(tap, mac) for mac, tap in found.items() if mac in self.plane.ports
             }
             self.vm_here = True
+
+    async def _take_place(self, mac: str, tap: str, bridge: str) -> None:
+        """Our port is treated as the tap was: it is in the same VLANs."""
+        port = self.plane.ports.get(mac_bytes(mac))
+        if port is not None and not port.hangs_on_tunnel:
+            await bridges.add_port(port.name, await bridges.place_of(tap, bridge))
 
     async def _stand_for(self, mac: str) -> None:
         """The bridge looks for the VM at our port before its tap goes. Not at a host that is silent: the VM is reached at the other.
@@ -351,7 +359,9 @@ class Router:
         """What the VM sends goes into its bridges itself from now on, which learn by it where its addresses are."""
         for one in self.info.interfaces:
             if one.bridge is not None and one.mac in taps:
-                await bridges.add_port(taps[one.mac], one.bridge)
+                port = self.plane.ports.get(mac_bytes(one.mac))
+                ours = taps[one.mac] if port is None else port.name
+                await bridges.add_port(taps[one.mac], await bridges.place_of(ours, one.bridge))
         await asyncio.to_thread(release_taps, list(taps.values()))
         await asyncio.to_thread(backlog.wait_until_passed)  # what came by our ports until now
         self.plane.mute()

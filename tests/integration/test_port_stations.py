@@ -14,7 +14,7 @@ from dataplane_kit import Host, isolated, until
 from ovs_kit import Ovs
 
 from dom0.claim import stations
-from dom0.dataplane.announce import rarp, station_here
+from dom0.dataplane.announce import nobody, rarp, station_here
 from dom0.dataplane.guest_vlans import MOST_VLANS, VlanWatch, tag_filter
 from dom0.port_stations import Station, StationWatch, behind, port_of
 
@@ -45,7 +45,7 @@ def test_a_linux_bridge() -> None:
             ip("link", "set", f"guest{number}", "addrgenmode", "none", "up")
         ip("link", "set", "br0", "up")
         assert asyncio.run(behind("port0", OWN)) == []
-        say("guest0", OWN, *reversed(OTHERS))
+        say("guest0", OWN, *reversed(OTHERS), nobody())
         say("guest1", bytes.fromhex("020000000099"))
         assert asyncio.run(behind("port0", OWN)) == [Station(mac) for mac in OTHERS]
 
