@@ -22,6 +22,8 @@ from vmnet.errors import NotFoundError, VmnetError
 
 MOST_CONNECTIONS: Final = 65_536
 _INTERVAL_S: Final = 1.0
+_SHARE: Final = 20
+"""Where a look takes long (the kernel walks its whole table for each address), it is made in a twentieth of the time."""
 _OVER = (7, 8)
 """TCP_CONNTRACK_TIME_WAIT and TCP_CONNTRACK_CLOSE: nothing follows that a filter would have to let through."""
 
@@ -58,13 +60,14 @@ class ConntrackSender:
         try:
             await AddressProbe(self._ports, self._addresses).ask()
             while True:
-                last = self._last
+                last, began = self._last, time.monotonic()
                 self._again.clear()
                 await self._round_if_known(last)
                 if last:
                     return
+                pause_s = max(_INTERVAL_S, _SHARE * (time.monotonic() - began))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._again.wait(), _INTERVAL_S)
+                    await asyncio.wait_for(self._again.wait(), pause_s)
         except (VmnetError, MalformedError, OSError) as error:
             self._log.warning("the VM's connections are not sent: %s", error)
             self._refused[str(error)] = len(self._sent)
@@ -113,7 +116,8 @@ class ConntrackSender:
             self._sent = SentEntries()
 
     async def _round(self) -> None:
-        guest = frozenset(sorted(self._addresses())[:MOST_ADDRESSES])
+        known = (one for one in self._addresses() if not ip_address(one).is_link_local)
+        guest = frozenset(sorted(known)[:MOST_ADDRESSES])
         entries = await asyncio.to_thread(table.about, guest, MOST_CONNECTIONS + 1)
         self._found = len(entries)
         self._translated = sum(one.translated and bool(one.status) for one in entries)
