@@ -36,6 +36,7 @@ def found(**changed):
         "guest_resent": 0,
         "guest_forgot": 0,
         "guest_dropped": 0,
+        "unresolved": 0,
         "seconds": 4.0,
         "out": direction(),
         "back": direction(),

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from vmnet.bench.switchover import Switchover
 
 Direction = Mapping[str, Any]
-_SOMETIMES = ("error", "verdict", "platform", "lost_out_sent_ms")
+_SOMETIMES = ("error", "verdict", "platform", "lost_out_sent_ms", "unresolved")
 MEASURED = (
     "lost",
     "duplicated",
@@ -37,7 +37,7 @@ class Row:
     """``out`` is client to guest, ``back`` guest to client. A control row is the same traffic without a migration.
 
     compute_downtime_ms: from QEMU's STOP on the source to its RESUME on the destination. total_ms: wall clock of the migrate
-    command. ``guest_resent`` and ``guest_forgot``: vmnet.probe.result. A row with ``error`` has no measurements.
+    command. ``guest_resent``, ``guest_forgot``, ``unresolved``: vmnet.probe.result. A row with ``error`` has no measurements.
     """
 
     scheme: str
@@ -68,6 +68,7 @@ class Row:
     guest_resent: int | None = None
     guest_forgot: int | None = None
     guest_dropped: int | None = None
+    unresolved: int | None = None
     seconds: float | None = None
     source: str = ""
     lost_out_sent_ms: Sequence[tuple[float, float]] = ()
@@ -125,6 +126,7 @@ def measured(
         guest_resent=found["guest_resent"],
         guest_forgot=found["guest_forgot"],
         guest_dropped=found["guest_dropped"],
+        unresolved=found["unresolved"] or None,
         seconds=found["seconds"],
         lost_out_sent_ms=_from_stop(out.get("missing_sent", ()), over),
         verdict=verdict,

@@ -160,6 +160,12 @@ def _print(result: ProbeResult) -> None:
         )
     if result.dropped_here:
         click.echo(f"{result.dropped_here} packets were dropped by this process's own socket", err=True)
+    if result.unresolved:
+        click.echo(
+            f"{result.unresolved} of the lost packets were sent while this host had no MAC address for the target "
+            "(its ARP or neighbour discovery had given up)",
+            err=True,
+        )
     if result.guest_dropped:
         click.echo(f"{result.guest_dropped} packets were dropped by the guest's own socket", err=True)
 

@@ -46,7 +46,7 @@ class ProbeResult:
 
     ``guest_resent``, ``guest_forgot``: packets sent twice or forgotten by a guest whose memory went back in time; not the
     network's doing, so neither duplicated nor lost (``vmnet.probe.meter``). ``guest_dropped``: of those lost, what the guest's own
-    kernel had no room for in its socket.
+    kernel had no room for in its socket. ``unresolved``: of those lost, sent while this host had no MAC address to send them to.
     """
 
     settings: tuple[str, int, int]
@@ -61,6 +61,7 @@ class ProbeResult:
     guest_resent: int
     guest_forgot: int
     guest_dropped: int
+    unresolved: int
     timeline: Timeline
 
     @property
@@ -91,6 +92,7 @@ class ProbeResult:
             "guest_resent": self.guest_resent,
             "guest_forgot": self.guest_forgot,
             "guest_dropped": self.guest_dropped,
+            "unresolved": self.unresolved,
             "out": {**_direction(self.out, self.gap_out), "missing_sent": self._missing_sent()},
             "back": _direction(self.back, self.gap_back),
         }

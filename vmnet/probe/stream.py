@@ -10,11 +10,13 @@ import gc
 import time
 from array import array
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from vmnet.errors import RefusedError, UnavailableError, WaitTimeoutError
 from vmnet.probe import meter, mmsg, wire
 from vmnet.probe.control import Control, connect
+from vmnet.probe.neighbour_watch import NeighbourWatch, sent_within
 from vmnet.probe.result import ProbeResult, Timeline
 
 TICK_NS = 1_000_000
@@ -70,6 +72,7 @@ class Meter:
         ipv6 = ":" in self._sock.getpeername()[0]
         length = wire.payload_bytes(settings.size_bytes, ipv6)
         self._out = mmsg.Sender(self._sock, self._session, length)
+        self._neighbour = NeighbourWatch(self._sock.getpeername()[0])
         self._sent_ns = array("q")
         self._end_ns = 0
         self._stopped = False
@@ -145,7 +148,7 @@ class Meter:
 
         WaitTimeoutError says since when nothing has come, if the guest does not answer.
         """
-        with self._control, self._sock:
+        with self._control, self._sock, closing(self._neighbour):
             try:
                 report = self._control.stop()
             except WaitTimeoutError as error:
@@ -209,5 +212,6 @@ class Meter:
             guest_resent=again,
             guest_forgot=forgot,
             guest_dropped=report.dropped,
+            unresolved=sent_within(missing, self._sent_ns, self._neighbour.periods(self._end_ns)),
             timeline=timeline,
         )
