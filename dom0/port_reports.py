@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -30,7 +29,8 @@ class ReportWatch:
                 for port in self._ports:
                     listener = ReportListener(port.tap, port.mac)
                     self._listeners[port.mac] = stack.enter_context(contextlib.closing(listener))
-                    _ask(port)
+                    if port.asker is not None:
+                        port.ask(general_queries(port.asker))
             except OSError as error:
                 self._log.debug("the guest's multicast groups are not known: %s", error)
             while any(netdev.exists(port.tap) for port in self._ports):
@@ -44,15 +44,3 @@ class ReportWatch:
             mac.hex(":"): [frame.hex() for frame in listener.turn()]
             for mac, listener in self._listeners.items()
         }
-
-
-def _ask(port: GuestPort) -> None:
-    """On its tap: nobody else gets the question. OSError if the tap is gone, or full."""
-    asker = netdev.mac_of(port.bridge)
-    if asker is None:
-        return
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as tap:
-        tap.bind((port.tap, 0))
-        tap.setblocking(False)
-        for query in general_queries(asker):
-            tap.send(query)

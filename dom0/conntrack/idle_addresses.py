@@ -16,7 +16,6 @@ import psutil
 
 from dom0.conntrack import table
 from dom0.conntrack.entry import Address, Entry
-from dom0.dataplane import netdev
 from dom0.dataplane.announce import arp_probe, solicitation
 from dom0.guest_port import GuestPort
 
@@ -69,16 +68,12 @@ class AddressProbe:
         await asyncio.sleep(_ANSWER_S)  # nothing tells that there will be no more answers
 
     async def _ask_at(self, port: GuestPort, asked: Sequence[Address]) -> None:
-        asker = netdev.mac_of(port.bridge)
+        asker = port.asker
         if asker is None:
             return
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as tap:
-            tap.bind((port.tap, 0))
-            tap.setblocking(False)
-            for begin in range(0, len(asked), _BURST):
-                for address in asked[begin : begin + _BURST]:
-                    tap.send(question(asker, port.mac, address))
-                await asyncio.sleep(_PAUSE_S)
+        for begin in range(0, len(asked), _BURST):
+            port.ask(question(asker, port.mac, one) for one in asked[begin : begin + _BURST])
+            await asyncio.sleep(_PAUSE_S)
 
 
 def question(asker: bytes, guest: bytes, address: IPv4Address | IPv6Address) -> bytes:

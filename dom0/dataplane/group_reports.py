@@ -12,7 +12,7 @@ from typing import Final
 
 from dom0.dataplane.announce import icmpv6_checksum, link_local
 from dom0.dataplane.listener import Listener
-from dom0.dataplane.packet_filter import Filter
+from dom0.dataplane.packet_filter import JEQ, LD, LDB, LDH, OUTGOING, PACKET_TYPE, RET, TAG_PRESENT, Filter
 from vmnet.internet_checksum import checksum
 
 MOST_REPORTS: Final = 64
@@ -26,31 +26,29 @@ _MLD_REPORTS = frozenset((131, 132, 143))
 """Of MLDv1, done, MLDv2."""
 _ALL_SYSTEMS, _ALL_NODES = bytes.fromhex("e0000001"), IPv6Address("ff02::1")
 _ANSWER_WITHIN_MS: Final = 100
-_LDB, _LDH, _LD, _JEQ, _RET = 0x30, 0x28, 0x20, 0x15, 0x06
-_AD_PACKET_TYPE, _AD_TAG_PRESENT, _OUTGOING = 0xFFFFF004, 0xFFFFF030, 4
 
 
 def report_filter(mac: bytes) -> Filter:
     """Untagged frames from ``mac`` that are IGMP, or ICMPv6 behind a hop-by-hop header, as they come from the guest. Pure."""
     high, low = struct.unpack("!IH", mac)
     return (
-        (_LDH, 0, 0, _AD_PACKET_TYPE),
-        (_JEQ, 14, 0, _OUTGOING),
-        (_LD, 0, 0, _AD_TAG_PRESENT),
-        (_JEQ, 0, 12, 0),
-        (_LD, 0, 0, 6),
-        (_JEQ, 0, 10, high),
-        (_LDH, 0, 0, 10),
-        (_JEQ, 0, 8, low),
-        (_LDH, 0, 0, 12),
-        (_JEQ, 0, 2, _IPV4),
-        (_LDB, 0, 0, 23),
-        (_JEQ, 3, 4, _IGMP),
-        (_JEQ, 0, 3, _IPV6),
-        (_LDB, 0, 0, 20),
-        (_JEQ, 0, 1, _HOP_BY_HOP),
-        (_RET, 0, 0, LONGEST_REPORT_BYTES + 1),
-        (_RET, 0, 0, 0),
+        (LDH, 0, 0, PACKET_TYPE),
+        (JEQ, 14, 0, OUTGOING),
+        (LD, 0, 0, TAG_PRESENT),
+        (JEQ, 0, 12, 0),
+        (LD, 0, 0, 6),
+        (JEQ, 0, 10, high),
+        (LDH, 0, 0, 10),
+        (JEQ, 0, 8, low),
+        (LDH, 0, 0, 12),
+        (JEQ, 0, 2, _IPV4),
+        (LDB, 0, 0, 23),
+        (JEQ, 3, 4, _IGMP),
+        (JEQ, 0, 3, _IPV6),
+        (LDB, 0, 0, 20),
+        (JEQ, 0, 1, _HOP_BY_HOP),
+        (RET, 0, 0, LONGEST_REPORT_BYTES + 1),
+        (RET, 0, 0, 0),
     )
 
 

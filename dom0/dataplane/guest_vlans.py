@@ -12,7 +12,18 @@ from collections.abc import Collection
 from typing import Final
 
 from dom0.dataplane import packet_filter
-from dom0.dataplane.packet_filter import Filter
+from dom0.dataplane.packet_filter import (
+    AND,
+    JEQ,
+    LD,
+    LDH,
+    OUTGOING,
+    PACKET_TYPE,
+    RET,
+    TAG,
+    TAG_PRESENT,
+    Filter,
+)
 
 MOST_VLANS: Final = 64
 _ETH_P_ALL = 3
@@ -20,9 +31,6 @@ _SOL_PACKET, _PACKET_AUXDATA = 263, 8
 _VLAN_VALID = 0x10  # TP_STATUS_VLAN_VALID
 _AUXDATA = struct.Struct("=IIIHHHH")
 _VLAN_MASK = 0xFFF
-_LDB, _LDH, _LD, _AND, _JEQ, _RET = 0x30, 0x28, 0x20, 0x54, 0x15, 0x06
-_AD_PACKET_TYPE, _AD_TAG, _AD_TAG_PRESENT = 0xFFFFF004, 0xFFFFF02C, 0xFFFFF030
-_OUTGOING = 4
 _HEADER_BYTES = 64
 
 
@@ -31,23 +39,23 @@ def tag_filter(mac: bytes, known: Collection[int]) -> Filter:
     high, low = struct.unpack("!IH", mac)
     vlans = sorted(known)
     checks = [
-        (_LDH, 0, 0, _AD_PACKET_TYPE),
-        (_JEQ, 1, 0, _OUTGOING),
-        (_LD, 0, 0, _AD_TAG_PRESENT),
-        (_JEQ, 1, 0, 0),
-        (_LD, 0, 0, 6),
-        (_JEQ, 0, 1, high),
-        (_LDH, 0, 0, 10),
-        (_JEQ, 0, 1, low),
-        (_LDH, 0, 0, _AD_TAG),
-        (_AND, 0, 0, _VLAN_MASK),
-        *((_JEQ, 1, 0, one) for one in vlans),
+        (LDH, 0, 0, PACKET_TYPE),
+        (JEQ, 1, 0, OUTGOING),
+        (LD, 0, 0, TAG_PRESENT),
+        (JEQ, 1, 0, 0),
+        (LD, 0, 0, 6),
+        (JEQ, 0, 1, high),
+        (LDH, 0, 0, 10),
+        (JEQ, 0, 1, low),
+        (LDH, 0, 0, TAG),
+        (AND, 0, 0, _VLAN_MASK),
+        *((JEQ, 1, 0, one) for one in vlans),
     ]
     end = len(checks) + 1
     return (
         *(_to(end, at, one) for at, one in enumerate(checks)),
-        (_RET, 0, 0, _HEADER_BYTES),
-        (_RET, 0, 0, 0),
+        (RET, 0, 0, _HEADER_BYTES),
+        (RET, 0, 0, 0),
     )
 
 
