@@ -38,13 +38,17 @@ def local_addresses() -> frozenset[bytes]:
 
 
 def candidates(entries: Iterable[Entry], known: frozenset[bytes], local: frozenset[bytes]) -> list[Address]:
-    """Ends of connections that may be the VM's: the most frequent first, for a VM has many connections. At most 256. Pure."""
-    ends = Counter(end for one in entries for end in (one.key.source, one.key.destination))
-    return [
-        address
-        for end, _times in ends.most_common()
-        if end not in known and end not in local and _is_usable(address := ip_address(end))
-    ][:MOST_ASKED]
+    """Ends of connections that may be the VM's: the most frequent first, for a VM has many connections. At most 256. Pure.
+
+    None of a family of which an address is ``known``, and none that speaks with this host (``local``): a VM learns by the questions
+    which addresses others have.
+    """
+    families = {len(one) for one in known}
+    forwarded = (one.key for one in entries if len(one.key.source) not in families and not one.key.has(local))
+    ends = Counter(end for key in forwarded for end in (key.source, key.destination))
+    return [address for end, _times in ends.most_common() if _is_usable(address := ip_address(end))][
+        :MOST_ASKED
+    ]
 
 
 def _is_usable(address: Address) -> bool:
@@ -60,7 +64,8 @@ class AddressProbe:
     async def ask(self) -> None:
         """Once; returns when the answers should have come. OSError or MalformedError if the table cannot be read."""
         entries = await asyncio.to_thread(table.first, _MOST_READ)
-        asked = candidates(entries, self._known(), local_addresses())
+        known = frozenset(one for one in self._known() if not ip_address(one).is_link_local)
+        asked = candidates(entries, known, local_addresses())
         if not asked:
             return
         for port in self._ports:

@@ -52,6 +52,7 @@ class ConntrackSender:
         self._translated = 0
         self._found = 0
         self._refused: dict[str, int] = {}
+        self._failure = ""
 
     async def keep_sending(self) -> None:
         """Until the last round has been asked for, and was made. Failures are logged, and end in :meth:`notes`."""
@@ -70,7 +71,7 @@ class ConntrackSender:
                     await asyncio.wait_for(self._again.wait(), pause_s)
         except (VmnetError, MalformedError, OSError) as error:
             self._log.warning("the VM's connections are not sent: %s", error)
-            self._refused[str(error)] = len(self._sent)
+            self._failure = str(error)
 
     def now(self) -> None:
         """The VM is about to stop."""
@@ -84,11 +85,15 @@ class ConntrackSender:
     @property
     def carried(self) -> int:
         """Connections that the other host has got."""
-        return max(0, len(self._sent) - sum(self._refused.values()))
+        return 0 if self._failure else max(0, len(self._sent) - sum(self._refused.values()))
 
     def notes(self, source: str, destination: str) -> list[str]:
         """For the verdict: what does not go on at the other host, in words."""
         found = []
+        if self._failure:
+            found.append(
+                f"the VM's connections were not all sent to {destination}, and a stateful filter there may drop them: {self._failure}"
+            )
         if self._translated:
             found.append(
                 f"{self._translated} of the VM's connections are translated (NAT) by {source}: "

@@ -59,10 +59,16 @@ def test_asked_are_the_ends_that_may_be_the_vms() -> None:
     many = [
         replace(ONE, key=replace(ONE.key, source=bytes((10, 1, one >> 8, one & 255)))) for one in range(1000)
     ]
-    found = candidates([*many, TWO], frozenset([A]), frozenset([bytes((10, 1, 0, 0))]))
+    found = candidates([*many, TWO], frozenset(), frozenset([bytes((10, 1, 0, 0))]))
     assert found[0] == IPv4Address(B), "it has most connections"
     assert len(found) == MOST_ASKED
-    assert not {IPv4Address(A), IPv4Address("10.1.0.0")} & set(found)
+    assert IPv4Address("10.1.0.0") not in found, "it is this host"
+
+
+def test_nothing_is_asked_where_the_vm_has_shown_an_address_or_this_host_is_one_end() -> None:
+    six = replace(ONE, key=replace(ONE.key, source=bytes(15) + b"\5", destination=bytes(15) + b"\6"))
+    assert candidates([ONE, six], frozenset([B]), frozenset()) == [ip_address("::5"), ip_address("::6")]
+    assert candidates([ONE], frozenset(), frozenset([A])) == []
 
 
 def test_groups_are_not_asked() -> None:
