@@ -70,6 +70,8 @@ class DestinationMigration(Migration):
         self._opened: dict[str, Opened] = {}
         """By tunnel."""
         self.connections = ConntrackReceiver(self.log)
+        self._was_far = False
+        """This host has forwarded for the VM while it was where its LAN is not."""
         self._direct_wait_ms = 0.0
         """From when the guest ran until the last interface let in what had waited there."""
         self.ordered = True
@@ -151,6 +153,7 @@ class DestinationMigration(Migration):
         local = stretch.local_address(self.context.config.listen.tunnel_address, agreement.tunnel_address)
         vnis = {vni for one in agreement.wires for vni in (one.vni, one.lan_vni)}
         check_unused(agreement)
+        self._was_far = bool(await self.context.store.journal(stretch.journal_id(self.record.vm)))
         await self.journal([Action(Kind.TUNNEL, names.tunnel_name(vni)) for vni in vnis])
         if self.info.router is not None and any(one.link_vni for one in agreement.wires):
             await self._prepare_router(agreement, local)
@@ -504,6 +507,7 @@ class DestinationMigration(Migration):
             "tunnelled": sum(one.tunnelled for one in gates),
             "taken_away": sum(one.taken_away for one in gates),
             "ordered": self.ordered,
+            "far_on_ovs": self._was_far and any(port.on_ovs for port in self.ports),
             "without_flow": self._flows.missing_at_resume if self._flows is not None else 0,
             "generation": self.binding.generation if self.binding is not None else 0,
             "hold_limit": self.context.limits.queue_packets if self.context.limits.short else 0,

@@ -54,6 +54,12 @@ def _moved(one: SourceMigration) -> Verdict:
             f"the Open vSwitch on {one.record.destination} had no flow yet for {without_flow} who send to the VM: "
             "their first packets may have overtaken each other"
         )
+    far_on_ovs = one.far_on_ovs or there.get("far_on_ovs") is True
+    if far_on_ovs:
+        notes.append(
+            "the VM's LAN is on an Open vSwitch that forwards, or has forwarded, for it to another host: "
+            "as that changed, packets may have been lost or overtaken each other, uncounted"
+        )
     if one.multi_queue:
         notes.append(
             f"{', '.join(one.multi_queue)}: the kernel takes other ones of several queues at a new host: "
@@ -83,6 +89,7 @@ def _moved(one: SourceMigration) -> Verdict:
         ordered=there.get("ordered") is True
         and one.followed_in_order
         and not without_flow
+        and not far_on_ovs
         and not one.multi_queue
         and (one.fabric is None or one.fabric.in_order),
         held=sum(released.parked for released in one.released),

@@ -89,6 +89,8 @@ class SourceMigration(Migration):
         self.final_counts: dict[str, Any] = {}
         self.paused_there = False
         """The VM is at the destination, and is not to run yet."""
+        self.far_on_ovs = False
+        """An Open vSwitch here is to forward for the VM when it is where its LAN is not."""
         self.tunnel_sent: list[int] = []
         """Frames by interface, when the destination was asked how many it has received."""
         self.clock_offset_ns = 0
@@ -373,6 +375,7 @@ class SourceMigration(Migration):
             ports |= {mac.hex(":"): port.name for mac, port in self.router.plane.ports.items()}
         bridges_of = self.wiring.bridges
         far = [wire.mac for wire in self.wiring.wires if wire.stretched and wire.mac in bridges_of]
+        self.far_on_ovs = any(not bridges.is_linux_bridge(bridges_of[mac]) for mac in far)
         return {mac: await bridges.place_of(ports[mac], bridges_of[mac]) for mac in far}
 
     def _guest_ports(self, ports: list[SourcePort]) -> list[GuestPort]:

@@ -26,13 +26,7 @@ def far() -> Iterator[Lab]:
         xml = host.run(["virsh", "dumpxml", "--migratable", kit.VM]).stdout
         host.run(["virsh", "destroy", kit.VM])
         host.run(["virsh", "create", "/dev/stdin"], text=xml.replace("</interface>", _IN_VLAN))
-        ping = ["busybox", "ping", "-c1", "-W1", _ADDRESS]
-        wait_for(
-            "the VM to be up in the VLAN",
-            lambda: lab.node("client").run(ping, check=False).returncode == 0,
-            60,
-            0.2,
-        )
+        wait_for("the VM to be up in the VLAN", lambda: is_reached(lab), 60, 0.2)
         yield lab
 
 
@@ -42,14 +36,24 @@ def tags(host: Host) -> dict[str, object]:
     return dict(json.loads(listed)["data"])
 
 
+def is_reached(lab: Lab) -> bool:
+    ping = ["busybox", "ping", "-c1", "-W1", _ADDRESS]
+    return lab.node("client").run(ping, check=False).returncode == 0
+
+
 def test_its_vlan_follows_it(far: Lab) -> None:
     home = kit.where(far)
-    with kit.traffic(far, _ADDRESS, 200) as result:
-        verdict = kit.verdict(kit.migrate(far))
-    assert (result["lost"], result["reordered"], verdict["lost"]) == (0, 0, 0), (result, verdict)
+    done = kit.migrate(far)
+    assert kit.where(far) is not home, done.stderr
+    assert done.returncode == 8, "over Open vSwitch the verdict is not certain"
+    verdict = kit.last_verdict(home)
+    assert not verdict["clean"]
+    assert any("Open vSwitch" in note for note in verdict["notes"]), verdict
+    wait_for("the VM to be reached in its VLAN", lambda: is_reached(far), 5, 0.2)
     ours = {name: tag for name, tag in tags(home).items() if name.startswith("vmt")}
     assert list(ours.values()) == [_VLAN], "in place of the VM's port"
-    with kit.traffic(far, _ADDRESS, 200) as result:
-        done = kit.migrate(far)
+    done = kit.migrate(far)
     assert kit.where(far) is home, done.stderr
+    assert done.returncode == 8
+    wait_for("the VM to be reached at home", lambda: is_reached(far), 5, 0.2)
     kit.settled(far)
