@@ -255,8 +255,11 @@ class Router:
     async def _take_place(self, mac: str, tap: str, bridge: str) -> None:
         """Our port is treated as the tap was: it is in the same VLANs."""
         port = self.plane.ports.get(mac_bytes(mac))
-        if port is not None and not port.hangs_on_tunnel:
-            await bridges.add_port(port.name, await bridges.place_of(tap, bridge))
+        if port is None or port.hangs_on_tunnel:
+            return
+        place = await bridges.place_of(tap, bridge)
+        if place.settings:
+            await bridges.add_port(port.name, place)
 
     async def _stand_for(self, mac: str) -> None:
         """The bridge looks for the VM at our port before its tap goes. Not at a host that is silent: the VM is reached at the other.
