@@ -165,3 +165,21 @@ def test_a_vm_that_says_nothing_loses_nothing_when_its_port_takes_its_place(tmp_
             assert (odd, len(got)) == ([], sent), f"{odd[:9]} of {sent}"
 
     asyncio.run(test())
+
+
+@isolated()
+def test_its_port_is_treated_as_its_tap_was_and_its_tap_again_as_its_port(tmp_path: Path) -> None:
+    Beside()
+    ip("link", "set", "vnet0", "type", "bridge_slave", "isolated", "on")
+
+    async def test() -> None:
+        async with routers(tmp_path) as made:
+            await made.vm_runs(VM)
+            (port,) = {one.name for one in Path("/sys/class/net/left/brif").iterdir()} - {"up1"}
+            place = await bridges.place_of(port, "left")
+            assert (port != "vnet0", place.settings) == (True, ("isolated=1",))
+            await made.forget(VM.uuid, vm_taps={MAC: "vnet0", MANAGEMENT: "vnet1"})
+            place = await bridges.place_of("vnet0", "left")
+            assert place.settings == ("isolated=1",)
+
+    asyncio.run(test())
