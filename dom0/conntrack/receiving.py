@@ -39,10 +39,10 @@ class ConntrackReceiver:
         async with self._kernel:
             if self._closed:
                 raise PeerError("the VM does not come here")
-            foreign = [one for one in new if one.key.zone] if await self._has_own_zones(new) else []
-            answer = await asyncio.to_thread(self._change, [one for one in new if one not in foreign], ended)
-        if foreign:
-            return {"refused": answer["refused"] + len(foreign), "reason": _OVN}
+            ours = [one for one in new if not one.key.zone] if await self._has_own_zones(new) else new
+            answer = await asyncio.to_thread(self._change, ours, ended)
+        if foreign := len(new) - len(ours):
+            return {"refused": answer["refused"] + foreign, "reason": _OVN}
         return answer
 
     async def _has_own_zones(self, new: list[Entry]) -> bool:
