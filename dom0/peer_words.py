@@ -33,7 +33,7 @@ async def to_destination(one: DestinationMigration, op: str, message: dict[str, 
             raise RefusedError(f"{one.context.host} is not ready: {one.error}")
         return {"last": one.holds_own}
     if op == "connections":
-        return await one.connections.take(message)
+        return await one.connections.take(message, one.runs)
     if op == "fib":
         await one.fib(message)
         return {}

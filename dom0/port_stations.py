@@ -64,7 +64,10 @@ class StationWatch:
         """Until cancelled, or no tap is left."""
         with contextlib.ExitStack() as stack:
             for tap, mac in self._taps:
-                self._vlans[mac] = stack.enter_context(contextlib.closing(VlanWatch(tap, mac)))
+                try:
+                    self._vlans[mac] = stack.enter_context(contextlib.closing(VlanWatch(tap, mac)))
+                except OSError as error:
+                    self._log.debug("in which VLANs %s sends is not known: %s", tap, error)
             while self._taps:
                 for tap, mac in self._taps:
                     try:

@@ -32,15 +32,18 @@ class ConntrackReceiver:
         self._kernel = asyncio.Lock()
         self._closed = False
 
-    async def take(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Adds and removes what a message lists; returns how many were refused, and why. PeerError if the message is malformed."""
+    async def take(self, message: Mapping[str, Any], runs: bool = False) -> dict[str, Any]:
+        """Adds and removes what a message lists; returns how many were refused, and why. PeerError if the message is malformed.
+
+        ``runs``: the VM runs here already, and this kernel knows better about connections that it has.
+        """
         guest = guest_addresses(message)
         new, ended = parse_entries(message.get("new"), guest), parse_keys(message.get("ended"), guest)
         async with self._kernel:
             if self._closed:
                 raise PeerError("the VM does not come here")
             ours = [one for one in new if not one.key.zone] if await self._has_own_zones(new) else new
-            answer = await asyncio.to_thread(self._change, ours, ended)
+            answer = await asyncio.to_thread(self._change, ours, [] if runs else ended, not runs)
         if foreign := len(new) - len(ours):
             return {"refused": answer["refused"] + foreign, "reason": _OVN}
         return answer
@@ -48,7 +51,7 @@ class ConntrackReceiver:
     async def _has_own_zones(self, new: list[Entry]) -> bool:
         return any(one.key.zone for one in new) and await self._own_zones()
 
-    def _change(self, new: list[Entry], ended: list[Key]) -> dict[str, Any]:
+    def _change(self, new: list[Entry], ended: list[Key], replace: bool) -> dict[str, Any]:
         if not table.is_used():
             return {"refused": 0, "reason": ""}  # no filter asks for connections here
         local = local_addresses()
@@ -57,7 +60,7 @@ class ConntrackReceiver:
         ]  # with this host itself: its own table knows better
         taken = wanted[: min(table.room(), self._most - len(self._made))]
         try:
-            loaded = table.load(taken)
+            loaded = table.load(taken, replace)
             ours = [key for key in ended if key in self._made]
             table.remove(ours)
         except OSError as error:

@@ -77,12 +77,16 @@ def _entries(requests: Sequence[bytes], most: int) -> Iterator[Entry]:
                     yield parse(message)
 
 
-def load(entries: Sequence[Entry]) -> Loaded:
-    """Add them. One that is there is replaced: it is of an earlier stay of the VM, or of a packet seen without its beginning."""
+def load(entries: Sequence[Entry], replace: bool = True) -> Loaded:
+    """Add them. One that is there is replaced: it is of an earlier stay of the VM, or of a packet seen without its beginning.
+
+    ``replace`` False: it stays.
+    """
     with contextlib.closing(Kernel(None, _NETLINK_NETFILTER)) as kernel:
         requests = {create(one): one for one in entries}
         failures = {one.request: one for one in _failed(kernel, list(requests))}
-        there = [requests[one] for one, failure in failures.items() if failure.errno == errno.EEXIST]
+        found = [requests[one] for one, failure in failures.items() if failure.errno == errno.EEXIST]
+        there = found if replace else []
         # an entry's opposite is found by its key as well, so that both orders of a connection's ends are removed
         kernel.send([delete(one.key) for one in there])
         late = _failed(kernel, [create(one) for one in there])

@@ -108,6 +108,22 @@ def test_what_was_made_for_a_vm_that_does_not_come_is_removed() -> None:
 
 
 @apart
+def test_once_the_vm_runs_here_this_kernel_knows_better() -> None:
+    late = replace(SSH, state=(8, 7, 6, LIBERAL | 1, LIBERAL | 1))
+
+    async def run() -> None:
+        receiver = ConntrackReceiver(logging.getLogger())
+        await receiver.take(message([SSH]))
+        assert await receiver.take(message([late, PING], [SSH.key]), runs=True) == {
+            "refused": 0,
+            "reason": "",
+        }
+        assert sorted(of(GUEST), key=repr) == sorted([SSH, PING], key=repr)
+
+    asyncio.run(run())
+
+
+@apart
 def test_a_peer_opens_no_way_to_this_host_itself() -> None:
     subprocess.run(["ip", "address", "add", "10.0.0.100/24", "dev", "lo"], check=True, timeout=10)
     receiver = ConntrackReceiver(logging.getLogger())
