@@ -7,12 +7,15 @@ linux/if_bridge.h).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from dom0.dataplane import netdev
 
@@ -27,8 +30,10 @@ _FLAGS: Final = {
 }
 """``mode`` is hairpin."""
 _VLAN: Final = "vlan"
-_KEPT_VLAN_FLAGS: Final = 0x2 | 0x4
-"""BRIDGE_VLAN_INFO_PVID and _UNTAGGED."""
+UNTAGGED_INTO: Final = 0x2
+"""BRIDGE_VLAN_INFO_PVID: frames without a tag belong there."""
+_KEPT_VLAN_FLAGS: Final = UNTAGGED_INTO | 0x4
+"""And BRIDGE_VLAN_INFO_UNTAGGED."""
 _SETTING = re.compile(r"[a-z_]+=[0-9a-z,/-]+\Z")
 
 
@@ -50,7 +55,7 @@ class BridgePort:
 
 
 def of_ovs(bridge: str, printed: str) -> BridgePort:
-    """``printed``: by ``ovs-vsctl get Port NAME`` of :data:`OVS_COLUMNS`, a line each. Pure."""
+    """``printed``: by ``ovs-vsctl get Port NAME`` of :data:`_OVS_COLUMNS`, a line each. Pure."""
     settings = []
     for column, line in zip(_OVS_COLUMNS, printed.splitlines(), strict=False):
         value = line.strip().strip('"[]').replace(" ", "")
@@ -78,24 +83,21 @@ async def read_linux(port: str, bridge: str) -> BridgePort:
 
 def _read_linux(port: str, bridge: str) -> BridgePort:
     index = netdev.index_of(port)
-    with IPRoute() as netlink:
+    with _refusals(), IPRoute() as netlink:
         (link,) = netlink.get_links(index)
-        spec = [one for one in netlink.get_vlans(index=index) if one["index"] == index]
-    data = (link.get_attr("IFLA_LINKINFO") or _Nothing()).get_attr("IFLA_INFO_SLAVE_DATA") or _Nothing()
-    settings = [f"{key}=1" for key, attribute in _FLAGS.items() if data.get_attr(attribute)]
-    if filters_vlans(bridge) and spec:
-        settings += [
-            f"{_VLAN}={vlan}/{flags}" for vlan, flags in vlans(spec[0].get_attr("IFLA_AF_SPEC") or _Nothing())
-        ]
-    return BridgePort(bridge, tuple(settings))
+        here = vlans_of(netlink, index) if filters_vlans(bridge) else []
+    data = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA")
+    flags = [f"{key}=1" for key, attribute in _FLAGS.items() if data and data.get_attr(attribute)]
+    return BridgePort(bridge, (*flags, *(f"{_VLAN}={vlan}/{how}" for vlan, how in here)))
 
 
-class _Nothing:
-    def get_attr(self, _name: str) -> Any:
-        return None
-
-    def get(self, _name: str, default: Any) -> Any:
-        return default
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What the kernel refuses is an OSError, as everywhere else."""
+    try:
+        yield
+    except NetlinkError as error:
+        raise OSError(error.code, str(error)) from error
 
 
 def filters_vlans(bridge: str) -> bool:
@@ -103,6 +105,12 @@ def filters_vlans(bridge: str) -> bool:
         return Path(f"/sys/class/net/{bridge}/bridge/vlan_filtering").read_text().strip() == "1"
     except OSError:
         return False
+
+
+def vlans_of(netlink: IPRoute, index: int) -> list[tuple[int, int]]:
+    """As :func:`vlans` has them, of the port with that index; none if it is no port."""
+    ports = [link for link in netlink.get_vlans(index=index) if link["index"] == index]
+    return vlans(ports[0].get_nested("IFLA_AF_SPEC") or {}) if ports else []
 
 
 def vlans(spec: Any) -> list[tuple[int, int]]:
@@ -115,18 +123,21 @@ def vlans(spec: Any) -> list[tuple[int, int]]:
 
 
 def apply_linux(netlink: IPRoute, port: str, place: BridgePort) -> None:
-    """To a port of a Linux bridge. Repeatable."""
-    index = netdev.index_of(port)
+    """To a port of a Linux bridge. Repeatable. OSError if the kernel refuses."""
+    with _refusals():
+        _apply_linux(netlink, netdev.index_of(port), place)
+
+
+def _apply_linux(netlink: IPRoute, index: int, place: BridgePort) -> None:
     pairs = [one.partition("=")[::2] for one in place.settings]
     if flags := {key: int(value) for key, value in pairs if key in _FLAGS}:
         netlink.brport("set", index=index, **flags)
-    wanted = [tuple(map(int, value.split("/"))) for key, value in pairs if key == _VLAN]
+    given = [value.partition("/") for key, value in pairs if key == _VLAN]
+    wanted = {int(vlan): int(how) for vlan, _, how in given}
     if not wanted:
         return
-    spec = [one for one in netlink.get_vlans(index=index) if one["index"] == index]
-    here = vlans(spec[0].get_attr("IFLA_AF_SPEC") or _Nothing()) if spec else []
-    for vlan, _flags in here:
-        if vlan not in [one for one, _ in wanted]:
+    for vlan, _how in vlans_of(netlink, index):
+        if vlan not in wanted:
             netlink.vlan_filter("del", index=index, vlan_info={"vid": vlan})
-    for vlan, flag in wanted:
-        netlink.vlan_filter("add", index=index, vlan_info={"vid": vlan, "flags": flag})
+    for vlan, how in wanted.items():
+        netlink.vlan_filter("add", index=index, vlan_info={"vid": vlan, "flags": how})

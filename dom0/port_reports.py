@@ -29,8 +29,8 @@ class ReportWatch:
                 for port in self._ports:
                     listener = ReportListener(port.tap, port.mac)
                     self._listeners[port.mac] = stack.enter_context(contextlib.closing(listener))
-                    if port.asker is not None:
-                        port.ask(general_queries(port.asker))
+                    if (asker := port.asker) is not None:
+                        port.ask(general_queries(asker))
             except OSError as error:
                 self._log.debug("the guest's multicast groups are not known: %s", error)
             while any(netdev.exists(port.tap) for port in self._ports):

@@ -13,11 +13,12 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pyroute2 import IPRoute
 
 from dom0 import bridges
+from dom0.bridge_port import UNTAGGED_INTO, vlans_of
 from dom0.claim import MOST_STATIONS, mac_bytes
 from dom0.dataplane import netdev
 from dom0.dataplane.announce import is_nobody
@@ -108,9 +109,9 @@ class StationWatch:
 def _behind_linux(tap: str) -> set[Station]:
     index = netdev.index_of(tap)
     with IPRoute() as netlink:
-        ports = [link for link in netlink.get_vlans(index=index) if link["index"] == index]
+        vlans = vlans_of(netlink, index)
         entries = list(netlink.get_neighbours(family=_BRIDGE, ifindex=index))
-    untagged = untagged_vlan(ports[0].get_nested("IFLA_AF_SPEC") or {}) if ports else 0
+    untagged = next((vlan for vlan, how in vlans if how & UNTAGGED_INTO), 0)  # 0: the bridge filters none
     stations = set()
     for entry in entries:
         mac, vlan = entry.get_attr("NDA_LLADDR"), entry.get_attr("NDA_VLAN") or 0
@@ -118,15 +119,6 @@ def _behind_linux(tap: str) -> set[Station]:
         if mac and entry["ifindex"] == index and not own:
             stations.add(Station(mac_bytes(mac), 0 if vlan == untagged else vlan))
     return stations
-
-
-def untagged_vlan(spec: Any) -> int:
-    """That of frames without a tag; 0 if the bridge filters none. ``spec``: IFLA_AF_SPEC of its port, as pyroute2 has it."""
-    pvid = 0x2  # BRIDGE_VLAN_INFO_PVID, linux/if_bridge.h
-    for kind, info in spec.get("attrs", ()):
-        if kind == "IFLA_BRIDGE_VLAN_INFO" and info["flags"] & pvid:
-            return int(info["vid"])
-    return 0
 
 
 async def _behind_ovs(tap: str) -> set[Station]:

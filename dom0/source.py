@@ -89,8 +89,6 @@ class SourceMigration(Migration):
         self.final_counts: dict[str, Any] = {}
         self.paused_there = False
         """The VM is at the destination, and is not to run yet."""
-        self.far_on_ovs = False
-        """An Open vSwitch here is to forward for the VM when it is where its LAN is not."""
         self.tunnel_sent: list[int] = []
         """Frames by interface, when the destination was asked how many it has received."""
         self.clock_offset_ns = 0
@@ -368,6 +366,11 @@ class SourceMigration(Migration):
         else:
             self.spawn(self._notice_the_end())
 
+    @property
+    def far_on_ovs(self) -> bool:
+        """An Open vSwitch here is to forward for the VM when it is where its LAN is not."""
+        return any(not bridges.is_linux_bridge(place.bridge) for place in self.wiring.places.values())
+
     async def _places(self) -> dict[str, BridgePort]:
         """How this host's bridges treat the ports of interfaces whose LAN is not at the destination."""
         ports = {one.mac: one.tap for one in self.outlets}
@@ -375,7 +378,6 @@ class SourceMigration(Migration):
             ports |= {mac.hex(":"): port.name for mac, port in self.router.plane.ports.items()}
         bridges_of = self.wiring.bridges
         far = [wire.mac for wire in self.wiring.wires if wire.stretched and wire.mac in bridges_of]
-        self.far_on_ovs = any(not bridges.is_linux_bridge(bridges_of[mac]) for mac in far)
         return {mac: await bridges.place_of(ports[mac], bridges_of[mac]) for mac in far}
 
     def _guest_ports(self, ports: list[SourcePort]) -> list[GuestPort]:
@@ -386,8 +388,9 @@ class SourceMigration(Migration):
         ]
 
     def _guest_addresses(self) -> frozenset[bytes]:
-        """All that the VM has shown at its interfaces, packed."""
-        return frozenset(one.packed for port in self.ports for one in port.addresses.found)
+        """All that the VM has shown at its interfaces but link-local ones, packed."""
+        found = (one for port in self.ports for one in port.addresses.found)
+        return frozenset(one.packed for one in found if not one.is_link_local)
 
     async def _connect(self) -> None:
         """All at once: each waits in the kernel. A router's links each by their own tunnel."""

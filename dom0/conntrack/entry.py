@@ -22,6 +22,8 @@ from dom0.fib.message import (
     attributes,
     body_of,
     family_of,
+    message,
+    number,
 )
 
 NEW, GET, DELETE = 0x100, 0x101, 0x102
@@ -53,6 +55,7 @@ LIBERAL: Final = 0x8
 CARRIED_TCP_FLAGS: Final = 0x7
 """Window scaling, selective acknowledgements, which side closes first."""
 _TCP_INFO, _SCTP_INFO = 1, 3
+_CONNECTION: Final = "a connection"
 LABELS_BYTES: Final = 16
 
 Address = IPv4Address | IPv6Address
@@ -101,18 +104,18 @@ class Entry:
     translated: bool = False
 
 
-def parse(message: bytes) -> Entry:
+def parse(data: bytes) -> Entry:
     """Of a message IPCTNL_MSG_CT_NEW. Raises MalformedError."""
-    body_of(message, _NFGENMSG.size)
-    values = dict(attributes(message, HEADER.size + _NFGENMSG.size))
-    zone = _number(values, _ZONE, _BE16)
+    body_of(data, _NFGENMSG.size)
+    values = dict(attributes(data, HEADER.size + _NFGENMSG.size))
+    zone = number(values, _ZONE, _BE16, _CONNECTION)
     key, marked = _key(values.get(_TUPLE_ORIG, b""), zone)
     answer, answer_marked = _key(values.get(_TUPLE_REPLY, b""), zone)
     return Entry(
         key,
-        _number(values, _STATUS, _BE32) & CARRIED_STATUS,
-        _number(values, _TIMEOUT, _BE32),
-        _number(values, _MARK, _BE32),
+        number(values, _STATUS, _BE32, _CONNECTION) & CARRIED_STATUS,
+        number(values, _TIMEOUT, _BE32, _CONNECTION),
+        number(values, _MARK, _BE32, _CONNECTION),
         values.get(_LABELS, b""),
         _state(key.protocol, values.get(_PROTOINFO, b"")),
         translated=answer != key.answered() or marked or answer_marked,
@@ -148,15 +151,8 @@ def _state(protocol: int, data: bytes) -> tuple[int, ...]:
     if protocol == SCTP and _SCTP_INFO in information:
         sctp = dict(attributes(information[_SCTP_INFO], 0))
         state = sctp.get(1) or b"\0"
-        return (state[0], _number(sctp, 2, _BE32), _number(sctp, 3, _BE32))
+        return (state[0], number(sctp, 2, _BE32, _CONNECTION), number(sctp, 3, _BE32, _CONNECTION))
     return ()
-
-
-def _number(values: dict[int, bytes], kind: int, shape: struct.Struct) -> int:
-    value = values.get(kind, bytes(shape.size))
-    if len(value) != shape.size:
-        raise MalformedError(f"a connection whose attribute {kind} has {len(value)} bytes")
-    return int(shape.unpack(value)[0])
 
 
 def create(entry: Entry) -> bytes:
@@ -198,8 +194,7 @@ def list_about(address: bytes, as_source: bool) -> bytes:
 
 
 def _request(kind: int, flags: int, family: int, body: list[bytes]) -> bytes:
-    content = _NFGENMSG.pack(family, 0, 0) + b"".join(body)
-    return HEADER.pack(HEADER.size + len(content), kind, REQUEST | flags, 0, 0) + content
+    return message(kind, REQUEST | flags, _NFGENMSG.pack(family, 0, 0) + b"".join(body))
 
 
 def _tuple(kind: int, key: Key) -> bytes:

@@ -17,6 +17,7 @@ import psutil
 from dom0.conntrack import table
 from dom0.conntrack.entry import Address, Entry
 from dom0.dataplane.announce import arp_probe, solicitation
+from dom0.fib.message import INET, INET6, family_of
 from dom0.guest_port import GuestPort
 
 MOST_ASKED: Final = 256
@@ -63,8 +64,11 @@ class AddressProbe:
 
     async def ask(self) -> None:
         """Once; returns when the answers should have come. OSError or MalformedError if the table cannot be read."""
-        entries = await asyncio.to_thread(table.first, _MOST_READ)
-        known = frozenset(one for one in self._known() if not ip_address(one).is_link_local)
+        known = self._known()
+        unknown = {INET, INET6} - {family_of(one) for one in known}
+        if not unknown:
+            return
+        entries = await asyncio.to_thread(table.first, _MOST_READ, sorted(unknown))
         asked = candidates(entries, known, local_addresses())
         if not asked:
             return

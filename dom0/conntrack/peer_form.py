@@ -17,6 +17,8 @@ from dom0.conntrack.entry import (
 )
 from vmnet.errors import PeerError
 
+MOST_CONNECTIONS: Final = 65_536
+"""Of one VM: what is sent, and what is taken."""
 MOST_A_MESSAGE: Final = 2000
 _LAST_U32: Final = (1 << 32) - 1
 LAST_TIMEOUT_S: Final = 7 * 24 * 3600

@@ -10,10 +10,9 @@ from typing import Any, Final
 from dom0.conntrack import table, zones
 from dom0.conntrack.entry import Entry, Key
 from dom0.conntrack.idle_addresses import local_addresses
-from dom0.conntrack.peer_form import guest_addresses, parse_entries, parse_keys
+from dom0.conntrack.peer_form import MOST_CONNECTIONS, guest_addresses, parse_entries, parse_keys
 from vmnet.errors import PeerError
 
-_MOST: Final = 65_536
 _OVN: Final = "OVN numbers the zones of connection tracking by host"
 
 
@@ -23,13 +22,14 @@ class ConntrackReceiver:
     def __init__(
         self,
         log: logging.Logger,
-        most: int = _MOST,
+        most: int = MOST_CONNECTIONS,
         own_zones: Callable[[], Awaitable[bool]] = zones.are_of_this_host,
     ) -> None:
         self._log, self._most, self._own_zones = log, most, own_zones
         self._made: set[Key] = set()
         """What was not in the table before."""
         self._kernel = asyncio.Lock()
+        self._zones_differ: bool | None = None
         self._closed = False
 
     async def take(self, message: Mapping[str, Any], runs: bool = False) -> dict[str, Any]:
@@ -49,15 +49,16 @@ class ConntrackReceiver:
         return answer
 
     async def _has_own_zones(self, new: list[Entry]) -> bool:
-        return any(one.key.zone for one in new) and await self._own_zones()
+        """Asked once, with the first connection that is in a zone."""
+        if self._zones_differ is None and any(one.key.zone for one in new):
+            self._zones_differ = await self._own_zones()
+        return self._zones_differ is True
 
     def _change(self, new: list[Entry], ended: list[Key], replace: bool) -> dict[str, Any]:
         if not table.is_used():
             return {"refused": 0, "reason": ""}  # no filter asks for connections here
-        local = local_addresses()
-        wanted = [
-            one for one in new if not one.key.has(local)
-        ]  # with this host itself: its own table knows better
+        local = local_addresses()  # of connections with this host itself its own table knows better
+        wanted = [one for one in new if not one.key.has(local)]
         taken = wanted[: min(table.room(), self._most - len(self._made))]
         try:
             loaded = table.load(taken, replace)

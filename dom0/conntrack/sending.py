@@ -15,12 +15,11 @@ from dom0.conntrack import table
 from dom0.conntrack.changes import Changes, SentEntries
 from dom0.conntrack.entry import TCP, Entry
 from dom0.conntrack.idle_addresses import AddressProbe
-from dom0.conntrack.peer_form import MOST_A_MESSAGE, key_to_json, to_json
+from dom0.conntrack.peer_form import MOST_A_MESSAGE, MOST_CONNECTIONS, key_to_json, to_json
 from dom0.fib.message import MalformedError
 from dom0.guest_port import GuestPort
 from vmnet.errors import NotFoundError, VmnetError
 
-MOST_CONNECTIONS: Final = 65_536
 _INTERVAL_S: Final = 1.0
 _SHARE: Final = 20
 """Where a look takes long (the kernel walks its whole table for each address), it is made in a twentieth of the time."""
@@ -107,7 +106,6 @@ class ConntrackSender:
         found += [
             f"{number} of the VM's connections are not known to the filter on {destination}: {reason}"
             for reason, number in self._refused.items()
-            if number
         ]
         return found
 
@@ -121,8 +119,7 @@ class ConntrackSender:
             self._sent = SentEntries()
 
     async def _round(self) -> None:
-        known = (one for one in self._addresses() if not ip_address(one).is_link_local)
-        guest = frozenset(sorted(known)[:MOST_ADDRESSES])
+        guest = frozenset(sorted(self._addresses())[:MOST_ADDRESSES])
         entries = await asyncio.to_thread(table.about, guest, MOST_CONNECTIONS + 1)
         self._found = len(entries)
         self._translated = sum(one.translated and bool(one.status) for one in entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,20 +62,16 @@ def about(addresses: Collection[bytes], most: int) -> list[Entry]:
     return list(found.values())
 
 
-def first(most: int) -> list[Entry]:
-    """The first ``most`` of the whole table. OSError or MalformedError if they cannot be read."""
-    return list(_entries([list_all(INET), list_all(INET6)], most))
+def first(most: int, families: Sequence[int] = (INET, INET6)) -> list[Entry]:
+    """The first ``most`` of those of ``families``. OSError or MalformedError if they cannot be read."""
+    return list(_entries([list_all(one) for one in families], most))
 
 
 def _entries(requests: Sequence[bytes], most: int) -> Iterator[Entry]:
-    for request in requests:
-        with contextlib.closing(open_socket(None, _NETLINK_NETFILTER)) as kernel:
-            for piece in answers(kernel, request):
-                for message in piece:
-                    if most <= 0:
-                        return
-                    most -= 1
-                    yield parse(message)
+    with contextlib.closing(open_socket(None, _NETLINK_NETFILTER)) as kernel:
+        pieces = (piece for request in requests for piece in answers(kernel, request))
+        for message in itertools.islice(itertools.chain.from_iterable(pieces), most):
+            yield parse(message)
 
 
 def load(entries: Sequence[Entry], replace: bool = True) -> Loaded:
@@ -103,7 +100,7 @@ def _failed(kernel: Kernel, requests: Sequence[bytes]) -> list[Failure]:
     return [Failure(one.errno, by_body.get(one.request[16:], one.request)) for one in failures]
 
 
-def remove(keys: Sequence[Key]) -> int:
-    """How many of them were there."""
+def remove(keys: Sequence[Key]) -> None:
+    """Those that are there."""
     with contextlib.closing(Kernel(None, _NETLINK_NETFILTER)) as kernel:
-        return len(keys) - len(kernel.send([delete(one) for one in keys]))
+        kernel.send([delete(one) for one in keys])

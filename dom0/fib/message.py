@@ -99,6 +99,14 @@ def known(data: bytes, offset: int, lengths: Mapping[int, int], dropped: frozens
     return found
 
 
+def number(values: Mapping[int, bytes], kind: int, shape: struct.Struct, of: str) -> int:
+    """An attribute that is one number, 0 if it is not there. Raises MalformedError, about ``of``, for a wrong size."""
+    value = values.get(kind, bytes(shape.size))
+    if len(value) != shape.size:
+        raise MalformedError(f"{of} whose attribute {kind} has {len(value)} bytes")
+    return int(shape.unpack(value)[0])
+
+
 def shown(value: bytes, longest: int) -> str:
     """A kernel's name of something, as a log and a terminal can show it: at most ``longest`` characters."""
     return "".join(chr(byte) for byte in value.rstrip(b"\0")[:longest] if 0x20 < byte < 0x7F)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from dom0.fib.message import MalformedError, attributes, body_of, shown
+from dom0.fib.message import attributes, body_of, number, shown
 
 _NFGENMSG = struct.Struct("=BBH")
 _BE32 = struct.Struct("!I")
@@ -16,6 +16,7 @@ _FAMILIES = {_INET: "inet", _IPV4: "ip", _NETDEV: "netdev", _IPV6: "ip6"}
 _HOOKS = {0: "prerouting", 2: "forward", 4: "postrouting", 5: "ingress"}
 _NETDEV_HOOKS = {0: "ingress", 1: "egress"}
 _DROP = 0
+_CHAIN = "a chain"
 _LONGEST_NAME = 32
 
 
@@ -46,21 +47,14 @@ def parse(data: bytes) -> Chain:
     values = dict(attributes(data, 16 + _NFGENMSG.size))
     hook = ""
     if _HOOK in values:
-        number = _number(dict(attributes(values[_HOOK], 0)), _HOOK_NUMBER)
+        at = number(dict(attributes(values[_HOOK], 0)), _HOOK_NUMBER, _BE32, _CHAIN)
         hooks = _NETDEV_HOOKS if family == _NETDEV else _HOOKS if family in _FAMILIES else {}
-        hook = hooks.get(number, "")
+        hook = hooks.get(at, "")
     return Chain(
         _FAMILIES.get(family, str(family)),
         shown(values.get(_TABLE, b""), _LONGEST_NAME),
         shown(values.get(_NAME, b""), _LONGEST_NAME),
         hook,
-        _number(values, _USE),
-        _POLICY in values and _number(values, _POLICY) == _DROP,
+        number(values, _USE, _BE32, _CHAIN),
+        _POLICY in values and number(values, _POLICY, _BE32, _CHAIN) == _DROP,
     )
-
-
-def _number(values: dict[int, bytes], kind: int) -> int:
-    value = values.get(kind, bytes(4))
-    if len(value) != 4:
-        raise MalformedError(f"a chain whose attribute {kind} has {len(value)} bytes")
-    return int(_BE32.unpack(value)[0])

@@ -82,6 +82,15 @@ def virsh_migrate(lab: Lab) -> subprocess.CompletedProcess[str]:
     return source.run(command, check=False, timeout=90)
 
 
+def start_anew(lab: Lab, old: str, new: str) -> None:
+    """The VM is started again where it is, with ``new`` instead of ``old`` in its definition; returns when it answers."""
+    host = where(lab)
+    xml = host.run(["virsh", "dumpxml", "--migratable", VM]).stdout
+    host.run(["virsh", "destroy", VM])
+    host.run(["virsh", "create", "/dev/stdin"], text=xml.replace(old, new))
+    wait_for("the VM to answer again", lambda: answers(lab), 60, 0.2)
+
+
 def abort(host: Host) -> None:
     """Ask the daemon itself: a command's start would take as long as a small VM's pre-copy."""
     ControlClient(host.daemon_socket).request("abort", vm=VM)

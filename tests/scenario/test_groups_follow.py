@@ -17,7 +17,6 @@ import kit
 import pytest
 
 from vmnet.lab import Lab, lab_up
-from vmnet.lab.wait import wait_for
 
 pytestmark = kit.LAB
 _GROUP = bytes.fromhex("ff0200000000000000000001ff000010")
@@ -41,11 +40,7 @@ while True:
 def quiet() -> Iterator[Lab]:
     """Nobody there asks for memberships."""
     with lab_up(str(Path(__file__).with_name("shell.yaml")), "labgroups") as lab:
-        host = kit.where(lab)
-        xml = host.run(["virsh", "dumpxml", "--migratable", kit.VM]).stdout.replace("</domain>", _UNAWARE)
-        host.run(["virsh", "destroy", kit.VM])
-        host.run(["virsh", "create", "/dev/stdin"], text=xml)
-        wait_for("the VM to be up again", lambda: kit.answers(lab), 60, 0.2)
+        kit.start_anew(lab, "</domain>", _UNAWARE)
         yield lab
 
 
@@ -71,5 +66,5 @@ def test_its_groups_are_reported_at_its_new_host(quiet: Lab, migrate: Any) -> No
     with heard(quiet, target.name) as frames:
         done = migrate(quiet)
         assert done.returncode == 0, done.stderr
-        wait_for("nothing to be left behind", lambda: not kit.left_behind(quiet), 45, 0.2)
+        kit.settled(quiet)
     assert any(_GROUP in frame for frame in frames), [one.hex() for one in frames]

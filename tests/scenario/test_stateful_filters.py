@@ -93,19 +93,27 @@ def known(host: Host) -> list[dict[str, Any]]:
     return found
 
 
+def forget(host: Host) -> None:
+    """All connections in the host's table."""
+    script = "from dom0.conntrack import table; table.remove([one.key for one in table.first(1000)])"
+    host.run([sys.executable, "-c", script])
+
+
 def test_the_filter_drops_what_it_does_not_know(filtered: Lab) -> None:
     """Else the others would show nothing: without its entry, a connection ends."""
     host = kit.where(filtered)
+    ended = False
     with contextlib.suppress(AssertionError), connection(filtered, "idle") as held:
         wait_for("the host to know the connection", lambda: bool(known(host)), 5, 0.1)
-        flush = "from dom0.conntrack import table; table.remove([one.key for one in table.first(1000)])"
-        host.run([sys.executable, "-c", flush])
+        forget(host)
         assert held.stdin is not None
         held.stdin.write("\n")
         held.stdin.flush()
         with pytest.raises(subprocess.TimeoutExpired):
             held.wait(5)
+        ended = True
         held.kill()
+    assert ended, "it was there, and carried nothing more"
 
 
 def test_an_idle_connection_goes_on(filtered: Lab) -> None:
@@ -129,18 +137,10 @@ def test_idle_and_busy_there_and_back(filtered: Lab, how: Any) -> None:
             kit.settled(filtered)
 
 
-def test_nothing_is_left_at_a_host_that_it_does_not_come_to(
-    filtered: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_left_at_a_host_that_it_does_not_come_to(filtered: Lab) -> None:
     source = kit.where(filtered)
     target = kit.other(filtered, source)
-    target.run(
-        [
-            sys.executable,
-            "-c",
-            "from dom0.conntrack import table; table.remove([one.key for one in table.first(1000)])",
-        ]
-    )
+    forget(target)
     assert not known(target)
     with connection(filtered, "busy"):
         going = source.popen(
