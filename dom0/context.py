@@ -12,6 +12,7 @@ from dom0.dataplane.kernel_limits import KernelLimits
 from dom0.dataplane.priority import Hurry
 from dom0.marks import HookMarks
 from dom0.router.registry import Routers
+from dom0.tunnel_filter import TunnelFilter
 from vmnet.config import Config
 from vmnet.hypervisor.connection import Connection
 from vmnet.hypervisor.domains import Domains
@@ -27,6 +28,7 @@ class Context:
     domains: Domains
     marks: HookMarks
     routers: Routers
+    tunnel_filter: TunnelFilter
     peers: dict[str, PeerClient] = field(default_factory=dict)
     publish: Callable[[str, dict[str, Any]], None] = lambda migration_id, event: None
     hurry: Hurry = field(default_factory=lambda: Hurry(priority.real_time))

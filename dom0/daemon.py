@@ -25,6 +25,7 @@ from dom0.reach import tunnel_probe
 from dom0.router.registry import Routers
 from dom0.source import SourceMigration
 from dom0.traffic import Traffic
+from dom0.tunnel_filter import TunnelFilter
 from vmnet import router
 from vmnet.config import Config
 from vmnet.errors import ConfigError, ExitCode, NotFoundError, RefusedError, UnavailableError, VmnetError
@@ -95,6 +96,7 @@ class Daemon:
             domains,
             marks,
             routers,
+            TunnelFilter(config),
             peers,
             self._publish,
             rerouter=rerouter,
@@ -105,6 +107,7 @@ class Daemon:
         await connection.start(_LIBVIRT_S)
         stack.push_async_callback(connection.close)
         await recovery.recover_all(self.context)
+        await self.context.tunnel_filter.install()
         await self.desk.make_ready()
         await elsewhere.refresh(self.context)
         stack.push_async_callback(routers.close)
@@ -185,7 +188,7 @@ class Daemon:
         if op == "facts":
             return (await self.facts.own()).to_json()
         if op == tunnel_probe.OP:
-            return await tunnel_probe.answer(self.context, message)
+            return await tunnel_probe.answer(self.context, peer, message)
         return await self.desk.peer(peer, op, message)
 
     async def _request(self, request: dict[str, Any], emit: Emit) -> dict[str, Any]:

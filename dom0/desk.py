@@ -78,6 +78,7 @@ class Desk:
         self.migrations[migration.record.id] = migration
         migration.start()
         self._keep(self._forget(migration))
+        self._keep(self.context.tunnel_filter.ensure())
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         """A task lives only as long as somebody holds it."""

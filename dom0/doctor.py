@@ -9,9 +9,10 @@ from typing import Any
 
 from dom0 import certificate
 from dom0.context import Context
-from dom0.dataplane import kernel_probe
+from dom0.dataplane import kernel_probe, tunnel
 from dom0.reach import findings, peer_checks, probes
 from dom0.reach.findings import row
+from dom0.tunnel_filter import Found
 from hooks import install as hooks_install
 from hooks.install import HookStatus
 from vmnet.errors import VmnetError
@@ -34,6 +35,7 @@ async def _host(context: Context) -> list[dict[str, Any]]:
         await _versions(context),
         *await _kernel(),
         _hold(context),
+        await _tunnel_filter(context),
         await asyncio.to_thread(_certificate, context),
         await asyncio.to_thread(_hooks, context),
         await _libvirt(context),
@@ -52,6 +54,22 @@ def _hold(context: Context) -> dict[str, Any]:
     if limits.short:
         detail += f": the kernel makes no longer queue (hold.max_packets is {limits.wanted_packets})"
     return row("queue length", True, detail)
+
+
+async def _tunnel_filter(context: Context) -> dict[str, Any]:
+    if not context.tunnel_filter.wanted:
+        return row("tunnel filter", True, "none: there are no peers, or listen.tunnel_filter is off")
+    return tunnel_filter_row(await context.tunnel_filter.look())
+
+
+def tunnel_filter_row(seen: Found) -> dict[str, Any]:
+    """Pure."""
+    what = f"UDP {tunnel.UDP_PORT} from hosts that are no peers"
+    if seen.reason:
+        return row(
+            "tunnel filter", False, f"{what} is not dropped: {seen.reason}; restart vmnet-dom0d after that"
+        )
+    return row("tunnel filter", True, f"{what} is dropped: {seen.dropped_packets} packets so far")
 
 
 def _certificate(context: Context) -> dict[str, Any]:

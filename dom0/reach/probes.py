@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from dom0 import nft
 from dom0.reach.findings import Reach, classify, input_policy
 
 _TCP_S = 4.0
 _LIBVIRT_S = 60.0
-_NFT_S = 5.0
 _IP_MTU, _IPV6_MTU = 14, 24  # ip(7), ipv6(7)
 _ANY_PORT = 9
 
@@ -86,20 +86,8 @@ def _silent(uri: str) -> str:
 
 async def input_chains() -> list[str] | None:
     """nftables' chains on this host that drop or reject by default; None if they cannot be read."""
+    said = await nft.run("-j", "list", "ruleset")
     try:
-        child = await asyncio.create_subprocess_exec(
-            "nft", "-j", "list", "ruleset",
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-    except OSError:
+        return None if said.error else input_policy(json.loads(said.text))
+    except ValueError:
         return None
-    try:
-        output, _ = await asyncio.wait_for(child.communicate(), _NFT_S)
-        return input_policy(json.loads(output)) if child.returncode == 0 else None
-    except (TimeoutError, ValueError):
-        return None
-    finally:
-        if child.returncode is None:
-            with suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()

@@ -54,9 +54,10 @@ async def measure(context: Context, peer: str) -> Tunnel:
         return Tunnel(reason=_why(error))
 
 
-async def answer(context: Context, message: dict[str, Any]) -> dict[str, Any]:
-    """At the peer: the largest frame that arrives. PeerError if the request is malformed."""
+async def answer(context: Context, peer: str, message: dict[str, Any]) -> dict[str, Any]:
+    """At the peer: the largest frame that arrives. PeerError if the request is malformed, or names another host's address."""
     vni, remote = field(message, "vni", int, 1, 0xFFFFFF), address_field(message, "tunnel_address")
+    stretch.check_remote(peer, context.config.peers[peer], remote)
     local = stretch.local_address(context.config.listen.tunnel_address, remote)
     try:
         return {"bytes": await asyncio.to_thread(_listen, vni, local, remote)}

@@ -22,6 +22,7 @@ from dom0.dataplane.source_port import Released
 from dom0.desk import Desk
 from dom0.hook_call import HookCall
 from dom0.router.registry import Routers
+from dom0.tunnel_filter import TunnelFilter
 from vmnet.config import parse
 from vmnet.errors import (
     NotFoundError,
@@ -290,7 +291,8 @@ class Host:
         self.name, self.world, self.alive = name, world, True
         self.ports: list[Port] = []
         config = parse(
-            f"[host]\nname='{name}'\n[listen]\ntunnel_address='192.0.2.{ord(name)}'\n[tls]\nplain=true\n"
+            f"[host]\nname='{name}'\n[listen]\ntunnel_address='192.0.2.{ord(name)}'\n"
+            "tunnel_filter=false\n[tls]\nplain=true\n"
             f"[peers.{other}]\naddress='192.0.2.{ord(other)}'\nlibvirt_uri='qemu+tcp://{other}/system'\n",
             "sim",
         )
@@ -302,7 +304,15 @@ class Host:
         """What the switchovers made of this host's priority."""
         hurry = Hurry(lambda process, on: self.priorities.append(on))
         self.context = Context(
-            config, store, None, domains, MemoryMarks(), Routers(config, domains, store), peers, hurry=hurry
+            config,
+            store,
+            None,
+            domains,
+            MemoryMarks(),
+            Routers(config, domains, store),
+            TunnelFilter(config),
+            peers,
+            hurry=hurry,
         )  # type: ignore[arg-type]
         self.context.rerouter = world.fabric
         self.desk = Desk(self.context)

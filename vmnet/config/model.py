@@ -72,6 +72,7 @@ class Listen:
     address: str = _setting("::", checks.address)
     port: int = _setting(6642, checks.integer(1, 65535))
     tunnel_address: str | None = _setting(None, checks.unicast)
+    tunnel_filter: bool = _setting(True, checks.boolean)
 
 
 @dataclass(frozen=True)

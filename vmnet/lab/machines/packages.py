@@ -9,12 +9,12 @@ SUITES: dict[Release, str] = {12: "bookworm", 13: "trixie"}
 
 _BOOT = "linux-image-amd64 initramfs-tools zstd systemd-sysv dbus udev libpam-systemd kmod grub-pc-bin"
 _DEBIAN = (
-    "apparmor openssh-server sudo ca-certificates ifupdown iproute2 iputils-ping procps less nftables "
+    "apparmor openssh-server sudo ca-certificates ifupdown iproute2 iputils-ping procps less "
     "tcpdump ethtool bridge-utils netcat-openbsd rsync network-manager"
 )
 INSTALL = (
     "libvirt-daemon-system libvirt-clients qemu-system-x86 openvswitch-switch "
-    "git gcc libc6-dev pkg-config python3-venv python3-dev libvirt-dev"
+    "nftables git gcc libc6-dev pkg-config python3-venv python3-dev libvirt-dev"
 )
 """docs/install.md, step 1."""
 
