@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller_bridge import fence, setup_frame
-from controller_bridge.core import neighbours
+from controller_bridge.core import gateway, neighbours
 from controller_bridge.core.hosts import Address, Hosts
 from controller_bridge.core.links import Links
 from controller_bridge.core.member import Member, Send
@@ -59,6 +59,9 @@ class Answers:
         wanted = neighbours.destination(frame)
         if wanted is None:
             return []
+        if wanted in self.gateways:
+            reply = gateway.answer(frame, self.gateways, GATEWAY_MAC)
+            return [Send(place, reply)] if reply is not None else []
         owner = self.hosts.owner(wanted)
         if owner is not None:
             return self._routed(owner, frame)

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 from controller_bridge.core.hosts import Address
+from vmnet.internet_checksum import checksum
 
 BROADCAST: Final = b"\xff" * 6
 _ARP, _IPV6 = b"\x08\x06", b"\x86\xdd"
@@ -84,15 +85,9 @@ def question(wanted: Address, asker_mac: bytes, asker: Address, to: bytes = BROA
 
 def _discovery(to_mac: bytes, from_mac: bytes, source: Address, to: Address, body: bytes) -> bytes:
     head = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + source.packed + to.packed
-    summed = _sum(source.packed + to.packed + struct.pack("!II", len(body), 58) + body)
+    summed = checksum(source.packed + to.packed + struct.pack("!II", len(body), 58) + body)
     checked = body[:2] + struct.pack("!H", summed) + body[4:]
     return to_mac + from_mac + _IPV6 + head + checked
-
-
-def _sum(data: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    total = (total & 0xFFFF) + (total >> 16)
-    return ~(total + (total >> 16)) & 0xFFFF
 
 
 def destination(frame: bytes) -> Address | None:

@@ -89,6 +89,16 @@ class Scene:
     async def pings(self, end: str, address: str) -> None:
         await asyncio.to_thread(until, lambda: self.ping(end, address), 20, f"{end} reaches {address}")
 
+    async def trace(self, end: str, address: str) -> str:
+        """The hops, one a line."""
+
+        def run() -> str:
+            with self.fabric.ends[end]:
+                words = ["busybox", "traceroute", "-n", "-q", "2", "-w", "1", "-m", "3", address]
+                return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+        return (await asyncio.to_thread(run)).partition("\n")[2]
+
     def dump(self) -> dict[str, list[str]]:
         return {name: one.dump() for name, one in self.fabric.switches.items()}
 
@@ -164,6 +174,19 @@ def test_stations_of_two_subnets_find_each_other_by_shortest_paths() -> None:
                 walk = trace.walk(tables, topology, scene.at(end), {Field.ETH_DST: scene.macs[other]})  # type: ignore[arg-type]
                 assert walk.end == scene.at(other)
                 assert len(walk.path) == 3
+
+    over_the_fabric(body)
+
+
+@isolated(120)
+def test_gateways_answer_ping_and_traceroute() -> None:
+    async def body(scene: Scene) -> None:
+        async with scene.controller() as controller:
+            await linked(controller)
+            for gateway in ("10.1.0.254", "fd01::fe", "10.2.0.254"):
+                await scene.pings("client", gateway)
+            assert (await scene.trace("client", "10.1.0.254")).split()[:2] == ["1", "10.1.0.254"]
+            assert "10.2.0.2" in await scene.trace("client", "10.2.0.2")
 
     over_the_fabric(body)
 
