@@ -75,6 +75,7 @@ class Controller:
         """Whose turn it is to change tables: :meth:`lead` goes in between two levels of an update."""
         self._led = 0
         self._crowded: set[str] = set()
+        self._links: set[tuple[Place, Place]] = set()
         self._greeting: list[Channel] = []
         """Connections whose switch is not known yet, oldest first."""
         self._timer: asyncio.TimerHandle | None = None
@@ -273,6 +274,7 @@ class Controller:
         async with self._turn:
             levels, led = self.core.changes(self._clock()), self._led
         self._complain()
+        self._name_links()
         for level in levels:
             async with self._turn:
                 if led != self._led or not await self._level(level):
@@ -341,6 +343,15 @@ class Controller:
                 one.left_out,
             )
         self._crowded = crowded
+
+    def _name_links(self) -> None:
+        """Each that is new, and each that has gone: one that nobody has cabled is two stations that repeat what switches send."""
+        up = set(self.core.links.up())
+        for one, other in sorted(up - self._links):
+            _log.info("link %s:%d - %s:%d is up", *one, *other)
+        for one, other in sorted(self._links - up):
+            _log.warning("link %s:%d - %s:%d is down", *one, *other)
+        self._links = up
 
     # -- waiting --------------------------------------------------------------------------------------------------------
 

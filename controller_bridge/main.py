@@ -64,7 +64,7 @@ async def _serve(found: Settings) -> None:
     core = Core(
         settings_.lldp_key(found.key),
         found.gateways,
-        Places(found.hosts, found.outside),
+        Places(found.hosts, found.outside, found.links),
         found.table_sizes,
         float(found.packets_per_s),
     )

@@ -7,7 +7,7 @@
     gateways = ["10.1.0.254", "fd01::fe"]    # the fabric answers for these: stations of all subnets reach each other through them
     key = "/var/lib/vmnet/lldp.key"          # signs LLDP; made if it is not there. The same on every controller of a fabric
     outside = ["s2:h1"]                      # ports at which a hypervisor is: nothing heard there makes a link
-
+    links = ["s1:1", "s2:1"]                 # the only ports at which there may be a switch; without it: all but those
     packets_per_s = 500                      # of each port that the controller deals with
 
     [switches]                               # names of datapath identifiers; others are called by their identifier
@@ -55,7 +55,7 @@ DEFAULT: Final = Path("/etc/vmnet/controller.toml")
 _KEY_BYTES: Final = 32
 _DATAPATH = re.compile(r"[0-9a-fA-F]{1,16}\Z")
 _KNOWN: Final = {
-    *("listen", "plain", "gateways", "key", "outside", "packets_per_s"),
+    *("listen", "plain", "gateways", "key", "outside", "links", "packets_per_s"),
     *("switches", "hosts", "table_sizes", "api", "tls"),
 }
 _LEAST_ENTRIES: Final = 16
@@ -64,12 +64,13 @@ _LEAST_ENTRIES: Final = 16
 
 @dataclass(frozen=True)
 class Settings:
-    """``names``: of datapath identifiers. ``outside`` and ``hosts``: ports by number, or by name. ``api``: where it is asked."""
+    """``names``: of datapath identifiers. ``outside``, ``links``, ``hosts``: ports by number or name. ``api``: where it is asked."""
 
     listen: tuple[Address, ...] = (Address("ssl", "::", address.PORT),)
     gateways: frozenset[IpAddress] = frozenset()
     key: Path = Path("/var/lib/vmnet/lldp.key")
     outside: tuple[End, ...] = ()
+    links: tuple[End, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
     tls: Tls = field(default_factory=Tls)
     packets_per_s: int = 500
@@ -98,12 +99,20 @@ def parse(found: Mapping[str, Any]) -> Settings:
     tls = {name: Path(text) for name, text in _table(found, "tls").items()}
     if wrong := tls.keys() - {"ca", "certificate", "key"}:
         raise ConfigError(f"unknown setting 'tls.{min(wrong)}'", "there are ca, certificate and key")
+    switches = dict.fromkeys(names.values())
+    outside, hosts = _ends(found, "outside", switches), _hosts(_table(found, "hosts"), switches)
+    links = _ends(found, "links", switches)
+    if both := {*links} & {*outside, *hosts.values()}:
+        raise ConfigError(
+            f"{min(both)} is among 'links', and 'outside' or under [hosts]", "it is either a link or not"
+        )
     usual = Settings()
     return Settings(
         _listen(found, address.PORT, "the controller", "is any switch") or usual.listen,
         frozenset(_ip(one) for one in _texts(found, "gateways")),
         Path(found["key"]) if isinstance(found.get("key"), str) else usual.key,
-        tuple(end(one, dict.fromkeys(names.values())) for one in _texts(found, "outside")),
+        outside,
+        links,
         names,
         Tls(
             tls.get("ca", usual.tls.ca),
@@ -111,10 +120,14 @@ def parse(found: Mapping[str, Any]) -> Settings:
             tls.get("key", usual.tls.key),
         ),
         _number(found, "packets_per_s", usual.packets_per_s),
-        _hosts(_table(found, "hosts"), dict.fromkeys(names.values())),
+        hosts,
         _table_sizes(found, set(names.values())),
         _api(found),
     )
+
+
+def _ends(found: Mapping[str, Any], name: str, switches: Mapping[str, None]) -> tuple[End, ...]:
+    return tuple(end(one, switches) for one in _texts(found, name))
 
 
 def _hosts(texts: Mapping[str, str], switches: Mapping[str, None]) -> dict[str, End]:

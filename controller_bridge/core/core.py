@@ -211,7 +211,7 @@ class Core:
             (name for name, one in self.members.items() if hello and one.datapath == hello.origin.datapath),
             None,
         )
-        if hello is None or sender is None or self.places.outside(place):
+        if hello is None or sender is None or self._no_link(place, Place(sender, hello.origin.port)):
             self.counts.forged_lldp += 1
             return []
         self._heard_ms[place] = max(hello.sent_ms, self._heard_ms.get(place, 0))
@@ -220,6 +220,10 @@ class Core:
             self.dirty = True
         ports = self._sweeps.heard(sender, hello.sent_ms, place, lldp.clock_ms(now_s))
         return self._swept_to(ports, now_s)
+
+    def _no_link(self, *places: Place) -> bool:
+        """Two VMs that exchange what we send out at their ports would be one: no end may be outside."""
+        return any(self.places.outside(one) for one in places)
 
     def _sweep(self, place: Place, frame: bytes, now_s: float) -> list[Send]:
         """A station that moves has sent its last at its old place: everybody hears of it when all before it has got through."""
@@ -241,8 +245,12 @@ class Core:
         return all(self._heard_ms.get(one, -1) >= since_ms for one in beyond if one is not None)
 
     def hellos(self, ports: Iterable[Place], now_s: float) -> list[Send]:
-        """To go out now. :meth:`have_heard` tells when they have come."""
-        return [self._hello_at(port, now_s) for port in ports if port.switch in self.members]
+        """To go out now, but where no switch can be. :meth:`have_heard` tells when they have come."""
+        return [
+            self._hello_at(port, now_s)
+            for port in ports
+            if port.switch in self.members and not self.places.outside(port)
+        ]
 
     def _affordable(self, place: Place, now_s: float) -> bool:
         left, since_s = self._budgets.get(place, (self.port_rate, now_s))

@@ -12,16 +12,25 @@ from controller_bridge.topology import Place
 
 @dataclass
 class Places:
-    """``hosts``: where each hypervisor's uplink is. ``others``: more ports at which there is no switch."""
+    """``hosts``: where each hypervisor's uplink is. ``others``: more ports at which there is no switch.
+
+    ``links``: the only ports at which there may be one; empty: any but those.
+    """
 
     hosts: Mapping[str, End] = field(default_factory=dict)
     others: tuple[End, ...] = ()
+    links: tuple[End, ...] = ()
     _known: dict[End, Place] = field(default_factory=dict)
+    _links: dict[End, Place] = field(default_factory=dict)
 
     def found(self, switch: str, ports: Iterable[Port]) -> Iterator[tuple[Place, Place]]:
         """``switch`` has these ports; old and new place of what was somewhere else before. One that has gone stays where it was."""
         by_number = {str(one.number): one.number for one in ports}
         by_name = {one.name: one.number for one in ports}
+        for end in self.links:
+            number = by_name.get(end.port, by_number.get(end.port))
+            if end.switch == switch and number is not None:
+                self._links[end] = Place(switch, number)
         for end in {*self.hosts.values(), *self.others}:
             number = by_name.get(end.port, by_number.get(end.port))
             if end.switch == switch and number is not None:
@@ -36,4 +45,7 @@ class Places:
         return self._known.get(end) if end is not None else None
 
     def outside(self, place: Place) -> bool:
+        """Whether no switch can be there."""
+        if self.links and place not in self._links.values():
+            return True
         return place in self._known.values()

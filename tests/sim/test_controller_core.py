@@ -224,8 +224,33 @@ def test_nothing_makes_a_link_where_a_hypervisor_is() -> None:
     model.core.places = Places(others=(End("s1", "103"), End("s4", "103")))
     model.connect()
     model.run(3)
+    model.arrive(ends[0], lldp.frame(lldp.Origin(1, 101), KEY, model.now_s))
     assert model.core.links.up() == links
-    assert model.core.counts.forged_lldp > 2
+    assert model.core.counts.forged_lldp == 1, "and none went out there"
+
+
+def test_what_goes_out_where_a_hypervisor_is_makes_no_end_of_it() -> None:
+    """One way is enough to believe that a switch is there: no hello goes out, and one that came from there is none."""
+    model = square()
+    ends = model.core.links.ends()
+    model.core.places = Places(others=(End("s1", "103"),))
+    model.connect()
+    assert Place("s1", 103) not in {one.place for one in model.core.hellos([Place("s1", 103)], model.now_s)}
+    model.arrive(Place("s4", 103), lldp.frame(lldp.Origin(1, 103), KEY, model.now_s))
+    assert model.core.links.ends() == ends
+
+
+def test_where_links_are_named_there_are_no_others() -> None:
+    """Two VMs that pass on each other's LLDP, at ports that nobody has named."""
+    model = square()
+    links = model.core.links.up()
+    cabled = [End(one.switch, str(one.port)) for pair in links for one in pair]
+    ends = Place("s1", 103), Place("s4", 103)
+    model.wires |= {ends[0]: ends[1], ends[1]: ends[0]}
+    model.core.places = Places(links=tuple(cabled))
+    model.connect()
+    model.run(5)
+    assert model.core.links.up() == links
 
 
 def test_a_link_that_is_lost_is_gone_round_and_comes_back() -> None:

@@ -20,6 +20,7 @@ listen = ["tcp:127.0.0.1", "unix:/run/openvswitch/controller.sock"]
 plain = true
 gateways = ["10.1.0.254", "fd01::fe"]
 outside = ["s1:host-a"]
+links = ["s1:1"]
 key = "/tmp/key"
 [switches]
 s1 = "00000000000000aB"
@@ -43,7 +44,11 @@ def test_they_are_read(tmp_path: Path) -> None:
         "unix:/run/openvswitch/controller.sock",
     ]
     assert found.gateways == {ip_address("10.1.0.254"), ip_address("fd01::fe")}
-    assert (found.names, found.outside) == ({0xAB: "s1"}, (End("s1", "host-a"),))
+    assert (found.names, found.outside, found.links) == (
+        {0xAB: "s1"},
+        (End("s1", "host-a"),),
+        (End("s1", "1"),),
+    )
     assert (found.hosts, found.table_sizes) == ({"a": End("s1", "host-a")}, {"s1": 2000})
     assert [str(one) for one in found.api] == ["unix:/run/vmnet/controller.sock", "ssl:[::]:6654"]
     assert (found.tls.ca, found.tls.key) == (Path("/x/ca.pem"), Path("/etc/vmnet/pki/host.key"))
@@ -60,6 +65,15 @@ BAD = {
     "gateway": ('gateways = ["x"]', "'x' is no IP address"),
     "datapath": ('[switches]\ns1 = "xyz"', "'xyz' is no datapath identifier"),
     "outside": ('outside = ["s9:1"]\n[switches]\ns1 = "1"', "there is no switch 's9'"),
+    "link": ('links = ["s9:1"]', "there is no switch 's9'"),
+    "link or not": (
+        'links = ["s1:1"]\noutside = ["s1:1"]\n[switches]\ns1 = "1"',
+        "s1:1 is among 'links', and 'outside'",
+    ),
+    "link or host": (
+        'links = ["s1:1"]\n[switches]\ns1 = "1"\n[hosts]\na = "s1:1"',
+        "it is either a link or not",
+    ),
     "host": ('[hosts]\na = "s9:1"', "there is no switch 's9'"),
     "host's name": ('[hosts]\n"a b" = "s1:1"\n[switches]\ns1 = "1"', "'a b' under .hosts. is no host's name"),
     "hosts at one port": ('[hosts]\na = "s1:1"\nb = "s1:1"\n[switches]\ns1 = "1"', "two .hosts. at one port"),
