@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from vmnet.errors import StaleGenerationError, VmnetError, WaitTimeoutError
+from vmnet.errors import StaleGenerationError, UnavailableError, VmnetError, WaitTimeoutError
 from vmnet.store import Binding, JournalEntry, MigrationRecord, Store, StoreSettings, process, schema
+from vmnet.store.link import lock_name
 
 QUIET = ("-vconsole:off", "-vsyslog:off")
 
@@ -136,6 +137,44 @@ def test_two_hosts_share_bindings_and_keep_their_own_journal(members: list[Membe
         assert [host.name for host in await a.hosts()] == ["a", "b"]
         await a.close()
         await b.close()
+
+    asyncio.run(test())
+
+
+def test_two_hosts_of_one_name(members: list[Member]) -> None:
+    """The second one's recovery would undo what the first one does."""
+
+    async def test() -> None:
+        first = await Store.open(settings(members, "host-a.lan"))
+        with pytest.raises(
+            UnavailableError, match=r"with this host's name; each host needs a name of its own"
+        ):
+            await Store.open(settings(members, "host-a.lan", timeout_s=2.0))
+        await first.journal_plan("m", [JournalEntry(0, {})])
+        (host,) = await first.hosts()
+        assert host.starts == 1
+        await first.close()
+        second = await Store.open(settings(members, "host-a.lan"))
+        assert [one.seq for one in await second.journal("m")] == [0]
+        await second.close()
+
+    asyncio.run(test())
+
+
+def test_a_lock_that_was_lost_is_waited_for(members: list[Member]) -> None:
+    """Somebody with ovsdb-client takes it, and ends."""
+
+    async def test() -> None:
+        async with await Store.open(settings(members)) as store:
+            leader = next(member for member in members if member.leads())
+            words = ["ovsdb-client", *QUIET, "steal", leader.remote, lock_name("a")]
+            with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as thief:
+                assert thief.stdout is not None and "locked" in thief.stdout.readline()
+                plan = asyncio.create_task(store.journal_plan("m", [JournalEntry(0, {})]))
+                await asyncio.sleep(0.2)
+                assert not plan.done()
+                thief.kill()
+            await plan
 
     asyncio.run(test())
 

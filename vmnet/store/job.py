@@ -121,7 +121,7 @@ class Job(Generic[T]):
         self._idl.run()  # a connection that has broken must not pass for a good one
         attempt = 0
         while True:
-            self._pump(lambda: self._idl.state == self._idl.IDL_S_MONITORING, "does not answer")
+            self._pump(self._usable, "does not answer")
             seqno = self._idl.change_seqno
             db = Db(self._idl, Transaction(self._idl), attempt)
             try:
@@ -133,6 +133,10 @@ class Job(Generic[T]):
                 return result
             attempt += 1
             self._pump(lambda seen=seqno: self._idl.change_seqno != seen, "is busy")  # type: ignore[misc]
+
+    def _usable(self) -> bool:
+        idl = self._idl
+        return idl.state == idl.IDL_S_MONITORING and (idl.lock_name is None or idl.has_lock)
 
     def _commit(self, db: Db, seqno: int) -> bool:
         """True: committed, on disk. False: try again on contents newer than ``seqno``."""
@@ -151,7 +155,10 @@ class Job(Generic[T]):
         status = txn.commit()
         if status in (txn.SUCCESS, txn.UNCHANGED):
             return True
-        if status == txn.TRY_AGAIN:
+        if status in (
+            txn.TRY_AGAIN,
+            txn.NOT_LOCKED,
+        ):  # the lock comes again, as with a new connection, or never
             return False
         if "constraint violation" in txn.get_error() and self._idl.change_seqno != seqno:
             # An earlier call ran out of time, yet its rows have come in since we looked.
@@ -165,10 +172,7 @@ class Job(Generic[T]):
         while not done():
             remaining = self._deadline - time.monotonic()
             if remaining <= 0:
-                raise WaitTimeoutError(
-                    f"{self._server} {complaint} (waited {self.timeout:g} s)",
-                    "see that its server runs and can be reached",
-                )
+                raise self._too_late(complaint)
             self._idl.run()
             if done():
                 return
@@ -176,6 +180,17 @@ class Job(Generic[T]):
             self._idl.wait(poller)
             poller.timer_wait(max(1, int(remaining * 1000)))
             poller.block()
+
+    def _too_late(self, complaint: str) -> VmnetError:
+        if self._idl.is_lock_contended and not self._idl.has_lock:
+            return UnavailableError(
+                f"another daemon is connected to {self._server} with this host's name",
+                "each host needs a name of its own: [host] name",
+            )
+        return WaitTimeoutError(
+            f"{self._server} {complaint} (waited {self.timeout:g} s)",
+            "see that its server runs and can be reached",
+        )
 
 
 def refusal(text: str, server: str) -> VmnetError:

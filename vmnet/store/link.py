@@ -114,6 +114,8 @@ def _replica(settings: StoreSettings) -> Any:
     helper = SchemaHelper(schema_json=schema.load())
     helper.register_all()
     idl = Idl(settings.remote, helper, probe_interval=PROBE_MS, leader_only=True)
+    if not settings.embedded:
+        idl.set_lock(lock_name(settings.host))
     for table, indexes in INDEXES.items():
         for name, columns in indexes.items():
             idl.index_create(table, name).add_columns(*columns)
@@ -124,6 +126,11 @@ def _replica(settings: StoreSettings) -> Any:
     pace = idl._session.reconnect
     pace.min_backoff, pace.max_backoff = BACKOFF_MIN, BACKOFF_MAX
     return idl
+
+
+def lock_name(host: str) -> str:
+    """An OVSDB lock (RFC 7047, 4.1.8) that a host's daemon holds as long as it is connected: no other is that host meanwhile."""
+    return "vmnet_" + "".join(one if one.isalnum() and one.isascii() else f"_{ord(one):x}_" for one in host)
 
 
 def _use_tls(settings: StoreSettings) -> None:
