@@ -21,6 +21,7 @@ from controller_bridge.paths import Changes
 from controller_bridge.switch import Switch, TableFullError
 from controller_bridge.topology import Place
 from vmnet.errors import PeerError, RefusedError, UnavailableError, VmnetError, WaitTimeoutError
+from vmnet.peer import identity
 from vmnet.peer.identity import switch_names
 
 _CONFIG: Final = b"\0\0\xff\xff"
@@ -116,6 +117,12 @@ class Controller:
             task.cancel()
         for switch in list(self.switches.values()):
             switch.close()
+
+    def end(self, revoked: frozenset[int]) -> None:
+        """Close the connections of switches whose certificates have these serial numbers."""
+        for name, switch in list(self.switches.items()):
+            if identity.serial_number(switch.channel.tls) in revoked:
+                switch.channel.abort(f"the certificate of {name} was revoked")
 
     # -- switches -------------------------------------------------------------------------------------------------------
 

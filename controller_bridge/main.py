@@ -60,6 +60,7 @@ async def _serve(found: Settings) -> None:
     from controller_bridge.controller import Controller
     from controller_bridge.core.core import Core
     from controller_bridge.core.places import Places
+    from vmnet.peer.credentials import Credentials
 
     core = Core(
         settings_.lldp_key(found.key),
@@ -69,8 +70,9 @@ async def _serve(found: Settings) -> None:
         float(found.packets_per_s),
     )
     controller = Controller(core, found.names)
-    door = Door(Desk(controller), found.hosts, _tls(found, found.api))
-    await controller.start(found.listen, _for_switches(found))
+    for_hosts, for_switches = _tls(found, found.api), _for_switches(found)
+    door = Door(Desk(controller), found.hosts, for_hosts)
+    await controller.start(found.listen, for_switches)
     try:
         local = await _open_local(door, found)
         await door.open(found.api)
@@ -79,9 +81,21 @@ async def _serve(found: Settings) -> None:
         raise
     click.echo(f"listening at {', '.join(map(str, (*found.listen, *local, *found.api)))}", err=True)
     stop = asyncio.Event()
+    contexts = [one for one in (for_hosts, for_switches) if one is not None]
+
+    def end(revoked: frozenset[int]) -> None:
+        door.end(revoked)
+        controller.end(revoked)
+
+    credentials = Credentials(found.tls, contexts, end)
+    if contexts:
+        credentials.follow()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, credentials.look if contexts else lambda: None)
     await stop.wait()
+    credentials.close()
     await door.close()
     await controller.close()
 

@@ -97,8 +97,8 @@ def parse(found: Mapping[str, Any]) -> Settings:
         raise ConfigError(f"unknown setting {min(unknown)!r}", f"there are {', '.join(sorted(_KNOWN))}")
     names = {_datapath(text): name for name, text in _table(found, "switches").items()}
     tls = {name: Path(text) for name, text in _table(found, "tls").items()}
-    if wrong := tls.keys() - {"ca", "certificate", "key"}:
-        raise ConfigError(f"unknown setting 'tls.{min(wrong)}'", "there are ca, certificate and key")
+    if wrong := tls.keys() - {"ca", "certificate", "key", "crl"}:
+        raise ConfigError(f"unknown setting 'tls.{min(wrong)}'", "there are ca, certificate, key and crl")
     switches = dict.fromkeys(names.values())
     outside, hosts = _ends(found, "outside", switches), _hosts(_table(found, "hosts"), switches)
     links = _ends(found, "links", switches)
@@ -118,6 +118,7 @@ def parse(found: Mapping[str, Any]) -> Settings:
             tls.get("ca", usual.tls.ca),
             tls.get("certificate", usual.tls.certificate),
             tls.get("key", usual.tls.key),
+            crl=tls.get("crl", usual.tls.crl),
         ),
         _number(found, "packets_per_s", usual.packets_per_s),
         hosts,

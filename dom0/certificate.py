@@ -20,7 +20,7 @@ def problems(tls: Tls, now: datetime | None = None) -> list[str]:
     """
     if tls.plain:
         return []
-    from vmnet import pki  # what it needs takes a quarter of a second to load
+    from vmnet import pki, pki_revoked  # what it needs takes a quarter of a second to load
 
     found = []
     try:
@@ -28,7 +28,7 @@ def problems(tls: Tls, now: datetime | None = None) -> list[str]:
         days = (expires - (now or datetime.now(UTC))).days
         if days < SOON_DAYS:
             when = f"expires in {days} days" if days >= 0 else f"has expired on {expires:%Y-%m-%d}"
-            found.append(f"{tls.certificate} {when}: {pki.RENEW}, and restart the daemon")
+            found.append(f"{tls.certificate} {when}: {pki.RENEW}, and copy the files here")
         mode = stat.S_IMODE(tls.key.stat().st_mode)
         if mode & _OTHERS:
             found.append(
@@ -36,4 +36,8 @@ def problems(tls: Tls, now: datetime | None = None) -> list[str]:
             )
     except (VmnetError, OSError) as error:
         found.append(f"{tls.certificate} or {tls.key} cannot be read: {error}")
+    try:
+        pki_revoked.serials(tls.crl, tls.ca)
+    except VmnetError as error:
+        found.append(str(error))
     return found

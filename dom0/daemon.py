@@ -33,6 +33,7 @@ from vmnet.hypervisor.connection import Connection
 from vmnet.hypervisor.domains import Domains
 from vmnet.machine import State
 from vmnet.peer import PeerClient, PeerServer
+from vmnet.peer.credentials import Credentials
 from vmnet.plan import plan_lines
 from vmnet.store import Store, StoreSettings, launch
 
@@ -57,6 +58,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # nothing to read again without peers
         async with contextlib.AsyncExitStack() as stack:
             await self._open(stack)
             gc.collect()
@@ -116,9 +118,23 @@ class Daemon:
         if config.peers:
             await server.start(config, self._peer)
             stack.push_async_callback(server.stop)
+            self._follow_certificates(stack, server)
         control = ControlServer(config.daemon.socket, self.desk.hook, self._request)
         await control.start()
         stack.push_async_callback(control.stop)
+
+    def _follow_certificates(self, stack: contextlib.AsyncExitStack, server: PeerServer) -> None:
+        """Once a minute, and at SIGHUP."""
+
+        def end(revoked: frozenset[int]) -> None:
+            server.end(revoked)
+            for one in self.context.peers.values():
+                one.end(revoked)
+
+        credentials = Credentials(self.config.tls, [server.tls] if server.tls is not None else [], end)
+        credentials.follow()
+        stack.callback(credentials.close)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, credentials.look)
 
     async def _look_at_certificate(self) -> None:
         """At the start, and once a day."""

@@ -86,7 +86,7 @@ def _issue(
 ) -> CertificateInfo:
     """``kind``: how its files are called; ``prefix``: of the URI that says what it is for."""
     _check(name, addresses)
-    ca, ca_key = _load_ca(directory)
+    ca, ca_key = load_ca(directory)
     folder = directory / name
     file, key_file = folder / f"{kind}.pem", folder / f"{kind}.key"
     _refuse_overwrite((file, key_file), force)
@@ -139,8 +139,7 @@ def _check(name: str, addresses: Iterable[str]) -> None:
 
 def is_ours(certificate: x509.Certificate) -> bool:
     """Whether ``init`` or ``host`` made it: by the CA's name or the host's URI. Proves nothing about the signature."""
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if any(name.value == _CA_NAME for name in names):
+    if named_as_ours(certificate.subject):
         return True
     try:
         alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -149,6 +148,11 @@ def is_ours(certificate: x509.Certificate) -> bool:
     return any(
         uri.startswith(URI_PREFIX) for uri in alternative.get_values_for_type(x509.UniformResourceIdentifier)
     )
+
+
+def named_as_ours(name: x509.Name) -> bool:
+    """Whether it is the name of a CA that ``init`` made."""
+    return any(one.value == _CA_NAME for one in name.get_attributes_for_oid(NameOID.COMMON_NAME))
 
 
 def _names(prefix: str, name: str, addresses: Iterable[str]) -> list[x509.GeneralName]:
@@ -179,7 +183,8 @@ def _usage(*allowed: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{one: one in allowed for one in every.split()})
 
 
-def _load_ca(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def load_ca(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Certificate and key that :func:`init` made. NotFoundError, ConfigError."""
     certificate = load_certificate(directory / "ca.pem")
     path = directory / "ca.key"
     try:

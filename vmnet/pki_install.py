@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import serialization
 
 from vmnet import pki
 from vmnet.errors import ConfigError, RefusedError, VmnetError
+from vmnet.pki_revoked import CRL
+from vmnet.pki_revoked import read as read_crl
 from vmnet.pki_usage import missing_usages
 
 QEMU_GROUP = "libvirt-qemu"
@@ -40,6 +42,8 @@ LIBVIRT = (
     Target(CERTIFICATE, "etc/pki/libvirt/clientcert.pem"),
     Target(KEY, "etc/pki/libvirt/private/clientkey.pem", 0o600),
 )
+REVOKED = Target(CRL, "etc/pki/CA/cacrl.pem")
+"""libvirt's place for the CA's list of revoked certificates; without the file it refuses none."""
 # `default_tls_x509_cert_dir` of /etc/libvirt/qemu.conf. QEMU reads its key as user libvirt-qemu.
 QEMU = (
     Target(CA, "etc/pki/qemu/ca-cert.pem"),
@@ -65,6 +69,10 @@ def place(directory: Path, targets: tuple[Target, ...], root: Path, *, force: bo
     usage or if a target holds a file that vmnet did not create (unless ``force``).
     """
     content = _checked(directory)
+    if targets == LIBVIRT and (directory / CRL).exists():
+        read_crl(directory / CRL, pki.load_certificate(directory / CA))
+        content[CRL] = pki.read(directory / CRL)
+        targets = (*targets, REVOKED)
     actions = [_action(root, target, content[target.source], force) for target in targets]
     for target in targets:
         _make_folder(root, (root / target.path).parent)
@@ -140,10 +148,19 @@ def _is_ours(root: Path, target: Target, found: bytes) -> bool:
 
     A key counts as ours with the certificate beside it, also if they do not match: an earlier run may have been killed.
     """
+    if target.source == CRL:
+        return _is_our_list(found)
     if target.source == KEY:
         return any(pki.is_ours(certificate) for certificate in _certificate_beside(root, target))
     try:
         return pki.is_ours(x509.load_pem_x509_certificate(found))
+    except ValueError:
+        return False
+
+
+def _is_our_list(found: bytes) -> bool:
+    try:
+        return pki.named_as_ours(x509.load_pem_x509_crl(found).issuer)
     except ValueError:
         return False
 

@@ -54,6 +54,11 @@ class Door:
                     sock, NAME, tls, self._by_certificate if tls else self._by_word, self._desk.answer
                 )
 
+    def end(self, revoked: frozenset[int]) -> None:
+        """Close the connections of hosts whose certificates have these serial numbers."""
+        for one in self._servers:
+            one.end(revoked)
+
     async def close(self) -> None:
         for one in self._servers:
             await one.stop()

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from vmnet import pki, pki_install
+from vmnet import pki, pki_install, pki_revoked
 from vmnet.cli.pki import pki as command
 from vmnet.errors import ConfigError, NotFoundError, RefusedError
 from vmnet.pki_install import LIBVIRT, QEMU
@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 def weaken(folder: Path, *, purposes: bool = False, expired: bool = False) -> None:
     """Replace the certificate in ``folder`` by one as older versions made it: for signatures only."""
-    ca, key = pki._load_ca(folder.parent)
+    ca, key = pki.load_ca(folder.parent)
     old = pki.load_certificate(folder / "host.pem")
     start = datetime.now(UTC) - timedelta(days=10)
     builder = (
@@ -181,3 +181,18 @@ def test_qemu_does_not_get_a_certificate_that_opens_libvirt(folder: Path, root: 
     pki.host("a", tmp_path / "qemu", ["10.0.0.1"])
     run(command, ["qemu", str(tmp_path / "qemu/a"), *to], catch_exceptions=False)
     assert (root / "etc/pki/qemu/ca-cert.pem").read_bytes() == (tmp_path / "qemu/ca.pem").read_bytes()
+
+
+def test_the_list_of_revoked_certificates_goes_where_libvirt_looks(folder: Path, root: Path) -> None:
+    pki.host("b", folder.parent)
+    for name in ("b", "a"):  # a later list replaces the earlier one
+        shutil.copy(pki_revoked.revoke(name, folder.parent), folder)
+        pki_install.place(folder, LIBVIRT, root)
+        assert (root / "etc/pki/CA/cacrl.pem").read_bytes() == (folder / "crl.pem").read_bytes()
+    (root / "etc/pki/CA/cacrl.pem").write_text("somebody else's")
+    with pytest.raises(RefusedError, match=r"cacrl.pem exists, and vmnet did not create it"):
+        pki_install.place(folder, LIBVIRT, root)
+    (folder / "crl.pem").write_text("damaged")
+    with pytest.raises(ConfigError, match="is no list of revoked certificates"):
+        pki_install.place(folder, LIBVIRT, root, force=True)
+    assert not (root / "etc/pki/qemu").exists()

@@ -78,6 +78,23 @@ def switch(name: str, directory: Path, force: bool) -> None:
 
 
 @pki.command()
+@click.argument("name")
+@click.argument("directory", type=_DIRECTORY)
+def revoke(name: str, directory: Path) -> None:
+    """Put the certificates of host or switch NAME on DIRECTORY/crl.pem, the list of those that are believed no more.
+
+    Do it before `vmnet pki host NAME --force` replaces them.
+    """
+    from vmnet import pki_revoked
+
+    path = pki_revoked.revoke(name, directory)
+    click.echo(f"{path}: has the certificates of {name}")
+    click.echo(
+        "next: copy it to /etc/vmnet/pki/ on every host; there: vmnet pki libvirt, and restart libvirtd"
+    )
+
+
+@pki.command()
 @click.argument("directory", type=_DIRECTORY, default="/etc/vmnet/pki")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def show(directory: Path, as_json: bool) -> None:

@@ -80,6 +80,7 @@ class Tls:
     ca: Path = _setting(Path("/etc/vmnet/pki/ca.pem"), checks.absolute_path)
     certificate: Path = _setting(Path("/etc/vmnet/pki/host.pem"), checks.absolute_path)
     key: Path = _setting(Path("/etc/vmnet/pki/host.key"), checks.absolute_path)
+    crl: Path = _setting(Path("/etc/vmnet/pki/crl.pem"), checks.absolute_path)
     plain: bool = _setting(False, checks.boolean)
 
 

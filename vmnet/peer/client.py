@@ -61,6 +61,11 @@ class Client:
             await self._link.close()
             self._link = None
 
+    def end(self, revoked: frozenset[int]) -> None:
+        """Close the connection if the other end's certificate has one of these serial numbers."""
+        if self._link is not None and self._link.serial_number in revoked:
+            self._link.drop()
+
     async def _connect(self) -> Link:
         async with self._connecting:
             if self._link is not None and self._link.alive:

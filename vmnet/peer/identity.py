@@ -31,13 +31,26 @@ def _context(tls: Tls, protocol: ssl._SSLMethod) -> ssl.SSLContext:
             raise ConfigError(
                 f"{path} is missing", "create it with `vmnet pki`, or see [tls] in the configuration"
             )
+    load(context, tls)
+    return context
+
+
+def load(context: ssl.SSLContext, tls: Tls) -> None:
+    """Give ``context`` the files of ``tls``; connections that it makes from now on use them. Raises ConfigError.
+
+    A revoked certificate is refused if there is a list of them. Of several lists OpenSSL uses the latest.
+    """
     try:
         context.load_verify_locations(tls.ca)
         context.load_cert_chain(tls.certificate, tls.key)
+        if tls.crl.exists():
+            context.load_verify_locations(tls.crl)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     except OSError as error:
-        what = f"{tls.certificate}, {tls.key} or {tls.ca} cannot be used: {error.strerror or error}"
-        raise ConfigError(what, "see them with `vmnet pki show`") from None
-    return context
+        files = f"{tls.certificate}, {tls.key}, {tls.ca} or {tls.crl}"
+        raise ConfigError(
+            f"{files} cannot be used: {error.strerror or error}", "see them with `vmnet pki show`"
+        ) from None
 
 
 def verify(config: Config, writer: asyncio.StreamWriter, claimed: str) -> None:
@@ -51,6 +64,12 @@ def verify(config: Config, writer: asyncio.StreamWriter, claimed: str) -> None:
         raise PeerError(f"'{claimed}' came without TLS", "set up [tls] on both hosts")
     else:
         _verify_address(config, writer, claimed)
+
+
+def serial_number(tls: ssl.SSLObject | None) -> int | None:
+    """Of the other end's certificate; None without one."""
+    text = (tls.getpeercert() or {}).get("serialNumber") if tls is not None else None
+    return int(text, 16) if isinstance(text, str) else None
 
 
 def host_names(tls: ssl.SSLObject) -> list[str]:

@@ -70,6 +70,11 @@ class Link:
             await self._pump
         self._end(PeerError(f"the connection to {self._what} was closed by us"))
 
+    @property
+    def serial_number(self) -> int | None:
+        """Of the other end's certificate; None without TLS."""
+        return identity.serial_number(self._writer.get_extra_info("ssl_object"))
+
     def drop(self) -> None:
         """As :meth:`close`, at once."""
         self._pump.cancel()
@@ -183,6 +188,8 @@ async def _introduce(
 
 def _tls_failed(other: Other, error: ssl.SSLError) -> PeerError:
     reason = (error.reason or str(error)).lower().replace("_", " ")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason += f" ({error.verify_message})"  # revoked, expired, of another CA
     return PeerError(f"TLS with {other.what} failed: {reason}", "see `vmnet pki show` on both hosts")
 
 

@@ -42,6 +42,8 @@ class PeerServer:
         self._listener: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.tls: ssl.SSLContext | None = None
 
     async def start(self, config: Config, handler: Handler) -> None:
         """Listen on config.listen. Raises ConfigError if the address, port or certificates cannot be used."""
@@ -68,7 +70,7 @@ class PeerServer:
         handler: Handler,
     ) -> None:
         """Answer at ``sock``, which listens and does not block, as ``name``."""
-        self._name, self._tls, self._identify, self._handler = name, tls, identify, handler
+        self._name, self.tls, self._identify, self._handler = name, tls, identify, handler
         self._listener = asyncio.create_task(self._accept(sock))
 
     async def stop(self) -> None:
@@ -83,6 +85,13 @@ class PeerServer:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         self._listener = None
+
+    def end(self, revoked: frozenset[int]) -> None:
+        """Close the connections of those whose certificates have these serial numbers."""
+        for writer in self._writers:
+            if identity.serial_number(writer.get_extra_info("ssl_object")) in revoked:
+                log.warning("a connection is closed: its certificate was revoked")
+                writer.transport.abort()
 
     async def _accept(self, sock: socket.socket) -> None:
         """Our own loop: asyncio.start_server() keeps to itself why a TLS handshake failed."""
@@ -115,6 +124,7 @@ class PeerServer:
             sock.close()
             log.warning("TLS with the peer at %s failed: %s", address, error)
             return
+        self._writers.add(writer)
         try:
             await self._serve(reader, writer)
         except VmnetError as error:
@@ -122,6 +132,7 @@ class PeerServer:
         except (EOFError, OSError) as error:
             log.debug("peer at %s left: %s", address, error)
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     async def _open(self, sock: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -130,9 +141,9 @@ class PeerServer:
         transport, protocol = await loop.connect_accepted_socket(
             lambda: asyncio.StreamReaderProtocol(reader),
             sock,
-            ssl=self._tls,
-            ssl_handshake_timeout=frame.HANDSHAKE_S if self._tls else None,
-            ssl_shutdown_timeout=1.0 if self._tls else None,
+            ssl=self.tls,
+            ssl_handshake_timeout=frame.HANDSHAKE_S if self.tls else None,
+            ssl_shutdown_timeout=1.0 if self.tls else None,
         )
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         frame.tune(writer)

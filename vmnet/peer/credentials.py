@@ -1,0 +1,87 @@
+"""Certificates that change while a program runs: renewed ones and a newer list of revoked ones are used without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from vmnet.config import Tls
+from vmnet.errors import VmnetError
+from vmnet.peer import identity
+
+log = logging.getLogger(__name__)
+LOOK_S = 60.0
+_Stamp = tuple[int, int, int]
+
+
+class Credentials:
+    """Follows the files of ``tls``. ``contexts``: in use, of servers; ``end``: is given the serial numbers of revoked certificates,
+    and ends the connections of those who have them."""
+
+    def __init__(
+        self, tls: Tls, contexts: Iterable[ssl.SSLContext], end: Callable[[frozenset[int]], None]
+    ) -> None:
+        self._tls, self._contexts, self._end = tls, tuple(contexts), end
+        self._seen = self._stamps()
+        self._timer: asyncio.TimerHandle | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    def follow(self) -> None:
+        """Look once a minute from now on, until :meth:`close`. Does nothing without TLS."""
+        if not self._tls.plain:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def look(self) -> None:
+        """If a file has changed, read them all."""
+        stamps = self._stamps()
+        if stamps != self._seen and not self._tls.plain:
+            self._seen = stamps
+            self._reading = asyncio.ensure_future(self._read())
+
+    async def read(self) -> None:
+        """Use the files as they are now. ConfigError if they do not fit together; nothing has changed then."""
+        revoked = await asyncio.to_thread(_revoked, self._tls)
+        identity.server_context(self._tls)
+        for one in self._contexts:
+            identity.load(one, self._tls)
+        self._end(revoked)
+
+    async def _read(self) -> None:
+        try:
+            await self.read()
+        except VmnetError as error:
+            log.error("the certificates in use stay: %s", error)
+        else:
+            log.info("%s and the files beside it were read again", self._tls.certificate)
+
+    def _look_again(self) -> None:
+        self.look()
+        self.follow()
+
+    def _stamps(self) -> dict[Path, _Stamp | None]:
+        files = (self._tls.ca, self._tls.certificate, self._tls.key, self._tls.crl)
+        return {file: _stamp(file) for file in files}
+
+
+def _stamp(file: Path) -> _Stamp | None:
+    try:
+        found = os.stat(file)  # noqa: PTH116
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _revoked(tls: Tls) -> frozenset[int]:
+    from vmnet import pki_revoked  # what it needs takes a quarter of a second to load
+
+    return pki_revoked.serials(tls.crl, tls.ca)
