@@ -40,11 +40,13 @@ class Desk:
             return await self._step(caller, op, words.order(payload))
         if op == "release":
             return await self._release(caller, words.released(payload))
+        if op == "forget":
+            return await self._forget(caller, words.released(payload))
         if op == "fence":
             return await self._fence(caller, *words.fenced(payload))
         if op == "status":
             return await self._status(words.after(payload))
-        can = ", ".join([*words.STEPS, "release", "fence", "status"])
+        can = ", ".join([*words.STEPS, "release", "forget", "fence", "status"])
         raise NotFoundError("the controller cannot do that", f"it can {can}")
 
     async def _step(self, caller: str | None, op: str, order: Order) -> dict[str, Any]:
@@ -128,6 +130,13 @@ class Desk:
         found = self._moves.release(caller, macs)
         missing = await self._controller.lead(found)
         return {"released": [mac.hex(":") for mac in found], "missing": missing}
+
+    async def _forget(self, caller: str | None, macs: tuple[bytes, ...]) -> dict[str, Any]:
+        await self._known()
+        found = self._moves.forget(caller, macs)
+        self._core.dirty = self._core.dirty or bool(found)
+        await self._controller.lead(found)  # which has the tables done anew
+        return {"forgotten": [mac.hex(":") for mac in found]}
 
     async def _fence(self, caller: str | None, order: Order, token: bytes) -> dict[str, Any]:
         """Without waiting for links or tables: a switch or way that is not known has none."""

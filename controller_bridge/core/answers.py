@@ -28,12 +28,20 @@ class Answers:
 
     def ask(self, place: Place, mac: bytes) -> list[Send]:
         """Whether a station is still there: what it answers comes as if it had said it by itself."""
-        known = self.hosts.stations[mac].addresses
+        known = sorted(self.hosts.stations[mac].addresses, key=str)[:2]
+        if not known:
+            return [Send(place, neighbours.echo_request(mac, GATEWAY_MAC))]
+        return [self._question(place, one, mac) for one in known]
+
+    def ask_for(self, address: Address) -> list[Send]:
+        """Whether its owner still has it. One whose port is away cannot answer."""
+        owner = self.hosts.owner(address)
+        return [] if owner is None else [self._question(self.hosts.stations[owner].place, address, owner)]
+
+    def _question(self, place: Place, address: Address, mac: bytes) -> Send:
         own = {one.version: one for one in self.gateways}
-        return [
-            Send(place, neighbours.question(one, GATEWAY_MAC, own.get(one.version, type(one)(0)), mac))
-            for one in sorted(known, key=str)[:2]
-        ]
+        asker = own.get(address.version, type(address)(0))
+        return Send(place, neighbours.question(address, GATEWAY_MAC, asker, mac))
 
     def neighbour(self, place: Place, frame: bytes, said: Said) -> list[Send]:
         """To who said something of addresses, or asked for one."""

@@ -122,7 +122,8 @@ class Core:
         if now_s - self._hello_s < HELLO_S:
             return again
         self._hello_s = now_s
-        return [send for name in self.members for send in self._hello(name, now_s)]
+        asked = [send for one in self.hosts.contested for send in self.answers.ask_for(one)]
+        return asked + [send for name in self.members for send in self._hello(name, now_s)]
 
     def next_s(self, now_s: float) -> float:
         due = self.hosts.next_due_s()
@@ -137,7 +138,7 @@ class Core:
     @property
     def waiting(self) -> int:
         """Things that something will be done about when :meth:`next_s` says so; more of them: perhaps sooner than it said."""
-        return len(self.hosts.claims) + len(self._sweeps)
+        return len(self.hosts.claims) + len(self.hosts.contested) + len(self._sweeps)
 
     def _moves(self, mac: bytes) -> bool:
         """Its move has not ended."""
@@ -184,7 +185,7 @@ class Core:
         self.dirty = heard.changed or self.dirty
         if heard.refused:
             self.counts.refused += 1
-            return []
+            return self.answers.ask_for(heard.contested) if heard.contested is not None else []
         if last_words.are(frame):
             if self._moves(frame[6:12]):
                 return self._sweep(place, frame, now_s)

@@ -2,7 +2,8 @@
 
 A station is believed where it speaks first. If its address is then heard at another port, it may have moved, or somebody lies: the old
 port is asked (ARP, neighbour solicitation), and only if nobody answers there in time the station has moved. One that is *bound* (a VM
-whose place its host's daemon has told) moves only when that says so (:mod:`controller_bridge.core.moves`).
+whose place its host's daemon has told) moves only when that says so (:mod:`controller_bridge.core.moves`). Addresses likewise
+(:mod:`controller_bridge.core.address_claims`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from controller_bridge.core import marks
+from controller_bridge.core.address_claims import AddressClaims
 from controller_bridge.core.marks import NEVER, Mark
 from controller_bridge.topology import Place
 
@@ -52,11 +54,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class Heard:
-    """What came of something that was heard. ``ask``: the place to be asked whether the station is still there."""
+    """What came of something that was heard.
+
+    ``ask``: the place to be asked whether the station is still there. ``contested``: an address whose owner is to be asked for it.
+    """
 
     changed: bool = False
     ask: Place | None = None
     refused: str = ""
+    contested: Address | None = None
 
 
 _NOTHING: Final = Heard()
@@ -69,6 +75,7 @@ class Hosts:
     stations: dict[bytes, Station] = field(default_factory=dict)
     left: dict[bytes, Place] = field(default_factory=dict)
     claims: dict[bytes, Claim] = field(default_factory=dict)
+    contested: AddressClaims = field(default_factory=AddressClaims)
     _owners: dict[Address, bytes] = field(default_factory=dict)
     _before: dict[bytes, Place] = field(default_factory=dict)
     """Where one that is bound was before."""
@@ -81,12 +88,10 @@ class Hosts:
             return Heard(refused="a group address as a sender")
         known = self.stations.get(mac)
         if known is None:
-            return self._first(mac, address, place)
+            return self._first(mac, address, place, now_s)
         if known.place == place:
             self.claims.pop(mac, None)
-            return (
-                _NOTHING if address is None or address in known.addresses else self._more(mac, known, address)
-            )
+            return _NOTHING if address is None else self._says_it_has(mac, known, address, now_s)
         if self.has_left(mac, place):
             return _NOTHING  # it sent that before it went
         if known.bound:
@@ -106,17 +111,22 @@ class Hosts:
         self._before.pop(mac, None)
         return self.left.pop(mac, None) is not None
 
-    def _first(self, mac: bytes, address: Address | None, place: Place) -> Heard:
+    def _first(self, mac: bytes, address: Address | None, place: Place, now_s: float) -> Heard:
         if len(self.stations) >= MOST_STATIONS or self._numbers[place] >= MOST_AT_A_PORT:
             return Heard(refused="more stations than there is room for")
         station = Station(place)
         self._set(mac, station)
-        more = self._more(mac, station, address) if address is not None else _NOTHING
+        more = self._says_it_has(mac, station, address, now_s) if address is not None else _NOTHING
         return replace(more, changed=True)
 
-    def _more(self, mac: bytes, known: Station, address: Address) -> Heard:
-        if self.owner(address) is not None:
-            return Heard(refused=f"{address} belongs to another station")
+    def _says_it_has(self, mac: bytes, known: Station, address: Address, now_s: float) -> Heard:
+        if address in known.addresses:
+            self.contested.contradicted(address)
+            return _NOTHING
+        owner = self.owner(address)
+        if owner is not None:
+            asks = not self.stations[owner].bound and self.contested.made(address, mac, now_s)
+            return Heard(refused=f"{address} belongs to another station", contested=address if asks else None)
         if len(known.addresses) >= MOST_ADDRESSES:
             return _NOTHING
         self.put(mac, replace(known, addresses=known.addresses | {address}))
@@ -157,15 +167,28 @@ class Hosts:
             if self._owners.get(address) == mac:
                 del self._owners[address]
 
+    def _goes_over(self, address: Address, mac: bytes) -> None:
+        """Its owner has not answered for it. Whatever has happened meanwhile: nothing is taken from one that is bound."""
+        owner, station = self.owner(address), self.stations.get(mac)
+        if station is None or (owner is not None and self.stations[owner].bound):
+            return
+        if len(station.addresses) < MOST_ADDRESSES:
+            self.put(mac, replace(station, addresses=station.addresses | {address}))
+
     def due(self, now_s: float) -> bool:
         """Claims that nobody has contradicted in time come true; whether there were any."""
+        addresses = self.contested.take_due(now_s)
+        for address, mac in addresses:
+            self._goes_over(address, mac)
         ripe = [mac for mac, claim in self.claims.items() if now_s - claim.since_s >= ASKED_S]
         for mac in ripe:
             self.put(mac, replace(self.stations[mac], place=self.claims.pop(mac).place))
-        return bool(ripe)
+        return bool(ripe or addresses)
 
     def next_due_s(self) -> float | None:
-        return min((claim.since_s + ASKED_S for claim in self.claims.values()), default=None)
+        moves = min((claim.since_s + ASKED_S for claim in self.claims.values()), default=None)
+        addresses = self.contested.next_due_s()
+        return min((one for one in (moves, addresses) if one is not None), default=None)
 
     def bind(
         self,
@@ -180,11 +203,11 @@ class Hosts:
 
         ``other``: where it may go, or back to.
 
-        The addresses that it does not get, because they are another's, or too many.
+        The addresses that it does not get, because they are those of another that is bound, or too many.
         """
         known = self.stations.get(mac, Station(place))
         self.claims.pop(mac, None)
-        free = {one for one in addresses if self.owner(one) in (None, mac)} - known.addresses
+        free = {one for one in addresses if not self._is_bounds(one, mac)} - known.addresses
         usable = frozenset(sorted(free, key=str)[: max(0, MOST_ADDRESSES - len(known.addresses))])
         if known.place not in (place, NOWHERE):
             self._before[mac] = self.left[mac] = known.place
@@ -194,6 +217,11 @@ class Hosts:
         mark = known.mark if same else Mark(True, marks.following(known.mark.generation), partner)
         self.put(mac, Station(place, known.addresses | usable, mark, move))
         return addresses - usable - known.addresses
+
+    def _is_bounds(self, address: Address, mac: bytes) -> bool:
+        """Whether it is that of a station that is bound, and not ``mac``."""
+        owner = self.owner(address)
+        return owner not in (None, mac) and self.stations[owner].bound
 
     def release(self, mac: bytes) -> None:
         """It is where it is, but may be learned elsewhere again."""

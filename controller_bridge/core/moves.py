@@ -104,6 +104,22 @@ class Moves:
             self.hosts.release(mac)
         return found
 
+    def forget(self, caller: str | None, macs: Iterable[bytes]) -> list[bytes]:
+        """As if they had never been heard, with their addresses; those that were known. RefusedError if any is bound: none goes."""
+        if caller is not None:
+            raise RefusedError("only root on the controller's machine makes it forget stations")
+        found = [mac for mac in macs if mac in self.hosts.stations]
+        for mac in found:
+            if self.hosts.stations[mac].bound:
+                raise RefusedError(
+                    f"{mac.hex(':')} is bound: {self._whereabouts(self.hosts.stations[mac])}",
+                    "release it first: vmnet controller release",
+                )
+        for mac in found:
+            self.hosts.forget(mac)
+            self.hosts.claims.pop(mac, None)
+        return found
+
     def _end(self, caller: str | None, order: Order, host: str) -> Bound:
         known = [self.hosts.stations.get(mac) for mac in order.macs]
         if all(one is not None and one.place == self._at(host) and not one.mark.partner for one in known):

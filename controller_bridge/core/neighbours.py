@@ -83,6 +83,15 @@ def question(wanted: Address, asker_mac: bytes, asker: Address, to: bytes = BROA
     return _discovery(mac, asker_mac, asker, group, body)
 
 
+def echo_request(to: bytes, asker_mac: bytes) -> bytes:
+    """To a station of which no address is known (RFC 4443, 4.1): with IPv6 it answers all nodes' address, or asks for the sender's."""
+    eui = bytes([asker_mac[0] ^ 2]) + asker_mac[1:3] + b"\xff\xfe" + asker_mac[3:]  # RFC 4291, appendix A
+    source = IPv6Address(b"\xfe\x80" + bytes(6) + eui)
+    return _discovery(
+        to, asker_mac, source, IPv6Address("ff02::1"), struct.pack("!BBHHH", 128, 0, 0, 0x766D, 0)
+    )
+
+
 def _discovery(to_mac: bytes, from_mac: bytes, source: Address, to: Address, body: bytes) -> bytes:
     head = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + source.packed + to.packed
     summed = checksum(source.packed + to.packed + struct.pack("!II", len(body), 58) + body)

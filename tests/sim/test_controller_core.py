@@ -8,9 +8,13 @@ import pytest
 from fabric_model import GATEWAYS, KEY, Model, mac
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
 from controller_bridge.core import lldp, marks, neighbours
 from controller_bridge.core.core import GATEWAY_MAC, Core
+from controller_bridge.core.hosts import Station
 from controller_bridge.core.places import Places
 from controller_bridge.fabric import End
 from controller_bridge.openflow import action
@@ -157,6 +161,66 @@ def test_who_says_that_it_is_somebody_else_is_not_believed() -> None:
     assert model.core.hosts.stations[mac(2)].place == model.stations[1].place
     assert model.core.hosts.owner(_ip("10.1.0.2")) == mac(2)  # type: ignore[arg-type]
     assert model.core.counts.refused >= 20
+
+
+def test_an_address_goes_over_if_its_owner_answers_for_it_no_more() -> None:
+    """The device was replaced, or DHCP has given the address to another."""
+    model = square()
+    new, old = model.stations[2], model.stations[1]
+    old.silent = True
+    model.say(new, address="10.1.0.2")
+    model.run(2)
+    assert model.core.hosts.owner(_ip("10.1.0.2")) == old.mac  # type: ignore[arg-type]
+    model.run(2)
+    assert model.core.hosts.owner(_ip("10.1.0.2")) == new.mac  # type: ignore[arg-type]
+    assert _ip("10.1.0.2") not in model.core.hosts.stations[old.mac].addresses
+    assert len(model.core.hosts.contested) == 0
+
+
+def test_the_owner_of_an_address_is_asked_more_than_once() -> None:
+    """A question or an answer may be lost."""
+    model = square()
+    owner, other = model.stations[1], model.stations[2]
+    owner.address = "10.9.0.9"  # it hears, and does not answer
+    heard = len(owner.got)
+    model.say(other, address="10.1.0.2")
+    model.run(1.5)
+    asked = [
+        one for one in owner.got[heard:] if (said := neighbours.read(one)) and said.asks == _ip("10.1.0.2")
+    ]
+    assert len(asked) >= 2
+    owner.address = "10.1.0.2"
+    model.run(3)
+    assert model.core.hosts.owner(_ip("10.1.0.2")) == owner.mac  # type: ignore[arg-type]
+
+
+def test_many_addresses_may_be_contested_and_not_more() -> None:
+    model = square()
+    hosts, liar = model.core.hosts, model.stations[2]
+    for number in range(3000):
+        address = _ip(f"10.3.{number >> 8}.{number & 255}")
+        hosts.put(b"\x02\1\1\1" + number.to_bytes(2), Station(Place("s1", 104), frozenset({address})))  # type: ignore[arg-type]
+        hosts.heard(liar.mac, address, liar.place, model.now_s)  # type: ignore[arg-type]
+    assert len(hosts.contested) == 1024
+
+
+def test_a_station_without_addresses_is_asked_as_well() -> None:
+    model = square()
+    quiet = model.stations[1]
+    model.core.hosts.put(quiet.mac, Station(quiet.place))
+    heard = len(quiet.got)
+    model.core.packet(Place("s3", 103), b"\xff" * 6 + quiet.mac + b"\x88\xb6" + bytes(46), model.now_s)
+    (sent,) = model.core.answers.ask(quiet.place, quiet.mac)
+    assert sent.place == quiet.place and sent.frame[:6] == quiet.mac and len(quiet.got) == heard
+    packet = Ether(sent.frame)
+    assert packet[IPv6].dst == "ff02::1" and packet[IPv6].src == "fe80::76:6dff:fe67:7701"
+    assert packet[ICMPv6EchoRequest].cksum == Ether(bytes(_unsummed(packet)))[ICMPv6EchoRequest].cksum
+
+
+def _unsummed(packet: Packet) -> Packet:
+    copy = packet.copy()
+    del copy[ICMPv6EchoRequest].cksum
+    return copy
 
 
 def test_nobody_hears_a_station_say_that_it_is_the_gateway() -> None:

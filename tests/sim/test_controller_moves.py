@@ -306,6 +306,36 @@ def test_release() -> None:
     assert model.moves.release("a", [VM]) == []
 
 
+def test_forget() -> None:
+    model = Led()
+    model.moves.prepare("a", ORDER)
+    with pytest.raises(RefusedError, match="only root"):
+        model.moves.forget("a", [mac(1)])
+    with pytest.raises(RefusedError, match="is bound: it is at a; release it first"):
+        model.moves.forget(None, [mac(1), VM])
+    assert mac(1) in model.core.hosts.stations, "nothing is half done"
+    addresses = model.core.hosts.stations[mac(1)].addresses
+    assert addresses and model.moves.forget(None, [mac(1), mac(77)]) == [mac(1)]
+    assert all(model.core.hosts.owner(one) is None for one in addresses)
+    model.core.dirty = True
+    model.run(1)
+    assert model.core.hosts.stations.keys() & {mac(1)} == set()
+    model.say(model.stations[0])
+    model.run(1)
+    assert model.core.hosts.stations[mac(1)].addresses == addresses
+
+
+def test_a_vms_addresses_are_taken_from_who_is_not_bound() -> None:
+    """Who said them first may be a squatter."""
+    model = Led()
+    model.core.hosts.heard(mac(66), ip_address("10.1.0.200"), Place("s1", 109), model.now_s)
+    order = Order("m1", "a", "b", (VM,), ORDER.addresses | {ip_address("10.1.0.200")})
+    bound = model.moves.prepare("a", order)
+    assert not bound.left_out
+    assert model.core.hosts.owner(ip_address("10.1.0.200")) == VM
+    assert not model.core.hosts.stations[mac(66)].addresses
+
+
 def test_a_vm_that_was_never_heard_is_bound_by_its_own_host() -> None:
     model = Led()
     new = Order("m5", "a", "b", (mac(9),), frozenset({ip_address("10.1.0.9"), ip_address("10.1.0.254")}))

@@ -57,6 +57,19 @@ def release(macs: tuple[str, ...], address: str, as_json: bool) -> None:
         click.echo(f"released: {', '.join(done['released']) or 'none, nothing of that was bound'}")
 
 
+@controller.command()
+@click.argument("macs", metavar="MAC...", nargs=-1, required=True)
+@_address
+@common.json_option
+def forget(macs: tuple[str, ...], address: str, as_json: bool) -> None:
+    """Forget stations and their addresses, as of devices that were replaced: they are learned when they speak next."""
+    done = _with(address, lambda client: client.ask("forget", {"macs": list(macs)}, LIMIT_S))
+    if as_json:
+        common.print_json(done)
+    else:
+        click.echo(f"forgotten: {', '.join(done['forgotten']) or 'none, nothing of that was known'}")
+
+
 def _with(address: str, body: Callable[[ControllerClient], Any]) -> Any:
     from controller_bridge.api.client import ControllerClient, way
 
