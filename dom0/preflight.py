@@ -4,18 +4,47 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from dom0 import bridges, stretch, wiring
-from dom0.claim import address_field, bridge_names, field, uuid_field
+from dom0 import bridge_vlans, bridges, stretch, wiring
+from dom0.claim import MOST_INTERFACES, address_field, bridge_names, field, uuid_field
 from dom0.context import Context
 from dom0.dataplane import classifier, netdev, tunnel
 from dom0.reach.probes import path_mtu
 from vmnet.domain_xml import DomainInfo
-from vmnet.errors import RefusedError, VmnetError
+from vmnet.errors import PeerError, RefusedError, VmnetError
 
 _MOST_NOTES, _LONGEST_NOTE = 8, 200
+
+
+@dataclass(frozen=True)
+class Lan:
+    """Of one interface: its bridge at the source, the LAN that belongs to there, and the VLANs by which its port is in it."""
+
+    bridge: str
+    segment: str
+    vlans: frozenset[int]
+
+    def to_json(self) -> list[Any]:
+        return [self.bridge, self.segment, sorted(self.vlans)]
+
+
+def lans(raw: object) -> tuple[Lan, ...]:
+    """What :meth:`Lan.to_json` gave. PeerError if it is none, or more than 64."""
+    if not isinstance(raw, list) or len(raw) > MOST_INTERFACES:
+        raise PeerError("the peer's 'lans' are no list of LANs")
+    return tuple(map(_lan, raw))
+
+
+def _lan(one: object) -> Lan:
+    if not isinstance(one, list) or len(one) != 3 or not isinstance(one[2], list):
+        raise PeerError("the peer's 'lans' have one that is none")
+    (bridge,), vlans = bridge_names(one[:1]), frozenset(vlan for vlan in one[2] if type(vlan) is int)
+    if not vlans <= bridge_vlans.EVERY or len(vlans) != len(one[2]):
+        raise PeerError("the peer's 'lans' have an impossible VLAN")
+    return Lan(bridge, field({"segment": one[1]}, "segment", str), vlans)
 
 
 @dataclass(frozen=True)
@@ -30,6 +59,7 @@ class Question:
     memory_kib: int
     tunnel_address: str
     bridges: tuple[str, ...]
+    lans: tuple[Lan, ...]
     mtu: int
     coming: bool
     """Not only asked: nothing but a refusal of ours keeps the VM from coming now."""
@@ -46,6 +76,7 @@ class Question:
             field(message, "memory_kib", int),
             address_field(message, "tunnel_address"),
             bridge_names(message.get("bridges")),
+            lans(message.get("lans")),
             field(message, "mtu", int, 0, 65535),
             message.get("coming") is True,
         )
@@ -66,7 +97,7 @@ def local_problems(info: DomainInfo, allow_unprotected: bool) -> list[str]:
 
 async def answer(context: Context, peer: str, question: Question) -> list[str]:
     """At the destination: what speaks against this VM's coming from ``peer``. An empty list: nothing does."""
-    checks = (_domain, _capabilities, _bridges, _route, _journal)
+    checks = (_domain, _capabilities, _bridges, _vlans, _route, _journal)
     found = await asyncio.gather(
         *(_checked(check(context, question)) for check in checks),
         _checked(_tunnel_end(context, peer, question)),
@@ -115,6 +146,21 @@ async def _bridges(context: Context, question: Question) -> list[str]:
     return problems
 
 
+async def _vlans(context: Context, question: Question) -> list[str]:
+    """Of a LAN that is here as well; the VM reaches any other through its tunnel."""
+    problems = []
+    for lan in dict.fromkeys(question.lans):
+        bridge = context.config.binding.get(lan.bridge, lan.bridge)
+        if context.segment_of(bridge) != lan.segment or not await bridges.exists(bridge):
+            continue
+        for vlan in await bridge_vlans.missing(bridge, lan.vlans):
+            problems.append(
+                f"VLAN {vlan} is at no port of bridge {bridge!r} on {context.host} but VMs' taps: "
+                "nobody would reach the VM there; add it to the bridge's uplink"
+            )
+    return problems
+
+
 async def _route(context: Context, question: Question) -> list[str]:
     stretch.local_address(context.config.listen.tunnel_address, question.tunnel_address)
     return []
@@ -150,6 +196,7 @@ async def ask(
         "memory_kib": info.memory_kib,
         "tunnel_address": local,
         "bridges": [one.bridge for one, _tap in taps if one.bridge],
+        "lans": [(await _lan_of(context, tap, one.bridge)).to_json() for one, tap in taps if one.bridge],
         "mtu": mtu,
         "coming": coming,
     }
@@ -169,6 +216,15 @@ async def ask(
             f"MTU towards {destination} is {underlay}: full-size frames will be fragmented in the tunnel"
         )
     return notes
+
+
+async def _lan_of(context: Context, tap: str, bridge: str) -> Lan:
+    """With the VLANs that leave the bridge here. Without any if the bridge does not say: then they are not checked."""
+    vlans: frozenset[int] = frozenset()
+    with suppress(OSError, VmnetError):
+        inside = bridge_vlans.of_port(await bridges.place_of(tap, bridge))
+        vlans = inside.difference(await bridge_vlans.missing(bridge, inside))
+    return Lan(bridge, context.segment_of(bridge), vlans)
 
 
 def _notes(said: object) -> list[str]:

@@ -38,6 +38,7 @@ QUESTION: dict[str, Any] = {
     "memory_kib": 1 << 20,
     "tunnel_address": "192.0.2.1",
     "bridges": ["br0", "br1"],
+    "lans": [["br0", "lan", [20, 30]], ["br1", "far", []]],
     "mtu": 1500,
     "coming": True,
 }
@@ -46,7 +47,9 @@ QUESTION: dict[str, Any] = {
 def test_undamaged_they_are_taken() -> None:
     assert agreement(AGREEMENT) == AGREED
     assert bound(BOUND, EXPECTED) == STORED
-    assert Question.from_json(QUESTION).bridges == ("br0", "br1")
+    question = Question.from_json(QUESTION)
+    assert question.bridges == ("br0", "br1")
+    assert [one.to_json() for one in question.lans] == QUESTION["lans"]
 
 
 @given(damaged(AGREEMENT))
@@ -105,6 +108,9 @@ def test_question(message: dict[str, Any]) -> None:
     except PeerError:
         return
     assert len(found.bridges) <= 64 and 0 <= found.mtu <= 65535
+    assert len(found.lans) <= 64
+    assert all(0 < vlan < 4095 for one in found.lans for vlan in one.vlans)
+    assert all(one.segment.isprintable() and one.bridge.isprintable() for one in found.lans)
 
 
 @given(JSON)

@@ -192,3 +192,18 @@ def test_over_open_vswitch() -> None:
             assert kit.where(lab).name != source.name
             assert result["lost"] == result["reordered"] == 0
         kit.settled(lab)
+        _refused_where_its_vlan_is_not(lab)
+
+
+def _refused_where_its_vlan_is_not(lab: Lab) -> None:
+    """With a tag on the VM's port: the other host's uplink carries it, then not."""
+    source = kit.where(lab)
+    target = kit.other(lab, source)
+    (tap,) = (
+        one for one in source.run(["ovs-vsctl", "list-ports", "br0"]).stdout.split() if one.startswith("vnet")
+    )
+    source.run(["ovs-vsctl", "set", "Port", tap, "tag=7"])
+    assert kit.vmnet(source, "plan", kit.VM, target.name).returncode == 0
+    target.run(["ovs-vsctl", "set", "Port", "up0", "trunks=0,9"])
+    said = kit.vmnet(source, "plan", kit.VM, target.name)
+    assert said.returncode == 6 and f"VLAN 7 is at no port of bridge 'br0' on {target.name}" in said.stderr
