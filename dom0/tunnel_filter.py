@@ -59,10 +59,10 @@ class TunnelFilter:
     def wanted(self) -> bool:
         return self._wanted
 
-    async def install(self) -> None:
-        """In place of what is there, in one transaction. Logs if nftables refuses."""
+    async def install(self) -> bool:
+        """In place of what is there, in one transaction; whether it is in. Logs if nftables refuses."""
         if not self._wanted:
-            return
+            return False
         async with self._changing:
             remotes = await asyncio.to_thread(_remotes)
             said = await nft.run("-f", "-", text=ruleset([*self._peers, *remotes], self._local))
@@ -70,12 +70,12 @@ class TunnelFilter:
             log.warning(
                 "UDP %d takes frames from any address, not from peers alone: %s", tunnel.UDP_PORT, said.error
             )
+        return not said.error
 
     async def ensure(self) -> None:
         """Put the table in if somebody has removed or emptied it."""
-        if self._wanted and (await self.look()).reason:
-            log.warning("the nftables table inet %s is gone or was changed: it is put in again", TABLE)
-            await self.install()
+        if self._wanted and (reason := (await self.look()).reason) and await self.install():
+            log.warning("the nftables table inet %s is put in again: %s", TABLE, reason)
 
     async def look(self) -> Found:
         """What is there."""
