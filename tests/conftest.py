@@ -25,6 +25,7 @@ class _FailuresAtOnce:
             self._terminal.write_line(f"\nFAILED {report.nodeid}\n{report.longreprtext[-2000:]}")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None:
