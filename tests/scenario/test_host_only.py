@@ -56,4 +56,4 @@ def test_both_interfaces_move(lab: Lab, move: object) -> None:
     assert verdict["clean"] and verdict["ordered"], verdict
     here = kit.where(lab)
     assert here is not source
-    assert here.run(["ping", "-c1", "-W3", "10.8.0.10"], check=False).returncode == 0
+    assert here.run(["busybox", "ping", "-c1", "-W3", "10.8.0.10"], check=False).returncode == 0
