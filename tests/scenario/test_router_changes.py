@@ -14,6 +14,8 @@ from vmnet.lab import Host, Lab, routing
 from vmnet.lab.wait import wait_for
 
 pytestmark = MARKS
+_LEARN_S = 120
+"""A zebra that starts anew learns 11,000 routes again: an emulated router on a slow machine takes more than a minute."""
 _FLAPS = 2000
 _CUT_S = 5
 
@@ -60,12 +62,12 @@ def wait_prefix(lab: Lab, prefix: str, there: bool, strict: bool = True) -> None
         return has(lab, prefix) is ("Known via" in said)
 
     try:
-        wait_for("", lambda: has(lab, prefix) is there or (not strict and as_in_vm()), 60, 0.2)
+        wait_for("", lambda: has(lab, prefix) is there or (not strict and as_in_vm()), _LEARN_S, 0.2)
     except LabError:
         said = routing.in_vm(lab, router_kit.VM, ["vtysh", "-c", f"show ip route {prefix}"])
         listed = router_kit.listed(router_kit.where(lab))
         raise AssertionError(
-            f"60 s later {prefix} is {'not ' * there}in the FIB; the VM: {said}; the host: {listed}"
+            f"{_LEARN_S} s later {prefix} is {'not ' * there}in the FIB; the VM: {said}; the host: {listed}"
         ) from None
 
 
