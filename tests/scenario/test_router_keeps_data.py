@@ -26,7 +26,8 @@ def in_vm(lab: Lab, *argv: str) -> str:
 def answered(lab: Lab) -> bool:
     """Whether the server answers the client, by way of the router."""
     done = lab.node("client").run(
-        ["ping", "-c", "3", "-i", "0.2", "-W", "1", "-I", router_kit.CLIENT4, router_kit.SERVER4], check=False
+        ["busybox", "ping", "-c", "3", "-i", "0.2", "-W", "1", "-I", router_kit.CLIENT4, router_kit.SERVER4],
+        check=False,
     )
     return done.returncode == 0
 
