@@ -170,7 +170,7 @@ def test_a_stretched_vm_is_reached_after_its_old_host_has_booted_again() -> None
         old.run(["sh", "-c", ours])
         assert (
             not lab.node("client")
-            .run(["ping", "-c1", "-W1", kit.address(lab)], check=False)
+            .run(["busybox", "ping", "-c1", "-W1", kit.address(lab)], check=False)
             .stdout.count("1 received")
         )
         old.start_daemon()
