@@ -221,6 +221,8 @@ async def ask(
 async def _lan_of(context: Context, tap: str, bridge: str) -> Lan:
     """With the VLANs that leave the bridge here. Without any if the bridge does not say: then they are not checked."""
     vlans: frozenset[int] = frozenset()
+    if not netdev.exists(tap):  # no bridge has it
+        return Lan(bridge, context.segment_of(bridge), vlans)
     with suppress(OSError, VmnetError):
         inside = bridge_vlans.of_port(await bridges.place_of(tap, bridge))
         vlans = inside.difference(await bridge_vlans.missing(bridge, inside))
