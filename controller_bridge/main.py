@@ -81,19 +81,17 @@ async def _serve(found: Settings) -> None:
         raise
     click.echo(f"listening at {', '.join(map(str, (*found.listen, *local, *found.api)))}", err=True)
     stop = asyncio.Event()
-    contexts = [one for one in (for_hosts, for_switches) if one is not None]
 
     def end(revoked: frozenset[int]) -> None:
         door.end(revoked)
         controller.end(revoked)
 
-    credentials = Credentials(found.tls, contexts, end)
-    if contexts:
-        credentials.follow()
+    credentials = Credentials(found.tls, [for_hosts, for_switches], end)
+    credentials.follow()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, credentials.look if contexts else lambda: None)
+    loop.add_signal_handler(signal.SIGHUP, credentials.look)
     await stop.wait()
     credentials.close()
     await door.close()

@@ -131,7 +131,7 @@ class Daemon:
             for one in self.context.peers.values():
                 one.end(revoked)
 
-        credentials = Credentials(self.config.tls, [server.tls] if server.tls is not None else [], end)
+        credentials = Credentials(self.config.tls, [server.tls], end)
         credentials.follow()
         stack.callback(credentials.close)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, credentials.look)

@@ -10,12 +10,13 @@ from collections.abc import Set
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
+from controller_bridge.core import icmpv6
 from controller_bridge.core.hosts import Address
 from vmnet.internet_checksum import checksum
 
 _IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
 _HEAD4, _HEAD6 = 20, 40
-_ICMP, _UDP, _ICMPV6 = 1, 17, 58
+_ICMP, _UDP = 1, 17
 _FRAGMENT: Final = 0x3FFF
 """More fragments, or an offset."""
 _HOPS: Final = 64
@@ -81,9 +82,9 @@ def _one_host(address: Address) -> bool:
 def _reply(packet: _Packet) -> bytes | None:
     """An ICMP message, with a checksum of 0."""
     six = packet.target.version == 6
-    if packet.protocol == (_ICMPV6 if six else _ICMP):
+    if packet.protocol == (icmpv6.PROTOCOL if six else _ICMP):
         request, reply = (128, 129) if six else (8, 0)
-        if len(packet.body) < 8 or packet.body[:2] != bytes([request, 0]) or _sum(packet, packet.body):
+        if len(packet.body) < 8 or packet.body[:2] != bytes([request, 0]) or _is_damaged(packet):
             return None
         return struct.pack("!BBH", reply, 0, 0) + packet.body[4:]
     if packet.protocol != _UDP or len(packet.body) < 8:
@@ -93,20 +94,23 @@ def _reply(packet: _Packet) -> bytes | None:
     return struct.pack("!BBHI", kind, code, 0, 0) + packet.whole[:room]
 
 
-def _sum(packet: _Packet, message: bytes) -> int:
-    """Of an ICMP message between the two; IPv6's covers the addresses."""
-    if packet.target.version == 4:
-        return checksum(message)
-    ends = packet.source.packed + packet.target.packed
-    return checksum(ends + struct.pack("!II", len(message), _ICMPV6) + message)
+def _is_damaged(packet: _Packet) -> bool:
+    """An ICMP message; IPv6's checksum covers the addresses."""
+    if packet.target.version == 6:
+        return icmpv6.summed(packet.source, packet.target, packet.body) != 0
+    return checksum(packet.body) != 0
 
 
 def _wrapped(packet: _Packet, message: bytes) -> bytes:
     """With its checksum and an IP header, back to the sender."""
-    message = message[:2] + struct.pack("!H", _sum(packet, message)) + message[4:]
-    source, target = packet.target.packed, packet.source.packed
-    if packet.target.version == 6:
-        return struct.pack("!IHBB", 6 << 28, len(message), _ICMPV6, _HOPS) + source + target + message
+    source, target = packet.target, packet.source
+    if source.version == 6:
+        return icmpv6.packet(source, target, message, _HOPS)
     size = _HEAD4 + len(message)
-    head = struct.pack("!BBHHHBBH", 0x45, 0, size, 0, _DO_NOT_FRAGMENT, _HOPS, _ICMP, 0) + source + target
-    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + message
+    head = struct.pack("!BBHHHBBH", 0x45, 0, size, 0, _DO_NOT_FRAGMENT, _HOPS, _ICMP, 0)
+    return _summed(head + source.packed + target.packed, 10) + _summed(message, 2)
+
+
+def _summed(data: bytes, at: int) -> bytes:
+    """With its checksum at ``at``, where there are zeros."""
+    return data[:at] + struct.pack("!H", checksum(data)) + data[at + 2 :]

@@ -123,9 +123,8 @@ class Hosts:
         if address in known.addresses:
             self.contested.contradicted(address)
             return _NOTHING
-        owner = self.owner(address)
-        if owner is not None:
-            asks = not self.stations[owner].bound and self.contested.made(address, mac, now_s)
+        if self.owner(address) is not None:
+            asks = not self._is_bounds(address, mac) and self.contested.made(address, mac, now_s)
             return Heard(refused=f"{address} belongs to another station", contested=address if asks else None)
         if len(known.addresses) >= MOST_ADDRESSES:
             return _NOTHING
@@ -169,8 +168,8 @@ class Hosts:
 
     def _goes_over(self, address: Address, mac: bytes) -> None:
         """Its owner has not answered for it. Whatever has happened meanwhile: nothing is taken from one that is bound."""
-        owner, station = self.owner(address), self.stations.get(mac)
-        if station is None or (owner is not None and self.stations[owner].bound):
+        station = self.stations.get(mac)
+        if station is None or self._is_bounds(address, mac):
             return
         if len(station.addresses) < MOST_ADDRESSES:
             self.put(mac, replace(station, addresses=station.addresses | {address}))

@@ -7,8 +7,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
+from controller_bridge.core import icmpv6
 from controller_bridge.core.hosts import Address
-from vmnet.internet_checksum import checksum
 
 BROADCAST: Final = b"\xff" * 6
 _ARP, _IPV6 = b"\x08\x06", b"\x86\xdd"
@@ -93,10 +93,7 @@ def echo_request(to: bytes, asker_mac: bytes) -> bytes:
 
 
 def _discovery(to_mac: bytes, from_mac: bytes, source: Address, to: Address, body: bytes) -> bytes:
-    head = struct.pack("!IHBB", 0x60000000, len(body), 58, 255) + source.packed + to.packed
-    summed = checksum(source.packed + to.packed + struct.pack("!II", len(body), 58) + body)
-    checked = body[:2] + struct.pack("!H", summed) + body[4:]
-    return to_mac + from_mac + _IPV6 + head + checked
+    return to_mac + from_mac + _IPV6 + icmpv6.packet(source, to, body, 255)
 
 
 def destination(frame: bytes) -> Address | None:

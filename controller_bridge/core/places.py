@@ -27,17 +27,18 @@ class Places:
         """``switch`` has these ports; old and new place of what was somewhere else before. One that has gone stays where it was."""
         by_number = {str(one.number): one.number for one in ports}
         by_name = {one.name: one.number for one in ports}
-        for end in self.links:
-            number = by_name.get(end.port, by_number.get(end.port))
-            if end.switch == switch and number is not None:
-                self._links[end] = Place(switch, number)
-        for end in {*self.hosts.values(), *self.others}:
-            number = by_name.get(end.port, by_number.get(end.port))
-            if end.switch == switch and number is not None:
-                old, new = self._known.get(end), Place(switch, number)
-                self._known[end] = new
-                if old is not None and old != new:
-                    yield old, new
+        numbers = by_number | by_name
+        here = {
+            end: Place(switch, numbers[end.port])
+            for end in {*self.hosts.values(), *self.others, *self.links}
+            if end.switch == switch and end.port in numbers
+        }
+        self._links |= {end: here[end] for end in self.links if end in here}
+        for end in here.keys() & {*self.hosts.values(), *self.others}:
+            old, new = self._known.get(end), here[end]
+            self._known[end] = new
+            if old is not None and old != new:
+                yield old, new
 
     def of_host(self, name: str) -> Place | None:
         """None if there is no such host, or its switch has not been there yet."""

@@ -19,20 +19,23 @@ _Stamp = tuple[int, int, int]
 
 
 class Credentials:
-    """Follows the files of ``tls``. ``contexts``: in use, of servers; ``end``: is given the serial numbers of revoked certificates,
-    and ends the connections of those who have them."""
+    """Follows the files of ``tls``. ``contexts``: in use, of servers; without any there is nothing to follow.
+
+    ``end`` is given the serial numbers of revoked certificates, and ends the connections of those who have them.
+    """
 
     def __init__(
-        self, tls: Tls, contexts: Iterable[ssl.SSLContext], end: Callable[[frozenset[int]], None]
+        self, tls: Tls, contexts: Iterable[ssl.SSLContext | None], end: Callable[[frozenset[int]], None]
     ) -> None:
-        self._tls, self._contexts, self._end = tls, tuple(contexts), end
+        self._tls, self._end = tls, end
+        self._contexts = [one for one in contexts if one is not None]
         self._seen = self._stamps()
         self._timer: asyncio.TimerHandle | None = None
         self._reading: asyncio.Task[None] | None = None
 
     def follow(self) -> None:
-        """Look once a minute from now on, until :meth:`close`. Does nothing without TLS."""
-        if not self._tls.plain:
+        """Look once a minute from now on, until :meth:`close`."""
+        if self._contexts:
             self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
 
     def close(self) -> None:
@@ -44,7 +47,7 @@ class Credentials:
     def look(self) -> None:
         """If a file has changed, read them all."""
         stamps = self._stamps()
-        if stamps != self._seen and not self._tls.plain:
+        if stamps != self._seen and self._contexts:
             self._seen = stamps
             self._reading = asyncio.ensure_future(self._read())
 
