@@ -39,7 +39,7 @@ async def missing(bridge: str, wanted: Iterable[int]) -> list[int]:
         uplinks = await asyncio.to_thread(_of_linux_bridge, bridge)
     else:
         ports = (await bridges.ovs_vsctl("list-ports", bridge)).split()
-        uplinks = _of_ovs([one for one in ports if not netdev.is_tap(one)], await _ovs_ports())
+        uplinks = await _of_ovs([one for one in ports if not netdev.is_tap(one)])
     return sorted(wanted.difference(*uplinks)) if uplinks else []
 
 
@@ -55,27 +55,20 @@ def _of_linux_bridge(bridge: str) -> list[frozenset[int]]:
         ]
 
 
-async def _ovs_ports() -> dict[str, dict[str, Any]]:
-    printed = await bridges.ovs_vsctl("--format=json", "--columns=name,tag,trunks,vlan_mode", "list", "Port")
-    return rows(json.loads(printed))
+async def _of_ovs(ports: list[str]) -> list[frozenset[int]]:
+    if not ports:
+        return []
+    listed = await bridges.ovs_vsctl(
+        "--format=json", "--if-exists", "--columns=tag,trunks,vlan_mode", "list", "Port", *ports
+    )
+    found = json.loads(listed)
+    return [_carried(dict(zip(found["headings"], row, strict=True))) for row in found["data"]]
 
 
-def rows(listed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By name, of what ``ovs-vsctl --format=json list`` prints. Pure."""
-    found = (dict(zip(listed["headings"], row, strict=True)) for row in listed["data"])
-    return {str(one["name"]): one for one in found}
-
-
-def _of_ovs(names: Iterable[str], ports: Mapping[str, Mapping[str, Any]]) -> list[frozenset[int]]:
-    return [carried(ports[one]) for one in names if one in ports]
-
-
-def carried(port: Mapping[str, Any]) -> frozenset[int]:
+def _carried(port: Mapping[str, Any]) -> frozenset[int]:
     """VLANs of a row of Open vSwitch's table Port (ovs-vswitchd.conf.db(5), VLAN Configuration). Pure."""
     tags, trunks, mode = _set(port["tag"]), _set(port["trunks"]), port["vlan_mode"]
-    if mode == "access" or (tags and not isinstance(mode, str)):
-        return frozenset(tags)
-    if mode == "dot1q-tunnel":
+    if mode in ("access", "dot1q-tunnel") or (tags and not isinstance(mode, str)):
         return frozenset(tags)
     return frozenset(trunks | tags) if trunks else EVERY
 

@@ -96,14 +96,11 @@ def reason_field(message: Mapping[str, Any]) -> str:
     )
 
 
-def bridge_names(raw: object) -> tuple[str, ...]:
-    """PeerError unless it is a list of at most 64 names such as devices have."""
-    if not isinstance(raw, list) or len(raw) > MOST_INTERFACES:
-        raise PeerError("the peer's 'bridges' are no list of bridges")
-    for one in raw:
-        if not isinstance(one, str) or not DEVICE_NAME.match(one):
-            raise PeerError("the peer's 'bridges' have one with an impossible name")
-    return tuple(raw)
+def bridge_name(raw: object) -> str:
+    """PeerError unless it is a name such as devices have."""
+    if not isinstance(raw, str) or not DEVICE_NAME.match(raw):
+        raise PeerError("the peer names a bridge with an impossible name")
+    return raw
 
 
 def uuid_field(message: Mapping[str, Any], name: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 
-_ANSWER_S = 10.0
+_ANSWER_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Said:
 
 
 async def run(*arguments: str, text: str = "") -> Said:
-    """``text``: for its standard input. Takes up to 10 s."""
+    """``text``: for its standard input. Takes up to 5 s."""
     try:
         child = await asyncio.create_subprocess_exec(
             "nft", *arguments,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dom0 import bridge_vlans, bridges, stretch, wiring
-from dom0.claim import MOST_INTERFACES, address_field, bridge_names, field, uuid_field
+from dom0.claim import MOST_INTERFACES, address_field, bridge_name, field, uuid_field
 from dom0.context import Context
 from dom0.dataplane import classifier, netdev, tunnel
 from dom0.reach.probes import path_mtu
-from vmnet.domain_xml import DomainInfo
+from vmnet.domain_xml import DomainInfo, Interface
 from vmnet.errors import PeerError, RefusedError, VmnetError
 
 _MOST_NOTES, _LONGEST_NOTE = 8, 200
@@ -21,7 +20,7 @@ _MOST_NOTES, _LONGEST_NOTE = 8, 200
 
 @dataclass(frozen=True)
 class Lan:
-    """Of one interface: its bridge at the source, the LAN that belongs to there, and the VLANs by which its port is in it."""
+    """A bridge of the VM's at the source, the LAN that belongs to there, and the VLANs by which the VM's ports are in it."""
 
     bridge: str
     segment: str
@@ -41,10 +40,10 @@ def lans(raw: object) -> tuple[Lan, ...]:
 def _lan(one: object) -> Lan:
     if not isinstance(one, list) or len(one) != 3 or not isinstance(one[2], list):
         raise PeerError("the peer's 'lans' have one that is none")
-    (bridge,), vlans = bridge_names(one[:1]), frozenset(vlan for vlan in one[2] if type(vlan) is int)
+    vlans = frozenset(vlan for vlan in one[2] if type(vlan) is int)
     if not vlans <= bridge_vlans.EVERY or len(vlans) != len(one[2]):
         raise PeerError("the peer's 'lans' have an impossible VLAN")
-    return Lan(bridge, field({"segment": one[1]}, "segment", str), vlans)
+    return Lan(bridge_name(one[0]), field({"segment": one[1]}, "segment", str), vlans)
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,14 @@ class Question:
     driver: str
     memory_kib: int
     tunnel_address: str
-    bridges: tuple[str, ...]
     lans: tuple[Lan, ...]
     mtu: int
     coming: bool
     """Not only asked: nothing but a refusal of ours keeps the VM from coming now."""
+
+    @property
+    def bridges(self) -> tuple[str, ...]:
+        return tuple(one.bridge for one in self.lans)
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> Question:
@@ -75,7 +77,6 @@ class Question:
             field(message, "driver", str),
             field(message, "memory_kib", int),
             address_field(message, "tunnel_address"),
-            bridge_names(message.get("bridges")),
             lans(message.get("lans")),
             field(message, "mtu", int, 0, 65535),
             message.get("coming") is True,
@@ -195,8 +196,7 @@ async def ask(
         "driver": info.driver,
         "memory_kib": info.memory_kib,
         "tunnel_address": local,
-        "bridges": [one.bridge for one, _tap in taps if one.bridge],
-        "lans": [(await _lan_of(context, tap, one.bridge)).to_json() for one, tap in taps if one.bridge],
+        "lans": [one.to_json() for one in await _lans_of(context, taps)],
         "mtu": mtu,
         "coming": coming,
     }
@@ -218,15 +218,26 @@ async def ask(
     return notes
 
 
-async def _lan_of(context: Context, tap: str, bridge: str) -> Lan:
-    """With the VLANs that leave the bridge here. Without any if the bridge does not say: then they are not checked."""
-    vlans: frozenset[int] = frozenset()
-    if not netdev.exists(tap):  # no bridge has it
-        return Lan(bridge, context.segment_of(bridge), vlans)
-    with suppress(OSError, VmnetError):
-        inside = bridge_vlans.of_port(await bridges.place_of(tap, bridge))
-        vlans = inside.difference(await bridge_vlans.missing(bridge, inside))
-    return Lan(bridge, context.segment_of(bridge), vlans)
+async def _lans_of(context: Context, taps: Sequence[tuple[Interface, str]]) -> list[Lan]:
+    """By bridge."""
+    ports: dict[str, list[str]] = {}
+    for one, tap in taps:
+        if one.bridge:
+            ports.setdefault(one.bridge, []).append(tap)
+    return [
+        Lan(bridge, context.segment_of(bridge), await _vlans_that_leave(bridge, there))
+        for bridge, there in ports.items()
+    ]
+
+
+async def _vlans_that_leave(bridge: str, taps: Sequence[str]) -> frozenset[int]:
+    """The VLANs of these ports that leave the bridge here. None if it does not say: then they are not checked."""
+    try:
+        places = [await bridges.place_of(tap, bridge) for tap in taps if netdev.exists(tap)]
+        inside = frozenset().union(*map(bridge_vlans.of_port, places))
+        return inside.difference(await bridge_vlans.missing(bridge, inside))
+    except (OSError, VmnetError):
+        return frozenset()
 
 
 def _notes(said: object) -> list[str]:

@@ -37,7 +37,6 @@ QUESTION: dict[str, Any] = {
     "driver": "kvm",
     "memory_kib": 1 << 20,
     "tunnel_address": "192.0.2.1",
-    "bridges": ["br0", "br1"],
     "lans": [["br0", "lan", [20, 30]], ["br1", "far", []]],
     "mtu": 1500,
     "coming": True,
