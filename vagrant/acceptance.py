@@ -74,8 +74,8 @@ def page_moves() -> list[tuple[str, str]]:
 
 def run(machines: Machines, times: Times) -> list[migrations.Move]:
     for name in NAMES:  # one after the other: side by side, emulated machines only slow each other down
-        with times.part(f"vagrant up {name}"):
-            machines.vagrant("up", name, "--provider", "libvirt")
+        with times.part(f"vagrant up {NAMES[name]}"):
+            machines.up(name)
     machines.reachable()
     with times.part("start of the VM"):
         how = migrations.start_vm(machines)

@@ -13,7 +13,8 @@ from vmnet.errors import LabError
 from vmnet.lab.command import Completed, run
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("a", "b", "client")
+NAMES = {"a": "host-a", "b": "host-b", "client": "client"}
+"""What the how-to calls a machine, and what Vagrant does."""
 _UP_S = 3600.0
 _RUN_S = 300.0
 
@@ -40,6 +41,12 @@ class Machines:
         if code:
             raise LabError(f"'vagrant {shlex.join(words)}' failed with code {code}")
 
+    def up(self, name: str) -> None:
+        """Raises LabError if Vagrant has not made it."""
+        self.vagrant("up", NAMES[name], "--provider", "libvirt")
+        if NAMES[name] not in self.left():
+            raise LabError(f"'vagrant up {NAMES[name]}' ended without an error, and made no machine")
+
     def left(self) -> list[str]:
         """Machines that an earlier `vagrant up` made."""
         return sorted({path.parts[-3] for path in HERE.glob(".vagrant/machines/*/libvirt/id")})
@@ -47,7 +54,7 @@ class Machines:
     def reachable(self) -> None:
         """Ask Vagrant once how to reach the machines; each of its commands takes seconds."""
         done = subprocess.run(
-            ["vagrant", "ssh-config", *NAMES],
+            ["vagrant", "ssh-config", *NAMES.values()],
             cwd=HERE, env=self._environment, capture_output=True, text=True, timeout=_RUN_S, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -56,7 +63,7 @@ class Machines:
 
     def argv(self, name: str, argv: Sequence[str]) -> list[str]:
         """``argv`` as root of that machine."""
-        return ["ssh", "-F", str(self._ssh_config), name, shlex.join(["sudo", *argv])]
+        return ["ssh", "-F", str(self._ssh_config), NAMES[name], shlex.join(["sudo", *argv])]
 
     def run(self, name: str, *argv: str, check: bool = True, timeout: float = _RUN_S) -> Completed:
         return run(self.argv(name, argv), check=check, timeout=timeout)
