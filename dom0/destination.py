@@ -21,6 +21,7 @@ from dom0.flow_setup import FlowSetup
 from dom0.guest_announcements import GuestAnnouncements
 from dom0.marker_wait import MarkerWait
 from dom0.migration import Migration, settled
+from dom0.own_flows import OwnFlows
 from dom0.own_order import OwnOrder
 from dom0.router.arriving import RouterArriving
 from dom0.stand_ins import StandIns
@@ -38,6 +39,7 @@ _PREPARE_S = 120.0
 _UNDER_WAY_S = 0.2
 _LOOK_AGAIN_S = 0.005
 _CLONE_S = 60.0
+_LET_GO_S = 1.0
 _TOLD_AGAIN_S = 0.005
 _OVS_TOLD_AGAIN_S = 0.02
 """Longer than its threads take to follow: while they count what flows have carried, it may forget once more."""
@@ -88,7 +90,7 @@ class DestinationMigration(Migration):
         """Who has sent to the guest, once the source has said so."""
         self._own: OwnOrder | None = None
         """If what the guest sends here waits for what it sent at the source."""
-        self._letting_out: asyncio.Task[None] | None = None
+        self._letting_out: set[asyncio.Task[None]] = set()
         self._resumed = asyncio.Event()
         self.runs = False
         """The guest runs here."""
@@ -242,6 +244,7 @@ class DestinationMigration(Migration):
             return
         try:
             await asyncio.gather(*(asyncio.to_thread(port.allow_setup) for port in ports))
+            await asyncio.gather(*(asyncio.to_thread(port.curb) for port in ports))
         except OSError as error:
             self.log.warning("the switch is not made to set up its flows: %s", error)
         else:
@@ -253,11 +256,12 @@ class DestinationMigration(Migration):
         """What the guest sends waits until the source has said that nothing of its is under way any more."""
         return self._own is not None
 
-    async def _uncurb(self, runs: bool) -> None:
-        if self._letting_out is not None:
-            if not runs:
-                self._letting_out.cancel()
-            await asyncio.wait({self._letting_out})
+    async def _uncurb(self) -> None:
+        for task in self._letting_out:
+            if not self._resumed.is_set():  # it never ran here, and has sent nothing
+                task.cancel()
+        if self._letting_out:
+            await asyncio.wait(self._letting_out)
         if self._own is not None:
             self._own.close()
 
@@ -265,9 +269,38 @@ class DestinationMigration(Migration):
         in_order = await own.let_go(self._resumed)
         self.tell("let-out", ordered=in_order, rehearsed=own.rehearsed)
         if not in_order:
-            self.notes.append(
+            self._out_of_order(
                 "what the guest had sent at the source may have been overtaken by what it sends here"
             )
+
+    async def _let_own_flows(self, own: OwnFlows) -> None:
+        if not await own.let_go(self._resumed):
+            self._out_of_order(
+                f"the Open vSwitch on {self.context.host} had no flow yet for what the VM sent first: "
+                "some of these packets may have overtaken each other"
+            )
+
+    def _out_of_order(self, why: str) -> None:
+        self.ordered = False
+        self.notes.append(why)
+
+    def _hold_own(self) -> None:
+        """What the guest sends waits here, as far as its order may suffer."""
+        if self._own is not None:
+            self._own.hold()
+            self._letting_out.add(self.spawn(self._let_out(self._own)))
+        if self._flows is not None:
+            switches = self._flows.switches
+            flows = OwnFlows(
+                {port: switches.get(port.settings.mac.hex(":")) for port in self.ports if port.on_ovs}
+            )
+            flows.hold()
+            self._letting_out.add(self.spawn(self._let_own_flows(flows)))
+
+    async def own_let_go(self) -> None:
+        """Until nothing that the guest sends waits any more, if it runs here; a second at most."""
+        if self._letting_out and self._resumed.is_set():
+            await asyncio.wait(self._letting_out, timeout=_LET_GO_S)
 
     def note_senders(self, senders: dict[str, object]) -> None:
         """As the source says, with its request to expect the guest; once the guest runs it is too late for their flows."""
@@ -309,9 +342,7 @@ class DestinationMigration(Migration):
             port.expect()
         self.announcements.cover(port.settings.mac for port in self.ports)
         self._want_flows()
-        if self._own is not None:
-            self._own.hold()
-            self._letting_out = self.spawn(self._let_out(self._own))
+        self._hold_own()
         self.spawn(self._keep_told())
 
     async def _keep_told(self) -> None:
@@ -390,8 +421,7 @@ class DestinationMigration(Migration):
         port.announce(self.announcements.own(port.settings.mac))
 
     def _not_marked(self, what: str) -> None:
-        self.ordered = False
-        self.notes.append(
+        self._out_of_order(
             f"no announcement came back by the old path within {self._marker_limit_s:g} s at {what}"
         )
 
@@ -507,6 +537,7 @@ class DestinationMigration(Migration):
             "tunnelled": sum(one.tunnelled for one in gates),
             "taken_away": sum(one.taken_away for one in gates),
             "ordered": self.ordered,
+            "notes": list(dict.fromkeys(self.notes)),
             "far_on_ovs": self._was_far and any(port.on_ovs for port in self.ports),
             "without_flow": self._flows.missing_at_resume if self._flows is not None else 0,
             "generation": self.binding.generation if self.binding is not None else 0,
@@ -523,7 +554,7 @@ class DestinationMigration(Migration):
             await self._until_given_back(self.given_back)
         if self._stand_ins is not None:
             await self._stand_ins.leave(late=done)
-        await self._uncurb(done)
+        await self._uncurb()
         stretched = [port for port in self.ports if port.stretched and done]
         far = done and any(wire.stretched for wire in self.agreed.result().wires)
         for port in stretched:

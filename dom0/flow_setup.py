@@ -135,6 +135,11 @@ class FlowSetup:
         self.missing_at_resume = 0
         """Senders that had no flow when the guest went on."""
 
+    @property
+    def switches(self) -> dict[str, SwitchAddresses | None]:
+        """What is known of the switch of each interface, by MAC address."""
+        return {mac: one.switch for mac, one in self._flows.items()}
+
     async def keep_looking(self) -> None:
         """Until :meth:`want`: who is where may change during pre-copy."""
         while all(await asyncio.gather(*(one.look() for one in self._flows.values()))):

@@ -53,6 +53,7 @@ async def to_destination(one: DestinationMigration, op: str, message: dict[str, 
         return {}
     if op == "finish":
         unreceived = await one.unreceived(_counts(message.get("sent")))
+        await one.own_let_go()
         counts = one.counts()
         one.settle_definition(message.get("autostart") is True)
         one.post(Event.FINISH)

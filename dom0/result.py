@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from dom0.dataplane.kernel_limits import short_queue
 from vmnet.machine import State
 from vmnet.verdict import Verdict
+from vmnet.wire import one_line
 
 _MOST_COUNTED = 1 << 53
+_MOST_NOTES = 16
 
 if TYPE_CHECKING:
     from dom0.source import SourceMigration
@@ -65,6 +67,7 @@ def _moved(one: SourceMigration) -> Verdict:
             f"{', '.join(one.multi_queue)}: the kernel takes other ones of several queues at a new host: "
             "packets of a flow may have overtaken each other"
         )
+    notes += _texts(there, "notes")
     notes += one.guest.notes(one.record.source, one.record.destination)
     if one.paused_there:
         notes.append(f"what comes for it waits on {one.record.destination}, until it is resumed there")
@@ -155,3 +158,10 @@ def _number(counts: dict[str, Any], name: str) -> int:
     """What a peer has counted; it may send anything."""
     value = counts.get(name, 0)
     return min(max(value, 0), _MOST_COUNTED) if type(value) is int else 0
+
+
+def _texts(counts: dict[str, Any], name: str) -> list[str]:
+    """What a peer remarks; it may send anything."""
+    value = counts.get(name)
+    texts = [one_line(one) for one in value[:_MOST_NOTES]] if isinstance(value, list) else []
+    return [one for one in texts if one]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.sender import Sender
 from dom0.dataplane.setup_port import SetupPort
+from dom0.dataplane.upcall_order import Leaving, UpcallOrder
 
 _USUAL_MTU = 1500
 
@@ -53,6 +54,9 @@ class DestinationPort:
         """Frames of the guest's own, as known since :meth:`let_go_outgoing`."""
         self._outgoing: OutgoingGate | None = None
         self._setup: SetupPort | None = None
+        self._switch_ports: Collection[str] | None = None
+        """Of an Open vSwitch in the kernel, if the guest's own order there is looked after."""
+        self._upcalls: UpcallOrder | None = None
         self._parts = Parts()
         with self._parts.closed_on_failure():
             self._make(settings)
@@ -126,6 +130,28 @@ class DestinationPort:
         if self._outgoing is not None:
             self._outgoing.hold()
 
+    def keep_upcall_order(self, switch_ports: Collection[str]) -> None:
+        """What is let go keeps its order in an Open vSwitch of the kernel, with these ports among others."""
+        self._switch_ports = switch_ports
+
+    def _upcall_order(self, gate: OutgoingGate) -> UpcallOrder | None:
+        """None if that was not asked for, or the kernel refuses."""
+        if self._switch_ports is None:
+            return None
+        try:
+            leaving = Leaving(self.settings.mac, (*gate.devices, self._park.name), self._switch_ports)
+        except OSError:
+            return None
+        return UpcallOrder(gate, self._parts.add(leaving))
+
+    def own_overtaken(self) -> bool:
+        """Whether something that was let go may have been overtaken in the switch, or nobody has looked. Blocks; ask once."""
+        if self._upcalls is None:
+            return self._switch_ports is not None
+        overtaken = self._upcalls.overtaken()
+        self._upcalls.close()
+        return overtaken
+
     @property
     def outgoing_full(self) -> bool:
         """No more of it should wait."""
@@ -135,7 +161,8 @@ class DestinationPort:
         """It goes; False if that may not have been in order."""
         if self._outgoing is None:
             return True
-        self.outgoing_lost, ordered = self._outgoing.release()
+        self._upcalls = self._upcall_order(self._outgoing)
+        self.outgoing_lost, ordered = self._outgoing.release(self._upcalls)
         return ordered
 
     def expect(self) -> None:

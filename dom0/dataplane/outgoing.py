@@ -50,12 +50,21 @@ class OutgoingGate:
         """No more should wait."""
         return self._memory.get(Word.PARKED) - self._memory.get(Word.RELEASED) > self._most
 
-    def release(self) -> tuple[int, bool]:
-        """What waits goes, in order, then everything that is sent. Blocks for milliseconds.
+    @property
+    def devices(self) -> tuple[str, str]:
+        """Where the guest's frames are before a switch has them."""
+        return self._tap, self._park.name
+
+    def send(self, frame: bytes) -> None:
+        """``frame``, with its offload header, goes past the gate: it has waited here."""
+        self._park.send(frame)
+
+    def release(self, by: pump.Exit | None = None) -> tuple[int, bool]:
+        """What waits goes, in order, then everything that is sent. Blocks for milliseconds. ``by``: an exit that hands on to ours.
 
         How many frames were lost, ever; and False if order is not certain.
         """
-        pumped, ordered = pump.empty_in_peace(self._memory, self._park, self._park, Mode.PASS)
+        pumped, ordered = pump.empty_in_peace(self._memory, self._park, by or self._park, Mode.PASS)
         return pumped.missing + self._memory.get(Word.OVERFLOW), ordered
 
     def close(self) -> None:

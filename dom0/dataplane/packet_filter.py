@@ -10,8 +10,8 @@ _SO_ATTACH_FILTER = 26
 
 LDB, LDH, LD, AND, JEQ, RET = 0x30, 0x28, 0x20, 0x54, 0x15, 0x06
 """Load a byte, two, four from that offset; and; jump if equal; return so many bytes (linux/bpf_common.h)."""
-PACKET_TYPE, TAG, TAG_PRESENT = 0xFFFFF004, 0xFFFFF02C, 0xFFFFF030
-"""Offsets of what is not in the frame: SKF_AD_PKTTYPE, _VLAN_TAG, _VLAN_TAG_PRESENT (linux/filter.h)."""
+PACKET_TYPE, DEVICE, TAG, TAG_PRESENT = 0xFFFFF004, 0xFFFFF008, 0xFFFFF02C, 0xFFFFF030
+"""Offsets of what is not in the frame: SKF_AD_PKTTYPE, _IFINDEX, _VLAN_TAG, _VLAN_TAG_PRESENT (linux/filter.h)."""
 OUTGOING = 4
 """PACKET_OUTGOING, linux/if_packet.h."""
 

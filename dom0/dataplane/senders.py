@@ -12,37 +12,29 @@ from typing import Final
 from controller_bridge.local_frame import TYPE
 from controller_bridge.setup_frame import HEADER_BYTES, MOST
 from dom0.dataplane.announce import nobody
+from dom0.dataplane.flow_key import ETHERNET_BYTES, FRAGMENT, IPV4, IPV4_BYTES, IPV6, IPV6_BYTES, TAG, type_at
 
 MOST_SENDERS: Final = MOST
 _MINIMUM_FRAME_BYTES: Final = 60
-_TAG, _IPV4, _IPV6 = 0x8100, 0x0800, 0x86DD
-_ETHERNET_BYTES, _IPV6_BYTES = 14, 40
-_FRAGMENT = 0x3FFF
-"""More fragments, or an offset (RFC 791)."""
-
-
-def _type_at(header: bytes) -> int:
-    """Where the EtherType is, behind a VLAN tag if there is one (bytes)."""
-    return 16 if header[12:14] == struct.pack("!H", _TAG) else 12
 
 
 def _kind(header: bytes) -> bytes | None:
     """What a switch's flow may tell apart: source, tag, type, protocol. None for a fragment, and for what is too short."""
-    at = _type_at(header)
+    at = type_at(header)
     (ether_type,) = struct.unpack_from("!H", header, at)
     body = at + 2
-    if ether_type == _IPV4:
-        if len(header) < body + 20 or struct.unpack_from("!H", header, body + 6)[0] & _FRAGMENT:
+    if ether_type == IPV4:
+        if len(header) < body + IPV4_BYTES or struct.unpack_from("!H", header, body + 6)[0] & FRAGMENT:
             return None
         return header[6:body] + header[body + 9 : body + 10]
-    if ether_type == _IPV6:
-        return header[6:body] + header[body + 6 : body + 7] if len(header) >= body + _IPV6_BYTES else None
+    if ether_type == IPV6:
+        return header[6:body] + header[body + 6 : body + 7] if len(header) >= body + IPV6_BYTES else None
     return header[6:body]
 
 
 def is_sender(header: bytes, guest: bytes) -> bool:
     """Whether ``header`` is that of a frame of another station to the guest's MAC address ``guest`` (6 bytes each)."""
-    if len(header) < _ETHERNET_BYTES + 4 or header[:6] != guest:
+    if len(header) < ETHERNET_BYTES + 4 or header[:6] != guest:
         return False
     source = header[6:12]
     return not source[0] & 1 and source not in (guest, bytes(6))
@@ -73,14 +65,14 @@ class Senders:
 
 def vlan_of(header: bytes) -> int:
     """The VLAN in the frame's own tag; 0: none."""
-    if _type_at(header) == 12:
+    if type_at(header) == 12:
         return 0
     return int(struct.unpack_from("!H", header, 14)[0]) & 0xFFF
 
 
 def scout(guest: bytes, tag: int) -> bytes:
     """A setup frame from a random address, locally administered, for which no switch has a flow; in VLAN ``tag`` (0: none)."""
-    return setup_frame(guest + nobody() + TYPE + bytes(_ETHERNET_BYTES), tag)
+    return setup_frame(guest + nobody() + TYPE + bytes(ETHERNET_BYTES), tag)
 
 
 def setup_frame(header: bytes, tag: int) -> bytes:
@@ -88,12 +80,12 @@ def setup_frame(header: bytes, tag: int) -> bytes:
 
     The lengths in it are right, as a switch looks at them; no checksum is. ``header`` is one of which :func:`is_sender` is true.
     """
-    at = _type_at(header)
+    at = type_at(header)
     body = bytearray(header[at:])
     body += bytes(max(0, _MINIMUM_FRAME_BYTES - 12 - len(body)))
     (ether_type,) = struct.unpack_from("!H", body)
-    if ether_type == _IPV4:
+    if ether_type == IPV4:
         struct.pack_into("!H", body, 4, len(body) - 2)
-    elif ether_type == _IPV6:
-        struct.pack_into("!H", body, 6, max(0, len(body) - 2 - _IPV6_BYTES))
-    return header[:12] + (struct.pack("!HH", _TAG, tag) if tag else b"") + bytes(body)
+    elif ether_type == IPV6:
+        struct.pack_into("!H", body, 6, max(0, len(body) - 2 - IPV6_BYTES))
+    return header[:12] + (struct.pack("!HH", TAG, tag) if tag else b"") + bytes(body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from dom0 import shutdown
 from dom0.desk import Desk
 from dom0.migration import LIBVIRT_LOST
 from dom0.options import Options
+from dom0.ovs_addresses import SwitchAddresses
 from vmnet.errors import NotFoundError, PeerError, VmnetError
 from vmnet.machine import State
 
@@ -425,6 +426,87 @@ def test_a_verdict_says_that_libvirt_went_away_meanwhile(run: Run, make: Callabl
         assert [note for note in moving.record.verdict["notes"] if "libvirt went away" in note] == [
             LIBVIRT_LOST
         ]
+
+    run(body())
+
+
+@pytest.mark.parametrize("told", [False], indirect=True)
+@pytest.mark.parametrize("way", WAYS)
+def test_what_the_destination_remarks_is_in_the_verdict(
+    run: Run, make: Callable[..., World], way: Callable[[World], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here that the old path's end was never seen."""
+
+    async def body() -> None:
+        world = make(1, 0.0)
+        monkeypatch.setattr("world.Port.announce", lambda port, frames: None)
+        await way(world)
+        (record,) = world.hosts["a"].store.records.values()
+        assert record.verdict is not None
+        assert (record.verdict["ordered"], record.verdict["clean"]) == (False, False)
+        assert [note for note in record.verdict["notes"] if "no announcement came back" in note]
+
+    run(body())
+
+
+def in_kernel(late: bool) -> Callable[..., Any]:
+    """A port of an Open vSwitch in the kernel, whose first frames from the guest have been overtaken, or not."""
+    from world import Port
+
+    class KernelPort(Port):
+        on_ovs, bridged, set_up, outgoing_full = True, True, 0, False
+        steps: tuple[str, ...] = ()
+
+        def allow_setup(self) -> None: ...
+        def tell_switch(self) -> None: ...
+        def curb(self) -> None: ...
+
+        def keep_upcall_order(self, switch_ports: Collection[str]) -> None:
+            assert list(switch_ports) == ["up0", "vnet1"]
+
+        def hold_outgoing(self) -> None:
+            assert self._world.at["b"] == "incoming", "it has sent already"
+            self.steps += ("hold",)
+
+        def let_go_outgoing(self) -> bool:
+            assert self._world.at["b"] == "running"
+            self.steps += ("let go",)
+            return True
+
+        def own_overtaken(self) -> bool:
+            assert self.steps == ("hold", "let go")
+            return late
+
+    return KernelPort
+
+
+@pytest.mark.parametrize("told", [False], indirect=True)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("late", [False, True])
+def test_what_the_guest_sends_first_waits_in_an_open_vswitch_of_the_kernel(
+    run: Run,
+    make: Callable[..., World],
+    way: Callable[[World], Any],
+    late: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def switch(tap: str) -> SwitchAddresses:
+        return SwitchAddresses({1: "up0", 2: "vnet1"}, {}, {}, frozenset({"vnet1"}))
+
+    async def body() -> None:
+        world = make(1, 0.0)
+        monkeypatch.setattr("dom0.bridges.ovs_addresses", switch)
+        port = in_kernel(late)
+        monkeypatch.setattr(
+            "dom0.destination.DestinationPort",
+            lambda one, stretched, _routed: port(world.hosts["b"], one, stretched),
+        )
+        await way(world)
+        assert judge(world) == "b"
+        (record,) = world.hosts["a"].store.records.values()
+        assert record.verdict is not None
+        assert record.verdict["ordered"] is not late
+        assert bool([note for note in record.verdict["notes"] if "sent first" in note]) is late
 
     run(body())
 
