@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import evidence
 import howto
 import migrations
 from machines import NAMES, Machines
@@ -131,6 +132,9 @@ def main() -> int:
     moves: list[migrations.Move] = []
     try:
         moves = run(machines, times)
+    except VmnetError:
+        evidence.show(machines)
+        raise
     finally:
         if not os.environ.get("VMNET_VAGRANT_KEEP"):
             with times.part("vagrant destroy"):
