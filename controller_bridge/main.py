@@ -18,6 +18,7 @@ from controller_bridge import settings as settings_
 from controller_bridge.address import Address
 from controller_bridge.api.words import SOCKET
 from controller_bridge.settings import Settings
+from vmnet import service_manager
 from vmnet.errors import UnavailableError, VmnetError
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ async def _serve(found: Settings) -> None:
     except VmnetError:
         await controller.close()
         raise
-    click.echo(f"listening at {', '.join(map(str, (*found.listen, *local, *found.api)))}", err=True)
+    listening = f"listening at {', '.join(map(str, (*found.listen, *local, *found.api)))}"
+    click.echo(listening, err=True)
+    service_manager.ready(listening)
     stop = asyncio.Event()
 
     def end(revoked: frozenset[int]) -> None:
@@ -93,6 +96,7 @@ async def _serve(found: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, credentials.look)
     await stop.wait()
+    service_manager.stopping()
     credentials.close()
     await door.close()
     await controller.close()

@@ -19,7 +19,7 @@
     [table_sizes]                            # how many entries of ours a switch may have
     s1 = 2000
 
-    [api]                                    # where daemons ask the controller. People always can at unix:/run/vmnet/controller.sock
+    [api]                                    # where daemons ask. People always can at unix:/run/vmnet-controller/controller.sock
     listen = ["ssl:[::]:6654"]
     plain = false                            # true: tcp: may be listened at, and who asks is believed. For labs
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller_bridge.rerouters.base import Rerouter, open_rerouter
-from dom0 import certificate, doctor, elsewhere, recovery, service_manager, shutdown, wiring
+from dom0 import certificate, doctor, elsewhere, recovery, shutdown, wiring
 from dom0.context import Context
 from dom0.control_server import ControlServer
 from dom0.dataplane import kernel_limits, priority
@@ -26,7 +26,7 @@ from dom0.router.registry import Routers
 from dom0.source import SourceMigration
 from dom0.traffic import Traffic
 from dom0.tunnel_filter import TunnelFilter
-from vmnet import router
+from vmnet import router, service_manager
 from vmnet.config import Config
 from vmnet.errors import ConfigError, ExitCode, NotFoundError, RefusedError, UnavailableError, VmnetError
 from vmnet.hypervisor.connection import Connection

@@ -21,7 +21,7 @@ from vmnet.config.checks import HOST_NAME
 from vmnet.errors import RefusedError
 
 PORT: Final = 6654
-SOCKET: Final = "/run/vmnet/controller.sock"
+SOCKET: Final = "/run/vmnet-controller/controller.sock"
 STEPS: Final = ("prepare", "cut_over", "finish", "roll_back")
 MOST_MACS: Final = 32
 MOST_ADDRESSES: Final = 64

@@ -97,3 +97,23 @@ def test_a_reboot_keeps_name_networks_and_daemon(lab):
     assert "10.0.0.2/24" in b.run(["ip", "-br", "address", "show", "br0"]).stdout
     b.wait_daemon()
     assert status.dead_parts(lab) == []
+
+
+def test_the_controller_is_a_service_without_capabilities(lab):
+    """As docs/openflow.md says; on a host, where vmnet is installed already."""
+    b = lab.host("b")
+    settings = 'listen = ["tcp:127.0.0.1:6653"]\nplain = true\n'
+    b.run(["sh", "-c", "cat > /etc/vmnet/controller.toml"], text=settings)
+    b.run(["cp", "/opt/vmnet/scripts/vmnet-controllerd.service", "/etc/systemd/system/"])
+    b.run(["systemctl", "daemon-reload"], timeout=90)
+    b.run(["systemctl", "start", "vmnet-controllerd"], timeout=120)
+    said = json.loads(b.run(["vmnet", "controller", "status", "--json"], timeout=60).stdout)
+    assert said["switches"] == []
+    status = b.run(["sh", "-c", "cat /proc/$(systemctl show -P MainPID vmnet-controllerd)/status"]).stdout
+    assert "CapEff:\t0000000000000000" in status and "NoNewPrivs:\t1" in status
+    b.run(["systemctl", "reload", "vmnet-controllerd"], timeout=60)
+    b.run(["systemctl", "stop", "vmnet-dom0d"], timeout=90)
+    b.run(["vmnet", "controller", "status"], timeout=60)
+    b.run(["systemctl", "start", "vmnet-dom0d"], timeout=120)
+    b.run(["systemctl", "stop", "vmnet-controllerd"], timeout=60)
+    assert b.run(["systemctl", "is-failed", "vmnet-controllerd"], check=False).stdout.strip() == "inactive"

@@ -29,7 +29,7 @@ a = "s1:host-a"
 [table_sizes]
 s1 = 2000
 [api]
-listen = ["unix:/run/vmnet/controller.sock", "ssl:[::]"]
+listen = ["unix:/run/vmnet-controller/controller.sock", "ssl:[::]"]
 [tls]
 ca = "/x/ca.pem"
 """
@@ -50,7 +50,7 @@ def test_they_are_read(tmp_path: Path) -> None:
         (End("s1", "1"),),
     )
     assert (found.hosts, found.table_sizes) == ({"a": End("s1", "host-a")}, {"s1": 2000})
-    assert [str(one) for one in found.api] == ["unix:/run/vmnet/controller.sock", "ssl:[::]:6654"]
+    assert [str(one) for one in found.api] == ["unix:/run/vmnet-controller/controller.sock", "ssl:[::]:6654"]
     assert (found.tls.ca, found.tls.key) == (Path("/x/ca.pem"), Path("/etc/vmnet/pki/host.key"))
     assert "good" in CliRunner().invoke(main, ["--config", str(file), "--check"]).output
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dom0 import service_manager
+from controller_bridge.api.words import SOCKET
+from controller_bridge.settings import Settings
+from vmnet import service_manager
 
-UNIT = Path(__file__).parents[2] / "scripts/vmnet-dom0d.service"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -43,9 +45,21 @@ def test_without_a_service_manager_nothing_happens(
     assert f"cannot tell the service manager at {tmp_path}/gone" in caplog.text
 
 
+def unit(name: str) -> configparser.ConfigParser:
+    read = configparser.ConfigParser(strict=False, interpolation=None)
+    read.optionxform = str  # type: ignore[assignment, method-assign]
+    read.read_string((SCRIPTS / name).read_text())
+    return read
+
+
 def test_the_unit_waits_for_readiness_and_lets_the_daemon_end_its_own_children() -> None:
-    unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read_string(UNIT.read_text())
-    assert unit["Service"]["Type"] == "notify"
-    assert unit["Service"]["KillMode"] == "mixed"
+    service = unit("vmnet-dom0d.service")["Service"]
+    assert service["Type"] == "notify"
+    assert service["KillMode"] == "mixed"
+
+
+def test_the_controllers_unit_waits_for_readiness_and_has_a_folder_for_its_socket() -> None:
+    service = unit("vmnet-controllerd.service")["Service"]
+    assert service["Type"] == "notify"
+    assert str(Path(SOCKET).parent) == f"/run/{service['RuntimeDirectory']}"
+    assert str(Settings.key.parent) == f"/var/lib/{service['StateDirectory']}"

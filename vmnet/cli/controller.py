@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from controller_bridge.api.client import ControllerClient
 
 LIMIT_S = 10.0
-_SOCKET = "unix:/run/vmnet/controller.sock"
+_SOCKET = "unix:/run/vmnet-controller/controller.sock"
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
 _address = click.option(
     "--controller",
