@@ -44,6 +44,11 @@ def _interface(info: DomainInfo, said: str) -> str:
     return found[0]
 
 
+def _has_port(vm: str) -> bool:
+    """Whether the data plane of the VM with this uuid is here."""
+    return any(device.startswith(names.ports(vm)) for device in netdev.all_names())
+
+
 class Routers:
     def __init__(self, config: Config, domains: Domains, store: Store) -> None:
         self._config, self._domains, self._store = config, domains, store
@@ -102,6 +107,7 @@ class Routers:
         """
         if info.router is None:
             return
+        await self._make_way(info)
         async with self._locks[info.uuid]:
             known = self._routers.get(info.uuid)
             self._keep_on(info.uuid)
@@ -117,6 +123,25 @@ class Routers:
                 del self._routers[info.uuid]
                 await (made.stop() if made.found else made.remove(taps(info)))
                 raise
+
+    async def _make_way(self, info: DomainInfo) -> None:
+        """The data plane that another VM of this name has left, which was deleted meanwhile, goes: the namespace has the VM's name.
+
+        RefusedError if that one's VM is here.
+        """
+        namespace = names.namespace(info.name, info.uuid)
+        for vm, one in list(self._routers.items()):
+            if vm == info.uuid or one.plane.layout.namespace != namespace:
+                continue
+            if vm not in self._expiry:
+                raise RefusedError(f"another VM {info.name!r} is a router here", "rename one of them")
+            log.warning(
+                "router VM %s is another one than before: the old one's data plane is removed", info.name
+            )
+            await self.forget(vm)
+        if netns.exists(namespace) and not _has_port(info.uuid):
+            log.warning("removing %s: it is not that of the VM %s that is here", namespace, info.name)
+            await asyncio.to_thread(netns.delete, namespace)
 
     async def _make(self, info: DomainInfo, spec: RouterSpec) -> Router:
         made = Router(self._config, info, spec)
@@ -136,6 +161,7 @@ class Routers:
     async def prepare(self, info: DomainInfo) -> Router:
         """A router that is about to come: everything is made, silent, and takes nothing."""
         assert info.router is not None
+        await self._make_way(info)
         async with self._locks[info.uuid]:
             self._keep_on(info.uuid)
             earlier = self._routers.pop(info.uuid, None)

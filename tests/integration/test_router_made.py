@@ -3,8 +3,10 @@
 import asyncio
 import os
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +19,7 @@ from dom0.dataplane import classifier, netns
 from dom0.router.registry import Routers
 from vmnet.config import Config
 from vmnet.domain_xml import DomainInfo, Interface
+from vmnet.errors import RefusedError
 from vmnet.hypervisor.domains import Domains
 from vmnet.router import RouterSpec
 from vmnet.store import Store, StoreSettings
@@ -181,5 +184,50 @@ def test_its_port_is_treated_as_its_tap_was_and_its_tap_again_as_its_port(tmp_pa
             await made.forget(VM.uuid, vm_taps={MAC: "vnet0", MANAGEMENT: "vnet1"})
             place = await bridges.place_of("vnet0", "left")
             assert place.settings == ("isolated=1",)
+
+    asyncio.run(test())
+
+
+OTHER = replace(VM, uuid="99999999-2222-4333-8444-555555555555")
+
+
+def routes() -> str:
+    argv = ["ip", "-n", "vmnet-vr1", "route", "show", "table", "all"]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+@isolated()
+def test_a_new_vm_of_an_old_ones_name_does_not_get_its_routes(tmp_path: Path) -> None:
+    """The old one crashed, is kept for a while, and was deleted."""
+    Beside()
+
+    async def test() -> None:
+        async with routers(tmp_path) as made:
+            await made.vm_runs(VM)
+            ip("-n", "vmnet-vr1", "route", "add", "blackhole", "192.0.2.0/24")
+            with pytest.raises(RefusedError, match="another VM 'vr1' is a router here"):
+                await made.vm_runs(OTHER)
+            made.vm_gone(VM.uuid, "crashed")
+            await made.vm_runs(OTHER)
+            assert made.of(VM.uuid) is None
+            assert "192.0.2.0" not in routes()
+            await made.forget(OTHER.uuid)
+
+    asyncio.run(test())
+
+
+@isolated()
+def test_nor_does_it_after_the_daemon_was_restarted(tmp_path: Path) -> None:
+    Beside()
+
+    async def test() -> None:
+        async with routers(tmp_path) as made:
+            await made.vm_runs(VM)
+            ip("-n", "vmnet-vr1", "route", "add", "blackhole", "192.0.2.0/24")
+            assert "192.0.2.0" in routes()
+            later = Routers(Config(), cast(Domains, None), made._store)
+            await later.vm_runs(OTHER)
+            assert "192.0.2.0" not in routes()
+            await later.forget(OTHER.uuid)
 
     asyncio.run(test())
