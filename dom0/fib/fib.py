@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dom0.fib import address, marks, neighbour, nexthop, route, snapshot, sweep
+from dom0.fib import address, from_peer, marks, neighbour, nexthop, route, snapshot, sweep
 from dom0.fib.kernel import Failure, Kernel
 from dom0.fib.message import (
     ACK,
@@ -26,7 +26,6 @@ from dom0.fib.message import (
     NEWNEIGH,
     NEWNEXTHOP,
     NEWROUTE,
-    NEWRULE,
     U16,
     U32,
     MalformedError,
@@ -44,7 +43,6 @@ MOST_ROUTES = 2_000_000
 _COUNTED_EVERY = 20  # a twentieth of the most, that is: a count takes a second or two
 _TRY_S, _IDLE_S = 0.05, 0.25
 _DELETIONS = (DELROUTE, DELNEXTHOP, DELADDR, DELRULE, DELNEIGH)
-_INSTALLED = frozenset({*_DELETIONS, NEWROUTE, NEWNEXTHOP, NEWADDR, NEWRULE, NEWNEIGH})
 _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL})
 
 
@@ -94,6 +92,7 @@ class Fib:
         self._lock = threading.Lock()
         self._held = sweep.held(netns)
         self._templates: Templates | None = None
+        self._from_peer = Templates(lambda data: from_peer.checked(data, self.besides))
         self._deletion: tuple[bytes, bytes] | None = None
         self._held_since = 0.0
         self._waiting = Waiting()
@@ -285,15 +284,16 @@ class Fib:
 
     def install(self, messages: bytes) -> None:
         """What another host's ``snapshot`` or ``on_change`` gave. Raises MalformedError if it is none of these, TooManyError."""
-        found = list(split(messages))
-        for one in found:
-            if U32.unpack_from(one, 4)[0] & 0xFFFF not in _INSTALLED or len(one) < 24:
-                raise MalformedError(f"a message of type {one[4]} in another host's table")
-            if one[4] == NEWROUTE and one[route.PROTOCOL_AT] in marks.MARKS:
-                self._held.add(one[route.PROTOCOL_AT] - marks.FIRST)
-            elif one[4] == NEWNEXTHOP and one[nexthop.PROTOCOL_AT] in marks.MARKS:
-                self._held.add(one[nexthop.PROTOCOL_AT] - marks.FIRST)
-        self._apply(found, [_key_of(one) for one in found] if self._waiting else ())
+        batch = Batch()
+        try:
+            self._from_peer.feed(list(split(messages)), batch)
+        finally:
+            self._held.update(
+                generation
+                for one in batch.messages
+                if one and (generation := from_peer.generation_of(one)) is not None
+            )
+            self._apply(batch.messages, batch.keys)
         self._check_number()
 
     def snapshot(self) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dom0.fib import address, link, marks, nexthop, route, rule, tcp_repair
+from dom0.fib import address, from_peer, link, marks, nexthop, route, rule, tcp_repair
 from dom0.fib.fib import _patched
 from dom0.fib.framing import MOST_BYTES, Deframer, frame
 from dom0.fib.message import MalformedError, RefusedMessageError, attribute, attributes, message
@@ -132,3 +132,48 @@ JSON = st.recursive(
 def test_states_from_a_peer(state: dict[str, Any]) -> None:
     with contextlib.suppress(PeerError):
         tcp_repair.parse(state)
+
+
+PEERS = [
+    message(
+        24,
+        0x501,
+        struct.pack("=BBBBBBBBI", 2, 8, 0, 0, 254, marks.mark(9), 0, 1, 0)
+        + attribute(1, bytes(4))
+        + attribute(4, bytes(4)),
+    ),
+    message(
+        104,
+        0x501,
+        struct.pack("=BBBBI", 2, 0, marks.mark(9), 0, 0) + attribute(1, bytes(4)) + attribute(5, bytes(4)),
+    ),
+    message(
+        20, 0x501, struct.pack("=BBBBI", 2, 24, 0, 0, 2) + attribute(1, bytes(4)) + attribute(2, bytes(4))
+    ),
+    message(
+        28,
+        0x501,
+        struct.pack("=BBHiHBB", 2, 0, 0, 2, 0x80, 0, 0) + attribute(1, bytes(4)) + attribute(2, bytes(6)),
+    ),
+    message(32, 0x601, struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 100, 0, 0, 1, 0) + attribute(6, bytes(4))),
+]
+
+
+@settings(max_examples=1000)
+@given(st.sampled_from(PEERS), st.data())
+def test_a_peers_message_with_a_damaged_byte_is_refused_or_written_anew(
+    valid: bytes, data: st.DataObject
+) -> None:
+    at = data.draw(st.integers(4, len(valid) - 1))
+    one = valid[:at] + bytes([data.draw(st.integers(0, 255))]) + valid[at + 1 :]
+    try:
+        made = from_peer.checked(one, 9)
+    except MalformedError:
+        return
+    again = from_peer.checked(made.message, 9)
+    assert again == made, "what is for the kernel is in the form that we write"
+
+
+def test_those_are_valid() -> None:
+    for one in PEERS:
+        assert from_peer.checked(one, 9).new

@@ -12,9 +12,18 @@ import pytest
 from dataplane_kit import isolated
 from fib_kit import VIA6_A, VIA_A, VIA_B, Heard, held, staged, until
 
-from dom0.fib import tcp_repair
+from dom0.fib import from_peer, tcp_repair
 from dom0.fib.fib import Fib
-from dom0.fib.message import DELROUTE, NEWNEXTHOP, NEWROUTE, MalformedError, TooManyError, attribute, message
+from dom0.fib.message import (
+    DELROUTE,
+    NEWNEXTHOP,
+    NEWROUTE,
+    MalformedError,
+    TooManyError,
+    attribute,
+    message,
+    split,
+)
 from vmnet.bench.fib_stage import Namespace, veth
 
 pytestmark = pytest.mark.root
@@ -157,6 +166,7 @@ def test_a_clone_is_equal_and_takes_nothing_else() -> None:
     chunks = list(fib.snapshot())
     assert max(map(len, chunks)) <= 65536
     for chunk in chunks:
+        assert b"".join(from_peer.checked(one, 0).message for one in split(chunk)) == chunk
         there.install(chunk)
     assert there.counts().errors == 0
     assert held(copy) == held(place)
