@@ -14,6 +14,7 @@ from clock import JumpingLoop, Time
 from world import MAC, VM, StandIn, World
 
 from dom0 import shutdown
+from dom0.bridge_port import BridgePort
 from dom0.desk import Desk
 from dom0.migration import LIBVIRT_LOST
 from dom0.options import Options
@@ -55,6 +56,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("dom0.preflight.ask", no_notes)
     monkeypatch.setattr("dom0.port_stations.behind", no_notes)
     monkeypatch.setattr("dom0.executor.undo", nothing)
+
+    async def place_of(port: str, bridge: str) -> BridgePort:
+        return BridgePort(bridge)
+
+    monkeypatch.setattr("dom0.bridges.place_of", place_of)
     monkeypatch.setattr("dom0.bridges.add_port", nothing)
     monkeypatch.setattr("dom0.bridges.leave", nothing)
     monkeypatch.setattr("dom0.bridges.pin", lambda device, mac, on=True: None)
