@@ -11,6 +11,9 @@ FRAGMENT = 0x3FFF
 """More fragments, or an offset (RFC 791)."""
 _WITH_PORTS: Final = frozenset((6, 17, 132))
 """TCP, UDP, SCTP: four bytes of ports begin their headers."""
+_PLAIN_IPV4: Final = b"\x08\x00\x45"
+"""Untagged, and an IPv4 header without options."""
+_PLAIN_BYTES: Final = ETHERNET_BYTES + IPV4_BYTES + 4
 KEY_BYTES: Final = ETHERNET_BYTES + 4 + 60 + 4
 """So much of a frame is looked at."""
 
@@ -26,6 +29,9 @@ def flow_key(frame: bytes) -> bytes:
     Neither the VLAN tag (a switch changes it) nor what changes within a flow (hop limit, TCP's flags) is in it. A frame that is too
     short for its type has its Ethernet header alone.
     """
+    if frame[12:15] == _PLAIN_IPV4 and not (frame[20] & 0x3F or frame[21]) and len(frame) >= _PLAIN_BYTES:
+        # the usual frame, in a third of the time: a park is emptied with this between reading and writing
+        return frame[:6] + frame[12:14] + frame[23:24] + frame[26 : 38 if frame[23] in _WITH_PORTS else 34]
     at = type_at(frame)
     link, body = frame[:6] + frame[at : at + 2], frame[at + 2 :]
     ether_type = int.from_bytes(frame[at : at + 2])

@@ -66,3 +66,9 @@ def test_options_do_not_hide_the_ports() -> None:
     body[2] = 0x46
     with_options = bytes(body[:22]) + bytes(4) + bytes(body[22:])
     assert key(with_options) == key(ipv4(ports=(1, 2)))
+
+
+@pytest.mark.parametrize("protocol", [1, 6, 17, 47])
+def test_the_short_way_for_usual_frames_gives_the_same(protocol: int) -> None:
+    usual = ipv4(protocol=protocol)
+    assert key(usual) == key(usual, tag=TAG)
