@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from ipaddress import ip_address
 
@@ -79,6 +80,18 @@ class Pair:
             self.destination = DestinationPort(self.settings_b, self.stretched)
             self.destination.attach("tap0")
             self.destination.make_room()
+
+    def hold_own(self, switch_ports: Collection[str] | None = None) -> None:
+        """The guest runs at the destination, and what it sends is held there; ``switch_ports``: in the order of upcalls."""
+        self.attach()
+        with self.b.host:
+            self.destination.curb()
+            if switch_ports is not None:
+                self.destination.keep_upcall_order(switch_ports)
+            self.destination.hold_outgoing()
+            self.destination.expect()
+            self.destination.resumed()
+        self.client.drain()
 
     def speak(self, tap: Tap) -> None:
         for one in announcements(GUEST, [ip_address("192.0.2.50")]):

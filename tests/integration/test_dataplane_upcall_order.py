@@ -23,14 +23,7 @@ def own(number: int, to: bytes = CLIENT) -> bytes:
 def held() -> Pair:
     """The guest is about to run at the destination, and what it sends is held there."""
     pair = Pair(bounds=Bounds(100_000, 1 << 28))
-    pair.attach()
-    with pair.b.host:
-        pair.destination.curb()
-        pair.destination.keep_upcall_order([UPLINK])
-        pair.destination.hold_outgoing()
-        pair.destination.expect()
-        pair.destination.resumed()
-    pair.client.drain()
+    pair.hold_own([UPLINK])
     return pair
 
 

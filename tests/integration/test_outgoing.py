@@ -28,13 +28,7 @@ def own(number: int) -> list[bytes]:
 def held(most: int = 100_000) -> Pair:
     """The guest runs at the destination, and what it sends is held there."""
     pair = Pair(bounds=Bounds(most, 1 << 28))
-    pair.attach()
-    with pair.b.host:
-        pair.destination.curb()
-        pair.destination.hold_outgoing()
-        pair.destination.expect()
-        pair.destination.resumed()
-    pair.client.drain()
+    pair.hold_own()
     return pair
 
 
