@@ -41,6 +41,8 @@ from vmnet.store import Binding, MigrationRecord
 _SAMPLE_S = 0.01
 _VERIFY_S = 0.25
 _EARLY_SAMPLE_S = 0.05  # before the first pass the guest does not stop
+_ANSWER_AFTER_S = 1.0
+"""Usually the guest runs again before that, and answers for itself. Kernels give a neighbour up after three seconds or more."""
 _PEER_S = 5.0
 _FORWARD_S = 5.0
 _CLAIM_S = 30.0
@@ -105,6 +107,8 @@ class SourceMigration(Migration):
         """The destination waits for what follows the guest's last packet."""
         self._links: LinksMove | None = None
         self.guest = GuestWatch([], self._guest_addresses, self._ask, self.log)
+        self._still_since: float | None = None
+        """Monotonic, when the guest was known to have stopped."""
         self._released = asyncio.Event()
         self._expected = asyncio.Event()
         """The destination holds what arrives directly."""
@@ -189,6 +193,7 @@ class SourceMigration(Migration):
             self.stop_ns = event.time_ns
             self.tell("stop", at=event.time_ns / 1e9)
         self._hold_now()  # every millisecond here is a frame more to recover
+        self._still_since = self._still_since or time.monotonic()
         self.stopped.set()
         self.guest.connections.last()
         self._say_last()
@@ -491,7 +496,17 @@ class SourceMigration(Migration):
         while can_roll_back(self.state) and self.state is not State.ROLLING_BACK:
             for port in self.ports:
                 port.turn(sampling=self.state is State.PRECOPY and not self.held)
+                if self._stands_still_long:
+                    port.answer_neighbours()
             await asyncio.sleep(_SAMPLE_S if self.passes else _EARLY_SAMPLE_S)
+
+    @property
+    def _stands_still_long(self) -> bool:
+        """Neighbours may be about to give the guest up. (A fabric that is told, or a router's data plane, answers itself.)"""
+        if self._still_since is None or self.state is not State.STOPPED:
+            return False
+        alone = self.fabric is None and self.leaving is None
+        return alone and time.monotonic() - self._still_since > _ANSWER_AFTER_S
 
     async def _verify_gates(self) -> None:
         while can_roll_back(self.state) and self.state is not State.ROLLING_BACK:

@@ -19,7 +19,8 @@ _BROADCAST = b"\xff" * 6
 _MINIMUM_FRAME_BYTES = 60
 _TAG = b"\x81\x00"
 _ARP, _RARP, _IPV6 = 0x0806, 0x8035, 0x86DD
-_ICMPV6, _NEIGHBOUR_SOLICITATION, _NEIGHBOUR_ADVERTISEMENT, _OVERRIDE = 58, 135, 136, 0x20000000
+_ICMPV6, _NEIGHBOUR_SOLICITATION, _NEIGHBOUR_ADVERTISEMENT = 58, 135, 136
+_ROUTER, _SOLICITED, _OVERRIDE = 0x80000000, 0x40000000, 0x20000000
 _ALL_NODES = IPv6Address("ff02::1")
 _LINK_LOCAL = bytes.fromhex("fe80000000000000")
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
@@ -104,6 +105,25 @@ def advertisement(mac: bytes, address: IPv6Address) -> bytes:
     """An unsolicited neighbour advertisement to all nodes, target link-layer address option included."""
     body = struct.pack("!I", _OVERRIDE) + address.packed + bytes((2, 1)) + mac
     return _frame(_ALL_NODES_MAC, mac, _IPV6, _icmpv6(address, _ALL_NODES, _NEIGHBOUR_ADVERTISEMENT, body))
+
+
+def neighbour_answer(
+    mac: bytes, address: IPv4Address | IPv6Address, to: bytes, asker: IPv4Address | IPv6Address
+) -> bytes:
+    """That ``mac`` has ``address``, to the station with MAC address ``to`` that asked from ``asker`` (unspecified: from none).
+
+    An advertisement says that it is a router's: a host that is called one loses nothing by it, a router that is called none would be
+    dropped from its neighbours' default routes (RFC 4861, section 7.2.5).
+    """
+    if isinstance(address, IPv4Address):
+        body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2) + mac + address.packed + to + asker.packed
+        return _frame(to, mac, _ARP, body)
+    assert isinstance(asker, IPv6Address), "of one family"
+    to_all = asker.is_unspecified
+    flags = _ROUTER | _OVERRIDE | (0 if to_all else _SOLICITED)
+    body = struct.pack("!I", flags) + address.packed + bytes((2, 1)) + mac
+    packet = _icmpv6(address, _ALL_NODES if to_all else asker, _NEIGHBOUR_ADVERTISEMENT, body)
+    return _frame(_ALL_NODES_MAC if to_all else to, mac, _IPV6, packet)
 
 
 def solicitation(mac: bytes, to: bytes, address: IPv6Address) -> bytes:

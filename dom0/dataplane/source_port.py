@@ -22,6 +22,7 @@ from dom0.dataplane.frames import RecordedFrame
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
 from dom0.dataplane.kernel_limits import SPARE_PACKETS
+from dom0.dataplane.neighbour_answers import NeighbourAnswers
 from dom0.dataplane.park import NO_OFFLOAD, VNET_HEADER_BYTES, Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
@@ -81,6 +82,7 @@ class SourcePort:
         self._stranded_sent = self._missing = self._sent = 0
         self._brought: int | None = None
         self._tunnelled_before = 0
+        self._neighbours: NeighbourAnswers | None = None
         self.copy_complete = True
         """False: what was stranded may not have been found whole."""
 
@@ -174,6 +176,17 @@ class SourcePort:
     def say(self, frame: bytes) -> None:
         """``frame`` (from its Ethernet header on) goes where the guest's go, behind all that it sent. OSError: the tap has gone."""
         self._park.inject(frame)
+
+    def answer_neighbours(self) -> None:
+        """Answer, as the guest, who has asked for it since the last call; from the first call on. After :meth:`hold`."""
+        if self._neighbours is None:
+            ways = (self._park.name, self.tunnel)
+            self._neighbours = self._parts.add(
+                NeighbourAnswers(self.settings.mac, self.addresses.found, ways)
+            )
+        for frame in self._neighbours.turn():
+            with suppress(OSError):  # the tap has gone: the guest is elsewhere
+                self.say(frame)
 
     def release(self, stop_ns: int | None, exact: bool = True) -> Released:
         """Send what the guest never took, then what waits, into the tunnel; then the gate diverts by itself.

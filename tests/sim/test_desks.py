@@ -436,6 +436,25 @@ def test_a_verdict_says_that_libvirt_went_away_meanwhile(run: Run, make: Callabl
     run(body())
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("copy_s", [0.5, 5.0])
+def test_neighbours_are_answered_while_the_guest_stands_still_for_long(
+    run: Run, make: Callable[..., World], way: Callable[[World], Any], copy_s: float
+) -> None:
+    """Not where the fabric is told: it answers for its stations by itself."""
+
+    async def body() -> None:
+        world = make(1, 0.0)
+        world.copy_s = copy_s
+        await way(world)
+        assert judge(world) == "b"
+        answered = sum(port.answered for port in world.hosts["a"].ports)
+        assert (answered > 0) is (copy_s > 1 and world.fabric is None)
+        assert not sum(port.answered for port in world.hosts["b"].ports)
+
+    run(body())
+
+
 @pytest.mark.parametrize("told", [False], indirect=True)
 @pytest.mark.parametrize("way", WAYS)
 def test_what_the_destination_remarks_is_in_the_verdict(

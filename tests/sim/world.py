@@ -137,6 +137,12 @@ class Port:
     def say(self, frame: bytes) -> None:
         """Nobody hears it."""
 
+    answered = 0
+
+    def answer_neighbours(self) -> None:
+        assert self.mode == "divert"
+        self.answered += 1
+
     keeps = False
 
     def follow(self) -> None:
@@ -448,7 +454,7 @@ class World:
         self.away = asyncio.Event()
         self.lost: tuple[str, ...] = ()
         self.start_s: tuple[float, ...] = (0.005, 0.02, 1.0)
-        self.passes = 5
+        self.passes, self.copy_s = 5, 0.03
         self.prepare_s = 0.0
         """How long ``b``'s hypervisor takes from its first hook to its second."""
         self.unanswered: list[str] = []
@@ -532,7 +538,7 @@ class World:
             if self.at["a"] != "running":
                 break
         self.stop_guest(by_people=False)
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(self.copy_s)
         await self._phase("copy")
         del self.at["a"]
         self.run_at("b")
