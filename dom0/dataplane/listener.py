@@ -67,10 +67,10 @@ class Listener:
     def fd(self) -> int:
         return self._socket.fileno()
 
-    def drain(self) -> list[bytes]:
-        """What was heard since the last call, at most 4096 frames."""
+    def drain(self, most: int = _MOST_FRAMES) -> list[bytes]:
+        """What was heard since the last call, at most so many frames; the others wait, as far as there is room."""
         heard: list[bytes] = []
-        while len(heard) < _MOST_FRAMES:
+        while len(heard) < most:
             try:
                 heard.append(self._socket.recv(_FRAME_BYTES))
             except BlockingIOError:

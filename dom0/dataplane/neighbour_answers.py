@@ -73,9 +73,10 @@ class NeighbourAnswers:
                 self._listeners.append(Listener(device, _QUESTIONS))
 
     def turn(self) -> list[bytes]:
-        """Answers to what was asked since the last call; each once, at most 64."""
-        questions = dict.fromkeys(one for listener in self._listeners for one in listener.drain())
-        found = (answer(one, self._mac, self._addresses) for one in list(questions)[:_MOST_A_TURN])
+        """Answers to what was asked since the last call; each once, at most 64 a device."""
+        heard = (listener.drain(_MOST_A_TURN) for listener in self._listeners)
+        questions = dict.fromkeys(one for frames in heard for one in frames)
+        found = (answer(one, self._mac, self._addresses) for one in questions)
         return [one for one in found if one is not None]
 
     def close(self) -> None:
