@@ -28,7 +28,7 @@ def test_a_vm_moves_between_debian_12_machines_without_loss(debian12):
         assert status.dead_parts(place.lab) == []
         row = Bench(settings, ready).step(Step(Case(scheme.name, RATE_PPS, 64, "idle"), 0, False))
         assert row.error == ""
-        assert (row.lost, row.reordered) == (0, 0)
+        assert (row.lost, row.reordered) == (0, 0), row
         assert row.sent > RATE_PPS and row.verdict["lost"] == 0
         assert "6.1" in row.platform
         assert place.where().name == "b"
