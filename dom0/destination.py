@@ -39,7 +39,7 @@ _PREPARE_S = 120.0
 _UNDER_WAY_S = 0.2
 _LOOK_AGAIN_S = 0.005
 _CLONE_S = 60.0
-_LET_GO_S = 1.0
+_LET_GO_S = 2.0
 _TOLD_AGAIN_S = 0.005
 _OVS_TOLD_AGAIN_S = 0.02
 """Longer than its threads take to follow: while they count what flows have carried, it may forget once more."""
@@ -298,7 +298,7 @@ class DestinationMigration(Migration):
             self._letting_out.add(self.spawn(self._let_own_flows(flows)))
 
     async def own_let_go(self) -> None:
-        """Until nothing that the guest sends waits any more, if it runs here; a second at most."""
+        """Until nothing that the guest sends waits any more, and its order is known, if it runs here; two seconds at most."""
         if self._letting_out and self._resumed.is_set():
             await asyncio.wait(self._letting_out, timeout=_LET_GO_S)
 

@@ -22,6 +22,8 @@ from vmnet.errors import VmnetError
 LOOK_AGAIN_S: Final = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.02
 """Between two turns: ovs-vswitchd needs a fraction of a millisecond, and on a busy host a hundred."""
+KEEP_S: Final = 4.0
+"""Its datapath removes a flow that nothing has used for ten seconds (``max-idle``): a guest may stand still for longer."""
 _AGAIN_TURNS: Final = 8
 """Turns without all of the frames: the switch did not yet know that the guest is here, or is slow."""
 
@@ -114,6 +116,12 @@ class PortFlows:
             self._turns_left = _AGAIN_TURNS
         self._turns_left -= 1
 
+    def keep(self) -> None:
+        """Use the flows that are there, so that the switch keeps them."""
+        self._done = self._done or (self._known and self.missing == self._unplaced)
+        if self._done:
+            self._send()
+
     def _send(self) -> None:
         self._sent_at, self._sent = self._port.set_up, 0
         for place, frames in list(self._wanted.items()):
@@ -156,7 +164,13 @@ class FlowSetup:
         self._count()
 
     async def set_up(self) -> None:
-        """Until all flows are there, or the guest goes on."""
+        """Until the guest goes on: flows that are there are kept."""
+        await self._until_there()
+        while not await _is_set(self._resumed, KEEP_S):
+            for one in self._flows.values():
+                one.keep()
+
+    async def _until_there(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while not self._resumed.is_set() and any(one.missing for one in self._flows.values()):
             for one in self._flows.values():

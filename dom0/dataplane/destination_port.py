@@ -144,6 +144,11 @@ class DestinationPort:
             return None
         return UpcallOrder(gate, self._parts.add(leaving))
 
+    @property
+    def own_unsure(self) -> bool:
+        """It is worth to ask :meth:`own_overtaken` a second later."""
+        return self._upcalls is not None and self._upcalls.unsure
+
     def own_overtaken(self) -> bool:
         """Whether something that was let go may have been overtaken in the switch, or nobody has looked. Blocks; ask once."""
         if self._upcalls is None:

@@ -16,6 +16,7 @@ from dom0.dataplane.gate_program import SAID, Mode, Word, outgoing_code
 from dom0.dataplane.park import Park
 from dom0.dataplane.parts import Parts
 from dom0.dataplane.port_settings import PortSettings
+from dom0.dataplane.upcall_order import UpcallOrder
 
 _ROOM: Final = 65_536
 _MOST: Final = 0.5
@@ -59,13 +60,17 @@ class OutgoingGate:
         """``frame``, with its offload header, goes past the gate: it has waited here."""
         self._park.send(frame)
 
-    def release(self, by: pump.Exit | None = None) -> tuple[int, bool]:
-        """What waits goes, in order, then everything that is sent. Blocks for milliseconds. ``by``: an exit that hands on to ours.
+    def release(self, by: UpcallOrder | None = None) -> tuple[int, bool]:
+        """What waits goes, in order, then everything that is sent. Blocks for milliseconds. ``by``: hands on to :meth:`send`.
 
         How many frames were lost, ever; and False if order is not certain.
         """
+        first = pump.Pumped(0, 0, 0)
+        if by is not None:
+            first = pump.empty(self._memory, self._park, by, parked=self._memory.get(Word.PARKED))
+            by.settle()
         pumped, ordered = pump.empty_in_peace(self._memory, self._park, by or self._park, Mode.PASS)
-        return pumped.missing + self._memory.get(Word.OVERFLOW), ordered
+        return first.missing + pumped.missing + self._memory.get(Word.OVERFLOW), ordered
 
     def close(self) -> None:
         """Off the tap. What still waits is lost: :meth:`release` first."""

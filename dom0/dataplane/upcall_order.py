@@ -110,23 +110,32 @@ class UpcallOrder:
         """``frame`` starts with its offload header. Blocks, for the limit at most."""
         key = flow_key(frame[VNET_HEADER_BYTES : VNET_HEADER_BYTES + KEY_BYTES])
         if key in self._under_way:
-            self._wait(key)
+            self._wait({key})
         elif key not in self._known and len(self._under_way) < _MOST_FLOWS:
             self._under_way.add(key)
         self._to.send(frame)
 
-    def _wait(self, key: bytes) -> None:
+    def settle(self) -> None:
+        """Wait until the first frame of each flow has left, as far as the limit allows: soon nothing waits any more."""
+        self._wait(set(self._under_way))
+
+    @property
+    def unsure(self) -> bool:
+        """Frames went on behind a first one that had not been seen to leave: ask :meth:`overtaken` later."""
+        return bool(self._unseen)
+
+    def _wait(self, flows: set[bytes]) -> None:
         self._look()
         begin = now = self._clock()
-        while key in self._under_way and now - begin < self._left_s:
+        while flows & self._under_way and now - begin < self._left_s:
             self._poll.poll(1000 * (self._left_s - (now - begin)))
             self._look()
             now = self._clock()
         self._left_s = max(0.0, self._left_s - (now - begin))
-        if key in self._under_way:
-            self._under_way.discard(key)
-            self._unseen.add(key)
-            self._known.add(key)
+        given_up = flows & self._under_way
+        self._under_way -= given_up
+        self._unseen |= given_up
+        self._known |= given_up
 
     def _look(self) -> None:
         seen = self._leaving.seen()
@@ -135,7 +144,7 @@ class UpcallOrder:
         self._under_way -= seen
 
     def overtaken(self) -> bool:
-        """Whether a frame may have been overtaken: its flow was not set up in time, and has been since. Ask some 0.1 s later.
+        """Whether a frame may have been overtaken: its flow was not set up in time, and has been since. Ask a second later.
 
         A flow whose frames the switch drops has none that leave, and no order.
         """

@@ -480,6 +480,7 @@ def in_kernel(late: bool) -> Callable[..., Any]:
 
     class KernelPort(Port):
         on_ovs, bridged, set_up, outgoing_full = True, True, 0, False
+        own_unsure = late
         steps: tuple[str, ...] = ()
 
         def allow_setup(self) -> None: ...

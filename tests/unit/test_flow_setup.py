@@ -309,6 +309,30 @@ def test_what_was_missing_when_the_guest_went_on_is_said() -> None:
     assert asyncio.run(body(0)) == 0
 
 
+def test_flows_are_used_while_the_guest_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open vSwitch removes those that nothing uses."""
+    monkeypatch.setattr("dom0.flow_setup.KEEP_S", 0.01)
+
+    async def body() -> tuple[int, int]:
+        port = Port()
+        setup = FlowSetup([port])  # type: ignore[list-item]
+        (one,) = setup._flows.values()
+        one.switch = switch()
+        setup.want({GUEST.hex(":"): [one.hex() for one in headers(CLIENT)]})
+        working = asyncio.create_task(setup.set_up())
+        while one.missing:
+            await asyncio.sleep(0.005)
+        before = port.set_up
+        await asyncio.sleep(0.1)
+        setup.resumed()
+        await asyncio.wait_for(working, 1)
+        return port.set_up - before, setup.missing_at_resume
+
+    again, missing = asyncio.run(body())
+    assert again >= 3
+    assert missing == 0
+
+
 def test_senders_that_are_named_when_the_guest_runs_have_no_flow() -> None:
     setup = FlowSetup([Port()])  # type: ignore[list-item]
     (one,) = setup._flows.values()

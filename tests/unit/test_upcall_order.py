@@ -136,3 +136,23 @@ def test_it_is_known_as_late_whoever_looked_then(switch: Switch) -> None:
     switch.let_out(1)
     out.send(frame(2, 1))  # looks as well
     assert out.overtaken()
+
+
+def test_in_the_end_all_first_frames_have_left_or_are_known_as_unsure(switch: Switch) -> None:
+    out = order(switch, LIMIT_S / 10)
+    out.send(frame(1))
+    out.send(frame(2))
+    switch.let_out(1)
+    out.settle()
+    assert out.unsure, "nobody has seen 2 leave"
+    assert not out.overtaken()
+    switch.let_out(2)
+    assert out.overtaken()
+
+
+def test_a_switch_that_is_quick_leaves_nothing_unsure(switch: Switch) -> None:
+    out = order(switch)
+    out.send(frame(1))
+    switch.let_out(1)
+    out.settle()
+    assert not out.unsure
