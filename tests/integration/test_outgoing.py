@@ -36,7 +36,7 @@ def held(most: int = 100_000) -> Pair:
 def test_what_is_held_goes_in_order_and_before_what_is_sent_later() -> None:
     pair = held()
     client = Guest(pair.client)
-    traffic = Traffic(pair.b.tap.write, 20_000, own)
+    traffic = Traffic(pair.b.tap.write, 5_000, own)
     time.sleep(0.05)
     assert not numbers(client.got), "it was to wait"
     with pair.b.host:
