@@ -107,7 +107,6 @@ class Routers:
         """
         if info.router is None:
             return
-        await self._make_way(info)
         async with self._locks[info.uuid]:
             known = self._routers.get(info.uuid)
             self._keep_on(info.uuid)
@@ -115,6 +114,7 @@ class Routers:
                 known.configure(info.router)
                 await known.connect(taps(info))
                 return
+            await self._make_way(info)
             made = await self._make(info, info.router)
             try:
                 await made.connect(taps(info), talk=True)
@@ -127,7 +127,7 @@ class Routers:
     async def _make_way(self, info: DomainInfo) -> None:
         """The data plane that another VM of this name has left, which was deleted meanwhile, goes: the namespace has the VM's name.
 
-        RefusedError if that one's VM is here.
+        RefusedError if that one's VM is here. The VM's own lock is held: a namespace without ports may be one that is being made.
         """
         namespace = names.namespace(info.name, info.uuid)
         for vm, one in list(self._routers.items()):
@@ -161,8 +161,8 @@ class Routers:
     async def prepare(self, info: DomainInfo) -> Router:
         """A router that is about to come: everything is made, silent, and takes nothing."""
         assert info.router is not None
-        await self._make_way(info)
         async with self._locks[info.uuid]:
+            await self._make_way(info)
             self._keep_on(info.uuid)
             earlier = self._routers.pop(info.uuid, None)
             if earlier is not None:

@@ -231,3 +231,16 @@ def test_nor_does_it_after_the_daemon_was_restarted(tmp_path: Path) -> None:
             await later.forget(OTHER.uuid)
 
     asyncio.run(test())
+
+
+@isolated()
+def test_two_events_of_one_vm_at_once_make_one_data_plane(tmp_path: Path) -> None:
+    Beside()
+
+    async def test() -> None:
+        async with routers(tmp_path) as made:
+            await asyncio.gather(*(made.vm_runs(VM) for _ in range(3)))
+            assert netns.names("vmnet-") == ["vmnet-vr1"]
+            assert "dev eth0" in routes()
+
+    asyncio.run(test())
