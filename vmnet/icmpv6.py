@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from controller_bridge.core.hosts import Address
 from vmnet.internet_checksum import checksum
 
 PROTOCOL: Final = 58
+Address = IPv4Address | IPv6Address
+"""IPv6's alone; who has one of either kind has looked."""
 
 
 def summed(source: Address, target: Address, message: bytes) -> int:

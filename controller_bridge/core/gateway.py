@@ -10,8 +10,8 @@ from collections.abc import Set
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
-from controller_bridge.core import icmpv6
 from controller_bridge.core.hosts import Address
+from vmnet import icmpv6
 from vmnet.internet_checksum import checksum
 
 _IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"

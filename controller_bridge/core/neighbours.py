@@ -7,15 +7,15 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
-from controller_bridge.core import icmpv6
 from controller_bridge.core.hosts import Address
+from vmnet import icmpv6
 
 BROADCAST: Final = b"\xff" * 6
 _ARP, _IPV6 = b"\x08\x06", b"\x86\xdd"
 _ARP_BODY = struct.Struct("!6sH6s4s6s4s")
 _ARP_HEAD: Final = struct.pack("!HHBB", 1, 0x0800, 6, 4)
 _SOLICITATION, _ADVERTISEMENT = 135, 136
-_SOLICITED_OVERRIDE: Final = 0x60000000
+_ROUTER, _SOLICITED, _OVERRIDE = 0x80000000, 0x40000000, 0x20000000
 _TARGET_LINK: Final = 2
 _NONE4, _NONE6 = IPv4Address(0), IPv6Address(0)
 # the same few addresses are spoken of again and again
@@ -59,15 +59,19 @@ def _read_discovery(frame: bytes) -> Said | None:
     return Said(target) if kind == _ADVERTISEMENT else None
 
 
-def answer(asked: Address, owner: bytes, asker_mac: bytes, asker: Address) -> bytes:
-    """That ``owner`` has the address ``asked``, to who asked for it."""
+def answer(asked: Address, owner: bytes, asker_mac: bytes, asker: Address, may_route: bool = False) -> bytes:
+    """That ``owner`` has the address ``asked``, to who asked for it. ``may_route``: whether it is a router is not known here.
+
+    Then an advertisement says that it is one: a host that is called a router loses nothing by it, a router that is called none would
+    be dropped from its neighbours' default routes (RFC 4861, section 7.2.5).
+    """
     if isinstance(asked, IPv4Address):
         body = _ARP_BODY.pack(_ARP_HEAD, 2, owner, asked.packed, asker_mac, asker.packed)
         return (asker_mac + owner + _ARP + body).ljust(60, b"\0")
     nobody = asker == IPv6Address(0)
     to = IPv6Address("ff02::1") if nobody else asker
     mac = bytes.fromhex("333300000001") if nobody else asker_mac
-    flags = _SOLICITED_OVERRIDE & (0x20000000 if nobody else 0xFFFFFFFF)
+    flags = _OVERRIDE | (0 if nobody else _SOLICITED) | (_ROUTER if may_route else 0)
     body = struct.pack("!BBHI", _ADVERTISEMENT, 0, 0, flags) + asked.packed
     return _discovery(mac, owner, asked, to, body + struct.pack("!BB", _TARGET_LINK, 1) + owner)
 

@@ -12,15 +12,15 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
 from controller_bridge.local_frame import TYPE, local_frame
-from vmnet.internet_checksum import checksum
+from vmnet import icmpv6
 
 _NOBODY = b"\x02VM"
 _BROADCAST = b"\xff" * 6
 _MINIMUM_FRAME_BYTES = 60
 _TAG = b"\x81\x00"
 _ARP, _RARP, _IPV6 = 0x0806, 0x8035, 0x86DD
-_ICMPV6, _NEIGHBOUR_SOLICITATION, _NEIGHBOUR_ADVERTISEMENT = 58, 135, 136
-_ROUTER, _SOLICITED, _OVERRIDE = 0x80000000, 0x40000000, 0x20000000
+_NEIGHBOUR_SOLICITATION, _NEIGHBOUR_ADVERTISEMENT, _OVERRIDE = 135, 136, 0x20000000
+_NEIGHBOUR_HOPS = 255
 _ALL_NODES = IPv6Address("ff02::1")
 _LINK_LOCAL = bytes.fromhex("fe80000000000000")
 _ALL_NODES_MAC = bytes.fromhex("333300000001")
@@ -107,25 +107,6 @@ def advertisement(mac: bytes, address: IPv6Address) -> bytes:
     return _frame(_ALL_NODES_MAC, mac, _IPV6, _icmpv6(address, _ALL_NODES, _NEIGHBOUR_ADVERTISEMENT, body))
 
 
-def neighbour_answer(
-    mac: bytes, address: IPv4Address | IPv6Address, to: bytes, asker: IPv4Address | IPv6Address
-) -> bytes:
-    """That ``mac`` has ``address``, to the station with MAC address ``to`` that asked from ``asker`` (unspecified: from none).
-
-    An advertisement says that it is a router's: a host that is called one loses nothing by it, a router that is called none would be
-    dropped from its neighbours' default routes (RFC 4861, section 7.2.5).
-    """
-    if isinstance(address, IPv4Address):
-        body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2) + mac + address.packed + to + asker.packed
-        return _frame(to, mac, _ARP, body)
-    assert isinstance(asker, IPv6Address), "of one family"
-    to_all = asker.is_unspecified
-    flags = _ROUTER | _OVERRIDE | (0 if to_all else _SOLICITED)
-    body = struct.pack("!I", flags) + address.packed + bytes((2, 1)) + mac
-    packet = _icmpv6(address, _ALL_NODES if to_all else asker, _NEIGHBOUR_ADVERTISEMENT, body)
-    return _frame(_ALL_NODES_MAC if to_all else to, mac, _IPV6, packet)
-
-
 def solicitation(mac: bytes, to: bytes, address: IPv6Address) -> bytes:
     """The question to ``to`` alone whether it has ``address`` (RFC 4861, section 7.2.2), from the link-local address of ``mac``."""
     body = bytes(4) + address.packed + bytes((1, 1)) + mac
@@ -138,22 +119,9 @@ def link_local(mac: bytes) -> IPv6Address:
 
 
 def _icmpv6(source: IPv6Address, destination: IPv6Address, kind: int, body: bytes) -> bytes:
-    """An IPv6 packet of that ICMPv6 type, code 0; its hop limit is 255, as neighbour discovery needs it."""
-    message = struct.pack("!BBH", kind, 0, 0) + body
-    checksum = icmpv6_checksum(source, destination, message)
-    message = message[:2] + struct.pack("!H", checksum) + message[4:]
-    return (
-        struct.pack("!IHBB", 6 << 28, len(message), _ICMPV6, 255)
-        + source.packed
-        + destination.packed
-        + message
-    )
+    """An IPv6 packet of neighbour discovery, of that ICMPv6 type, code 0."""
+    return icmpv6.packet(source, destination, struct.pack("!BBH", kind, 0, 0) + body, _NEIGHBOUR_HOPS)
 
 
 def _frame(destination: bytes, source: bytes, ethertype: int, body: bytes) -> bytes:
     return (destination + source + struct.pack("!H", ethertype) + body).ljust(_MINIMUM_FRAME_BYTES, b"\0")
-
-
-def icmpv6_checksum(source: IPv6Address, destination: IPv6Address, message: bytes) -> int:
-    """RFC 4443 section 2.3: one's complement sum over pseudo-header and message."""
-    return checksum(source.packed + destination.packed + struct.pack("!II", len(message), _ICMPV6) + message)

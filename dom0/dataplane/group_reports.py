@@ -10,9 +10,10 @@ import struct
 from ipaddress import IPv6Address
 from typing import Final
 
-from dom0.dataplane.announce import icmpv6_checksum, link_local
+from dom0.dataplane.announce import link_local
 from dom0.dataplane.listener import Listener
 from dom0.dataplane.packet_filter import JEQ, LD, LDB, LDH, OUTGOING, PACKET_TYPE, RET, TAG_PRESENT, Filter
+from vmnet import icmpv6
 from vmnet.internet_checksum import checksum
 
 MOST_REPORTS: Final = 64
@@ -104,7 +105,7 @@ def _igmp_query(asker: bytes) -> bytes:
 def _mld_query(asker: bytes) -> bytes:
     source = link_local(asker)
     body = struct.pack("!BBHHH16sBBH", 130, 0, 0, _ANSWER_WITHIN_MS, 0, bytes(16), 2, 125, 0)
-    body = _with_checksum(body, icmpv6_checksum(source, _ALL_NODES, body))
+    body = _with_checksum(body, icmpv6.summed(source, _ALL_NODES, body))
     router_alert = bytes((_ICMPV6, 0, 5, 2, 0, 0, 1, 0))
     header = struct.pack("!IHBB", 6 << 28, len(router_alert) + len(body), _HOP_BY_HOP, 1)
     packet = header + source.packed + _ALL_NODES.packed + router_alert + body

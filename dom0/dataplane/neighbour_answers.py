@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 
-from dom0.dataplane.announce import neighbour_answer
+from controller_bridge.core.neighbours import answer as neighbour_answer
 from dom0.dataplane.listener import Listener
 from dom0.dataplane.packet_filter import JEQ, LDB, LDH, RET, Filter
 
@@ -49,7 +49,7 @@ def _arp_answer(question: bytes, mac: bytes, addresses: Addresses) -> bytes | No
     asker, asker_has, wanted = question[22:28], question[28:32], IPv4Address(question[38:42])
     if asker[0] & 1 or asker == mac or wanted not in addresses or asker_has == wanted.packed:
         return None  # the last: it says that it has the address itself
-    return neighbour_answer(mac, wanted, asker, IPv4Address(asker_has))
+    return neighbour_answer(wanted, mac, asker, IPv4Address(asker_has))
 
 
 def _advertisement(question: bytes, mac: bytes, addresses: Addresses) -> bytes | None:
@@ -59,7 +59,7 @@ def _advertisement(question: bytes, mac: bytes, addresses: Addresses) -> bytes |
         return None
     if asker[0] & 1 or asker == mac or wanted not in addresses or source.is_multicast:
         return None
-    return neighbour_answer(mac, wanted, asker, source)
+    return neighbour_answer(wanted, mac, asker, source, may_route=True)
 
 
 class NeighbourAnswers:

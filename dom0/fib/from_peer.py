@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from dom0.fib import address, marks, neighbour, nexthop, route, rule
 from dom0.fib.message import (
+    CREATE,
     DELADDR,
     DELNEIGH,
     DELNEXTHOP,
@@ -19,6 +20,7 @@ from dom0.fib.message import (
     NEWNEXTHOP,
     NEWROUTE,
     NEWRULE,
+    REPLACE,
     REQUEST,
     U32,
     MalformedError,
@@ -53,9 +55,8 @@ def _route(data: bytes, _besides: int) -> Patched:
     new = found.kind == NEWROUTE
     if not found.copied() or (found.protocol not in marks.MARKS and (new or found.protocol)):
         raise RefusedMessageError(f"a route of protocol {found.protocol}, table {found.table}")
-    if new and (made := route.from_dump(data)) is not None:
-        return made
-    return Patched(found.written(DELROUTE, REQUEST, found.protocol), found.key(), False)
+    kind, flags = (NEWROUTE, REQUEST | CREATE | REPLACE) if new else (DELROUTE, REQUEST)
+    return Patched(found.written(kind, flags, found.protocol), found.key(), new)
 
 
 def _next_hop(data: bytes, _besides: int) -> Patched:

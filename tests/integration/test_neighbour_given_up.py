@@ -5,20 +5,13 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import closing, suppress
-from pathlib import Path
 
 import pytest
-from dataplane_kit import Host, ip, isolated, until, veth
+from dataplane_kit import Host, ask_neighbours_soon, ip, isolated, until, veth
 
 from vmnet.probe.neighbour_watch import NeighbourWatch
 
 pytestmark = pytest.mark.root
-_QUICK = {
-    "base_reachable_time_ms": 100,
-    "delay_first_probe_time": 0,
-    "retrans_time_ms": 50,
-    "gc_stale_time": 1,
-}
 
 
 @isolated(60)
@@ -29,8 +22,7 @@ def test_given_up_and_found_again() -> None:
         ip("address", "add", "10.0.0.10/24", "dev", "eth1")
     with here, closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
         ip("address", "add", "10.0.0.100/24", "dev", "eth0")
-        for name, value in _QUICK.items():
-            Path(f"/proc/sys/net/ipv4/neigh/eth0/{name}").write_text(str(value))
+        ask_neighbours_soon("eth0")
 
         def periods() -> list[tuple[int, int]]:
             with suppress(OSError):  # the kernel says so itself, sometimes

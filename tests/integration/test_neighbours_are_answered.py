@@ -10,18 +10,12 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from dataplane_kit import GUEST, Host, ip, isolated, veth
+from dataplane_kit import GUEST, Host, ask_neighbours_soon, ip, isolated, veth
 from dataplane_pair import Pair
 
 from dom0.dataplane.announce import announcements
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
-_QUICK = {
-    "base_reachable_time_ms": 100,
-    "delay_first_probe_time": 0,
-    "retrans_time_ms": 50,
-    "gc_stale_time": 1,
-}
 ADDRESSES = {4: ("192.0.2.50", "192.0.2.100/24"), 6: ("2001:db8::50", "2001:db8::100/64")}
 LAST_S, PAUSE_S = 2.0, 0.01
 
@@ -36,8 +30,7 @@ def station(pair: Pair, version: int) -> Host:
     with made:
         Path("/proc/sys/net/ipv6/conf/eth0/disable_ipv6").write_text("0")
         ip("address", "add", own, "dev", "eth0", *(["nodad"] if version == 6 else []))
-        for name, value in _QUICK.items():
-            Path(f"/proc/sys/net/ipv{version}/neigh/eth0/{name}").write_text(str(value))
+        ask_neighbours_soon("eth0", version)
         ip("neighbour", "replace", guest, "lladdr", GUEST.hex(":"), "nud", "reachable", "dev", "eth0")
     return made
 

@@ -36,7 +36,7 @@ def let_go() -> bool:
     """Whether the host was quick enough to say that all is in order: then it is. Nothing is lost in any case."""
     pair = held()
     client = Guest(pair.client)
-    traffic = Traffic(pair.b.tap.write, 5_000, own)
+    traffic = Traffic(pair.b.tap.write, 20_000, own)
     time.sleep(0.05)
     assert not numbers(client.got), "it was to wait"
     with pair.b.host:
