@@ -24,7 +24,8 @@ def source_verdict(one: SourceMigration) -> Verdict:
     if one.state is State.DONE:
         return replace(_moved(one), total_ms=total_ms)
     reason = str(one.error) if one.error is not None else "cancelled"
-    return replace(_verdict(one, "rolled-back"), total_ms=total_ms, notes=(reason, *one.notes))
+    lost = sum(reopened.missing for reopened in one.reopened) + _dropped(one)
+    return replace(_verdict(one, "rolled-back"), total_ms=total_ms, lost=lost, notes=(reason, *one.notes))
 
 
 def _verdict(one: SourceMigration, outcome: str) -> Verdict:
@@ -66,6 +67,11 @@ def _moved(one: SourceMigration) -> Verdict:
         notes.append(
             f"{', '.join(one.multi_queue)}: the kernel takes other ones of several queues at a new host: "
             "packets of a flow may have overtaken each other"
+        )
+    if uncopied := sum(released.uncopied for released in one.released):
+        notes.append(
+            f"{uncopied} packets that the VM had not read when it stopped could not be sent after it: "
+            "no copy was left (see [recorder] bytes)"
         )
     notes += _texts(there, "notes")
     notes += one.guest.notes(one.record.source, one.record.destination)

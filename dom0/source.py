@@ -17,7 +17,7 @@ from dom0.context import Context
 from dom0.convergence_watch import ConvergenceWatch
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.priority import guest_process
-from dom0.dataplane.source_port import Released, SourcePort
+from dom0.dataplane.source_port import Released, Reopened, SourcePort
 from dom0.drain import drained
 from dom0.guest_port import GuestPort
 from dom0.guest_watch import GuestWatch
@@ -74,6 +74,7 @@ class SourceMigration(Migration):
         self.wiring = Wiring()
         self.ports: list[SourcePort] = []
         self.released: list[Released] = []
+        self.reopened: list[Reopened] = []
         self.whereabouts_known = True
         """False: libvirt went away, and does not say whether the VM has left."""
         self.followed_in_order = True
@@ -674,8 +675,9 @@ class SourceMigration(Migration):
     async def _reopen(self) -> None:
         if self.held and not self.gone:
             for port in self.ports:
-                brought = await asyncio.to_thread(port.reopen)
-                self.tell("reopened", frames=brought)
+                reopened = await asyncio.to_thread(port.reopen)
+                self.reopened.append(reopened)
+                self.tell("reopened", frames=reopened.frames, missing=reopened.missing)
 
     async def _resume_guest(self) -> None:
         if not self.gone:

@@ -60,7 +60,9 @@ class Verdict:
     def lines(self) -> list[str]:
         """For people: what happened, then the figures."""
         if self.outcome != "done":
-            return [f"{self.vm} stays on {self.source}: {'; '.join(self.notes) or self.outcome}"]
+            losses = [f"{self.lost} packets for it were lost"] if self.lost else []
+            why = "; ".join([*self.notes, *losses]) or self.outcome
+            return [f"{self.vm} stays on {self.source}: {why}"]
         order = "none reordered" if self.ordered else "order not certain"
         lost = f"{self.lost} lost" + (f", {self.unaccounted} unaccounted for" if self.unaccounted else "")
         state = "has arrived paused on" if self.paused else "runs on"

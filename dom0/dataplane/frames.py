@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -11,3 +12,7 @@ class RecordedFrame:
 
     time_ns: int
     data: bytes
+
+
+NOT_COPIED: Final = RecordedFrame(0, b"")
+"""One that the recorder had no room for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -18,7 +19,7 @@ from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.announce import spare_frame
 from dom0.dataplane.clock_step import ClockStep
 from dom0.dataplane.emptiness import Emptiness, LookPace
-from dom0.dataplane.frames import RecordedFrame
+from dom0.dataplane.frames import NOT_COPIED, RecordedFrame
 from dom0.dataplane.gate import Gate, GateCounts
 from dom0.dataplane.gate_program import MARK, Mode, Word
 from dom0.dataplane.kernel_limits import SPARE_PACKETS
@@ -43,9 +44,10 @@ _NOBODY, _US = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 
 @dataclass(frozen=True)
 class Released:
-    """What followed the guest: ``stranded`` frames from the copy, ``parked`` from the park, ``missing`` lost in the park, ever.
+    """What followed the guest: ``stranded`` frames from the copy, ``parked`` from the park; ``missing`` did not.
 
-    ``dropped``: what the tap had no room for while the guest, which was slow, had not stopped.
+    ``dropped``: what the tap had no room for while the guest, which was slow, had not stopped. ``uncopied`` of the missing were
+    stranded, and no copy of them was left.
     """
 
     stranded: int
@@ -53,6 +55,15 @@ class Released:
     parked: int
     missing: int
     dropped: int = 0
+    uncopied: int = 0
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """``frames`` that had followed the guest, or waited, came back to it; ``missing`` did not: no copy or no room was left."""
+
+    frames: int
+    missing: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,8 @@ class SourcePort:
         self._taken_by_ns: int | None = None
         """By then the guest's hypervisor had read everything, if it was released as one that still ran."""
         self._stranded_sent = self._missing = self._sent = 0
-        self._brought: int | None = None
+        self._stranded_late: Counter[bytes] = Counter()
+        self._brought: Reopened | None = None
         self._tunnelled_before = 0
         self._neighbours: NeighbourAnswers | None = None
         self.copy_complete = True
@@ -203,13 +215,15 @@ class SourcePort:
         pumped = pump.empty(self.gate, self._park, self._to_tunnel)
         self.gate.mode = Mode.DIVERT
         self._sent += len(left.frames) + pumped.sent
+        self._missing += pumped.missing
         self.gate.verify()
         return Released(
             len(left.frames),
             left.possible_duplicates,
             pumped.sent,
-            pumped.missing + self._missing,
+            left.missing + self._missing,
             dropped,
+            left.missing,
         )
 
     def look_again(self, stop_ns: int) -> Released | None:
@@ -220,7 +234,10 @@ class SourcePort:
         for frame in left.frames:
             self._to_tunnel.send(frame)
         self._sent += len(left.frames)
-        return Released(len(left.frames), left.possible_duplicates, 0, 0, 0) if left.frames else None
+        self._stranded_late.update(left.frames)
+        if not left.frames and not left.missing:
+            return None
+        return Released(len(left.frames), left.possible_duplicates, 0, left.missing, 0, left.missing)
 
     def _find_stranded(self, stop_ns: int | None, exact: bool) -> stranded.Stranded:
         if stop_ns is not None:
@@ -282,16 +299,30 @@ class SourcePort:
         self.hold()
         self.gate.set(Word.EXIT_IFINDEX, 0)
         self._lengthen_queue()
-        assert self._way is not None, "nothing has followed it"
-        followed = _complete(self._way.followed, self._way.sender) or self._way.followed.newest()
-        frames = [one.data for one in followed if not self._is_ours(one.data)][::-1]
-        with closing(Sender(self.tap, MARK)) as to_tap:
-            to_tap.send(NO_OFFLOAD + spare_frame())
-            for frame in islice(frames, self._stranded_sent, None):
-                to_tap.send(frame)
-        self._brought = max(0, len(frames) - self._stranded_sent)
+        self._brought = self._bring_back()
         self._tunnelled_before = self.gate.get(Word.TUNNELLED)
         self.gate.attach_exit(self.tunnel, netdev.index_of(self.tap), self.settings.mac)
+
+    def _bring_back(self) -> Reopened:
+        """What has followed the guest, but for what was stranded: that waits in its tap still."""
+        assert self._way is not None, "nothing has followed it"
+        sent = self.tunnel_sent
+        followed = _complete(self._way.followed, self._way.sender) or self._way.followed.newest()
+        copied = [one.data for one in followed if one is not NOT_COPIED]
+        theirs = [one for one in copied if not self._is_ours(one)][::-1]
+        back = list(self._not_stranded(theirs))
+        with closing(Sender(self.tap, MARK)) as to_tap:
+            to_tap.send(NO_OFFLOAD + spare_frame())
+            for frame in back:
+                to_tap.send(frame)
+        return Reopened(len(back), max(0, sent - len(copied)))
+
+    def _not_stranded(self, followed: list[bytes]) -> Iterator[bytes]:
+        late = self._stranded_late.copy()
+        for frame in islice(followed, self._stranded_sent, None):
+            late[frame] -= 1
+            if late[frame] < 0:
+                yield frame
 
     def _is_ours(self, frame: bytes) -> bool:
         """An end marker, as if from the guest itself; a fence; or what the host itself sends by the tunnel."""
@@ -302,15 +333,18 @@ class SourcePort:
         """Frames that the other host has sent back."""
         return self.gate.get(Word.TUNNELLED) - self._tunnelled_before
 
-    def reopen(self) -> int:
-        """The guest runs on here after all: what followed it comes back, in order, then everything passes. Frames brought back."""
+    def reopen(self) -> Reopened:
+        """The guest runs on here after all: what followed it comes back, in order, then everything passes."""
         self.take_back()
+        assert self._brought is not None
         given_back = self.given_back()
         with closing(Sender(self.tap, MARK)) as to_tap:
             self.gate.mode = Mode.CLOSE
             pumped = pump.empty(self.gate, self._park, to_tap)
             self.gate.mode = Mode.PASS
-        return (self._brought or 0) + given_back + pumped.sent
+        frames = self._brought.frames + given_back + pumped.sent
+        no_room = self.gate.counts().overflow
+        return Reopened(frames, self._brought.missing + pumped.missing + self._missing + no_room)
 
     def _lengthen_queue(self) -> None:
         """A guest that does not run yet takes nothing: its tap must have room for all that comes back."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from dom0.dataplane.frames import RecordedFrame
+from dom0.dataplane.frames import NOT_COPIED, RecordedFrame
 
 READ_AHEAD: Final = 2
 """Frames QEMU may have read and not delivered."""
@@ -31,10 +31,14 @@ _WAITS_NS: Final = 5_000_000
 
 @dataclass(frozen=True)
 class Stranded:
-    """``frames`` in the order they arrived, offload headers included; ``possible_duplicates`` of them may have been delivered."""
+    """``frames`` in the order they arrived, offload headers included; ``possible_duplicates`` of them may have been delivered.
+
+    ``missing`` more are unread, or may be, and no copy of them is left.
+    """
 
     frames: tuple[bytes, ...]
     possible_duplicates: int
+    missing: int = 0
 
 
 def select(
@@ -46,20 +50,25 @@ def select(
 ) -> Stranded:
     """``newest``: recorded frames, newest first; ``unread``: frames in the tap's ring; ``stop_ns``: CLOCK_REALTIME of the stop.
 
+    Frames of ``newest`` that are :data:`NOT_COPIED` stand for themselves: what is unread and no copy is left of is missing.
+
     ``empty_ns``: by the same clock, what came before was read while the guest ran (:mod:`dom0.dataplane.emptiness`); None: not known.
     ``guard_ns``: how long before ``stop_ns`` the guest may have begun to stop.
 
     ``stop_ns`` None: the guest is known to have taken everything before it stopped (the tap was empty and closed before).
     """
     source = iter(newest)
-    unread_frames = list(islice(source, max(0, unread)))
+    left = list(islice(source, max(0, unread)))
     doubtful: list[RecordedFrame] = []
     if stop_ns is not None:
         stops_ns = stop_ns - guard_ns
-        stuck = bool(unread_frames) and unread_frames[-1].time_ns < stop_ns - _WAITS_NS
+        stuck = bool(left) and left[-1].time_ns < stop_ns - _WAITS_NS
         in_doubt_ns = stops_ns if empty_ns is None else min(stops_ns, empty_ns)
         ahead = islice(source, READ_AHEAD)
         doubtful = [one for one in ahead if stuck or one.time_ns >= in_doubt_ns]
-    ordered = [frame.data for frame in reversed(unread_frames + doubtful)]
-    maybe_taken = sum(1 for frame in doubtful if stop_ns is not None and frame.time_ns <= stop_ns)
-    return Stranded(tuple(ordered), maybe_taken)
+    ordered = [one.data for one in reversed(left + doubtful) if one is not NOT_COPIED]
+    maybe_taken = sum(
+        1 for one in doubtful if stop_ns is not None and one is not NOT_COPIED and one.time_ns <= stop_ns
+    )
+    missing = max(0, unread) + len(doubtful) - len(ordered)
+    return Stranded(tuple(ordered), maybe_taken, missing)

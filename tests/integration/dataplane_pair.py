@@ -23,8 +23,8 @@ ENDS = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
 class Side:
     """A host with a bridge, an uplink to the switch, a link to the other host, and a tap for the guest."""
 
-    def __init__(self, fabric: Host, uplink: str) -> None:
-        self.host = Host()
+    def __init__(self, fabric: Host, uplink: str, recorder_bytes: int) -> None:
+        self.host, self.recorder_bytes = Host(), recorder_bytes
         self.before: set[str] = set()
         veth(self.host, "uplink", fabric, uplink)
 
@@ -35,17 +35,22 @@ class Side:
         self.before = self.host.devices()
 
     def settings(self, local: str, remote: str, bounds: Bounds) -> PortSettings:
-        return PortSettings(GUEST, VNI, local, remote, bounds, 8 << 20)
+        return PortSettings(GUEST, VNI, local, remote, bounds, self.recorder_bytes)
 
 
 class Pair:
     """Two sides and a client at the switch. The guest runs on the source and has been heard there."""
 
     def __init__(
-        self, version: int = 4, stretched: bool = False, bounds: Bounds = BOUNDS, offload: bool = False
+        self,
+        version: int = 4,
+        stretched: bool = False,
+        bounds: Bounds = BOUNDS,
+        offload: bool = False,
+        recorder_bytes: int = 8 << 20,
     ) -> None:
         self.fabric = Host()
-        self.a, self.b = Side(self.fabric, "left"), Side(self.fabric, "right")
+        self.a, self.b = (Side(self.fabric, uplink, recorder_bytes) for uplink in ("left", "right"))
         veth(self.a.host, "under", self.b.host, "under")
         ends = ENDS[version]
         for side, address in zip((self.a, self.b), ends, strict=True):

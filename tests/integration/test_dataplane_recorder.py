@@ -8,6 +8,7 @@ from dataplane_kit import BROADCAST, CLIENT, GUEST, Host, Packets, Tap, frame, i
 
 from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.announce import announcements
+from dom0.dataplane.frames import NOT_COPIED
 from dom0.dataplane.listener import Listener, group_filter, source_filter
 from dom0.dataplane.netdev import TapCounters
 from dom0.dataplane.park import VNET_HEADER_BYTES
@@ -39,7 +40,7 @@ def test_the_newest_frames_with_their_times() -> None:
         assert all(before <= one.time_ns <= after for one in kept)
         assert [one.data[VNET_HEADER_BYTES:] for one in kept][::-1] == tap.drain()
         assert all(one.data[:VNET_HEADER_BYTES] == bytes(VNET_HEADER_BYTES) for one in kept)
-        assert recorder.lost() == 0
+        assert recorder.uncopied == 0
 
 
 @isolated()
@@ -63,32 +64,73 @@ def test_the_ring_goes_round_and_keeps_the_newest() -> None:
             wire.send(frame(number, size=1400))
             if number % 50 == 0:
                 recorder.turn()
-        skipped = []
 
         def complete() -> bool:
-            recorder.turn()
-            skipped.append(recorder.lost())
-            return recorder.total + sum(skipped) == total
+            next(recorder.newest())
+            return recorder.total + recorder.uncopied == total
 
-        until(complete, 1, "all were handed over, or counted as lost")
+        until(complete, 1, "all were handed over, or counted as not copied")
         # on a busy machine the kernel's ring (Linux 6.18) loses some now and then, with blocks free, and says so: 3 were seen
-        assert sum(skipped) <= total // 1000
+        assert recorder.uncopied <= total // 1000
         found = numbers([one.data[VNET_HEADER_BYTES:] for one in recorder.newest()])
         assert found == sorted(found, reverse=True)
-        assert len(set(range(found[-1], total)) - set(found)) <= sum(skipped), "a gap in what is kept"
-        assert 4 << 20 < len(found) * 1400 < 8 << 20
+        assert len(set(range(found[-1], total)) - set(found)) <= recorder.uncopied, "a gap in what is kept"
+        assert 5 << 20 < len(found) * 1400 < 16 << 20
         assert len(tap.drain()) == total
 
 
 @isolated()
-def test_a_full_ring_says_so() -> None:
+def test_frames_that_come_slowly_are_remembered_as_well() -> None:
+    """Machines, 100 packets/s, a stop heard of 2.5 s late: 95 of 259 stranded frames were in the copy, the others lost."""
+    with Host():
+        _tap, recorder = Tap("tap0"), Recorder("tap0", 1 << 20)
+        wire = Packets("tap0")
+        for number in range(200):
+            wire.send(frame(number))
+            time.sleep(0.005)  # each gets a block of its own
+            recorder.turn()
+        assert newest(recorder, 200) == list(range(200))
+
+
+@isolated()
+def test_a_full_block_does_not_stand_in_the_way_of_those_that_are_not() -> None:
+    """It stays in the ring, and the kernel comes round to its place."""
+    with Host():
+        _tap, recorder = Tap("tap0", 10_000), Recorder("tap0", 1 << 20)
+        wire = Packets("tap0")
+        burst = list(range(150))  # some full blocks
+        for number in burst:
+            wire.send(frame(number, size=1400))
+        for number in range(150, 200):
+            wire.send(frame(number))
+            time.sleep(0.005)
+            recorder.turn()
+        assert newest(recorder, 200) == list(range(200))
+        assert recorder.total == 200 and recorder.uncopied == 0
+
+
+@isolated()
+def test_what_a_full_ring_had_no_room_for_stands_for_itself() -> None:
     with Host():
         _tap, recorder = Tap("tap0", 10_000), Recorder("tap0", 1 << 20)
         wire = Packets("tap0")
         for number in range(3000):  # nobody turns
             wire.send(frame(number, size=1400))
-        assert recorder.lost() > 0
-        assert recorder.lost() == 0
+
+        def accounted() -> int:
+            next(recorder.newest())
+            return recorder.total + recorder.uncopied
+
+        until(lambda: accounted() == 3000, 1, "every frame is copied, or counted")
+        uncopied = recorder.uncopied
+        assert uncopied > 0
+        wire.send(frame(3000))
+        until(lambda: accounted() == 3001, 1, "there is room again")
+        first, *others = recorder.newest()
+        assert numbers([first.data[VNET_HEADER_BYTES:]]) == [3000]
+        assert others[:uncopied] == [NOT_COPIED] * uncopied
+        before = numbers([one.data[VNET_HEADER_BYTES:] for one in others[uncopied:]])
+        assert before == list(range(2999 - uncopied, 2999 - uncopied - len(before), -1))
 
 
 @isolated()

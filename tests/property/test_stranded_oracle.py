@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dom0.dataplane.emptiness import MOST_GUARD_NS, Emptiness, LookPace
-from dom0.dataplane.frames import RecordedFrame
+from dom0.dataplane.frames import NOT_COPIED, RecordedFrame
 from dom0.dataplane.stranded import GUARD_NS, READ_AHEAD, Stranded, select
 
 STOP_NS = 1_000_000_000
@@ -169,3 +169,21 @@ def test_counters_that_lie_do_no_harm(times: list[int], unread: int, stop_ns: in
 def test_frames_that_came_long_before_are_left_alone() -> None:
     old = [RecordedFrame(STOP_NS - 2 * GUARD_NS, b"old"), RecordedFrame(STOP_NS - 3 * GUARD_NS, b"older")]
     assert select(old, 0, STOP_NS) == Stranded((), 0)
+
+
+@given(
+    newest=st.lists(
+        st.builds(RecordedFrame, st.integers(0, 2 * STOP_NS), st.binary(min_size=1)) | st.just(NOT_COPIED)
+    ),
+    unread=st.integers(0, 60),
+    stop_ns=st.none() | st.just(STOP_NS),
+)
+def test_what_is_unread_follows_or_is_missing(
+    newest: list[RecordedFrame], unread: int, stop_ns: int | None
+) -> None:
+    found = select(newest, unread, stop_ns)
+    copied = [one.data for one in newest if one is not NOT_COPIED]
+    assert list(found.frames) == copied[: len(found.frames)][::-1]
+    assert unread <= len(found.frames) + found.missing <= unread + READ_AHEAD
+    if stop_ns is None:
+        assert len(found.frames) + found.missing == unread

@@ -18,7 +18,7 @@ from dom0.dataplane.destination_port import Opened
 from dom0.dataplane.gate import GateCounts
 from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.priority import Hurry
-from dom0.dataplane.source_port import Released
+from dom0.dataplane.source_port import Released, Reopened
 from dom0.desk import Desk
 from dom0.hook_call import HookCall
 from dom0.router.registry import Routers
@@ -192,9 +192,9 @@ class Port:
     def look_again(self, stop_ns: int) -> Released | None:
         return None
 
-    def reopen(self) -> int:
+    def reopen(self) -> Reopened:
         self.mode = "pass"
-        return 0
+        return Reopened(0, 0)
 
     def open(self) -> Opened:
         self.mode = "pass"

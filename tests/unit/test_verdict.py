@@ -67,6 +67,8 @@ def test_lines_of_a_success_say_the_figures() -> None:
 def test_lines_of_a_failure_say_why() -> None:
     assert verdict(outcome="rolled-back", notes=("disk full",)).lines() == ["blue stays on left: disk full"]
     assert verdict(outcome="rolled-back").lines() == ["blue stays on left: rolled-back"]
+    lossy = verdict(outcome="rolled-back", notes=("disk full",), lost=3)
+    assert lossy.lines() == ["blue stays on left: disk full; 3 packets for it were lost"]
 
 
 def test_uncertain_order_is_said() -> None:
