@@ -86,9 +86,9 @@ def move(pair: Pair, first: Guest, orderly: bool) -> tuple[Released, Opened, lis
 def delivered_at_both(first: Guest, orderly: bool) -> int:
     """At most so many group frames: those that came after the destination began to wait and before the source held.
 
-    And two that were under way then: their copies for both hosts do not arrive at the same time.
+    And those that were under way then, two bursts of the sender's: their copies for both hosts do not arrive at the same time.
     """
-    return len(numbers(first.got[parked_too[-1] :], GROUP)) + 2 if orderly else 0
+    return len(numbers(first.got[parked_too[-1] :], GROUP)) + 8 if orderly else 0
 
 
 def in_precopy(pair: Pair, *traffic: Any) -> tuple[Guest, Traffic]:
