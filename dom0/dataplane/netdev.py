@@ -93,6 +93,11 @@ def mac_of(name: str) -> bytes | None:
         return None
 
 
+def queues(name: str) -> int:
+    """How many queues the kernel sends by: of a tap, those that its hypervisor has attached. 1 if there is no such interface."""
+    return max(1, len(list(Path(f"/sys/class/net/{name}/queues").glob("tx-*"))))
+
+
 def get_queue_length(name: str) -> int:
     """txqueuelen in packets: on a tap, how many wait for its reader."""
     return int(struct.unpack_from("i", _ioctl(name, _SIOCGIFTXQLEN, b""), 16)[0])

@@ -97,6 +97,8 @@ class Recorder:
         """Frames copied so far, in blocks the kernel has handed over."""
         self.uncopied = 0
         """Frames that the ring had no room for so far, as known at the last :meth:`turn`."""
+        self.forgot = False
+        """Some of what has come is no longer kept."""
         self._socket.bind((device, _ETH_P_ALL))
         # edge-triggered: the socket counts as readable for as long as we keep the newest block
         self._handed_over = select.epoll()
@@ -136,6 +138,7 @@ class Recorder:
         self._give_back(block)
 
     def _forget(self, block: _Block) -> None:
+        self.forgot = True
         if block.place is None:
             self._out_bytes -= block.length
         else:

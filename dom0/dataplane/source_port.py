@@ -30,6 +30,7 @@ from dom0.dataplane.port_settings import PortSettings
 from dom0.dataplane.recorder import LAST_BLOCK_S, RETIRE_MS, Recorder
 from dom0.dataplane.sender import Sender
 from dom0.dataplane.senders import Senders
+from dom0.dataplane.stranded_queues import select_of_queues
 
 _COPY_WAIT_S = 0.5
 _LOOKED_AT = 16
@@ -86,6 +87,7 @@ class SourcePort:
             self._make(settings)
         self._resizing = threading.Lock()
         self._offset: int | None = None
+        self._queues = netdev.queues(tap)
         self._clock = ClockStep()
         self._emptiness, self._pace = Emptiness(), LookPace()
         self._taken_by_ns: int | None = None
@@ -184,6 +186,7 @@ class SourcePort:
         with self._resizing:
             self.gate.mode = Mode.HOLD
         self.counters.refresh()
+        self._count_queues()
 
     def say(self, frame: bytes) -> None:
         """``frame`` (from its Ethernet header on) goes where the guest's go, behind all that it sent. OSError: the tap has gone."""
@@ -250,7 +253,16 @@ class SourcePort:
         comparable = stop_ns is not None and exact and not self._clock.look()
         guard_ns = self._pace.guard_ns()
         empty_ns = self._emptiness.before((stop_ns or 0) - guard_ns) if comparable else 0
-        return stranded.select(self._complete_copy(), unread, stop_ns, empty_ns, guard_ns)
+        copy = self._complete_copy()
+        self._count_queues()
+        if self._queues > 1 and stop_ns is not None:
+            whole = not self.recorder.forgot
+            return select_of_queues(copy, unread, self._queues, stop_ns, empty_ns, guard_ns, whole)
+        return stranded.select(copy, unread, stop_ns, empty_ns, guard_ns)
+
+    def _count_queues(self) -> None:
+        """A guest may use more of them than before, or its tap may have gone."""
+        self._queues = max(self._queues, netdev.queues(self.tap))
 
     def _complete_copy(self) -> Iterator[RecordedFrame]:
         newest = self._until_complete()

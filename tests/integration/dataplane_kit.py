@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import fcntl
 import functools
@@ -26,7 +27,7 @@ _CLONE_NEWNET, _CLONE_NEWNS = 0x40000000, 0x00020000
 _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x1000, 0x4000, 0x40000, 2
 _PR_SET_PDEATHSIG = 1
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
-_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
 ETHERTYPE = b"\x88\xb6"
 GUEST = bytes.fromhex("525400000001")
 CLIENT = bytes.fromhex("525400000099")
@@ -189,17 +190,36 @@ def bridge(name: str, *ports: str) -> None:
 class Tap:
     """A tap and its reader, as QEMU is one. Without ``offload`` frames have no virtio_net_hdr and are small and summed."""
 
-    def __init__(self, name: str, queue: int = 1000, offload: bool = False, up: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        queue: int = 1000,
+        offload: bool = False,
+        up: bool = True,
+        multi_queue: bool = False,
+    ) -> None:
         self.name = name
-        self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        flags = _IFF_TAP | _IFF_NO_PI | (_IFF_VNET_HDR if offload else 0)
-        fcntl.ioctl(self.fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+        self._flags = (
+            _IFF_TAP | _IFF_NO_PI | (_IFF_VNET_HDR if offload else 0) | _IFF_MULTI_QUEUE * multi_queue
+        )
+        self.fd = self._queue()
         if offload:
             fcntl.ioctl(self.fd, _TUNSETOFFLOAD, 0x07)
         ip("link", "set", name, "txqueuelen", queue)
         if up:
             quiet(name)
         self.index = socket.if_nametoindex(name)
+
+    def _queue(self) -> int:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", self.name.encode(), self._flags))
+        return fd
+
+    def second(self) -> Tap:
+        """Another queue of it (``multi_queue``)."""
+        other = copy.copy(self)
+        other.fd = self._queue()
+        return other
 
     def read(self) -> bytes | None:
         try:

@@ -28,9 +28,9 @@ class Side:
         self.before: set[str] = set()
         veth(self.host, "uplink", fabric, uplink)
 
-    def finish(self, offload: bool) -> None:
+    def finish(self, offload: bool, multi_queue: bool) -> None:
         with self.host:
-            self.tap = Tap("tap0", offload=offload)
+            self.tap = Tap("tap0", offload=offload, multi_queue=multi_queue)
             bridge("br0", "uplink", "tap0")
         self.before = self.host.devices()
 
@@ -48,6 +48,7 @@ class Pair:
         bounds: Bounds = BOUNDS,
         offload: bool = False,
         recorder_bytes: int = 8 << 20,
+        multi_queue: bool = False,
     ) -> None:
         self.fabric = Host()
         self.a, self.b = (Side(self.fabric, uplink, recorder_bytes) for uplink in ("left", "right"))
@@ -66,7 +67,7 @@ class Pair:
                     "under",
                     *(["nodad"] * (version == 6)),
                 )
-            side.finish(offload)
+            side.finish(offload, multi_queue)
         with self.fabric:
             self.client = Tap("client", 100_000)
             bridge("fabric", "client", "left", *([] if stretched else ["right"]))

@@ -1,0 +1,80 @@
+"""A guest with several queues an interface: the kernel counts what was read from all of them together."""
+
+import os
+import struct
+import time
+
+import pytest
+from dataplane_kit import CLIENT, GUEST, Guest, isolated, until
+from dataplane_pair import Pair
+
+from dom0.dataplane import netdev
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+FLOWS = 16
+READ_FIRST = 3
+"""Rounds that both queues read; then one hangs."""
+ROUNDS = 12
+
+
+def udp(number: int) -> bytes:
+    """A packet of one of :data:`FLOWS` flows: the kernel gives each a queue."""
+    payload = struct.pack("!I", number)
+    ports = struct.pack("!4H", 4000 + number % FLOWS, 9, 8 + len(payload), 0)
+    addresses = bytes([198, 51, 100, 1, 192, 0, 2, 50])
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 28 + len(payload), 0, 0, 64, 17, 0) + addresses
+    total = sum(struct.unpack("!10H", header))
+    total = (total & 0xFFFF) + (total >> 16)
+    header = header[:10] + struct.pack("!H", 0xFFFF - (total & 0xFFFF) - (total >> 16)) + header[12:]
+    return (GUEST + CLIENT + b"\x08\0" + header + ports + payload).ljust(60, b"\0")
+
+
+def number_of(frame: bytes) -> int:
+    return int.from_bytes(frame[42:46], "big")
+
+
+def numbers(guest: Guest) -> list[int]:
+    return [number_of(one) for one in guest.got if one[6:12] == CLIENT and one[12:14] == b"\x08\0"]
+
+
+@isolated()
+def test_one_queue_of_two_hangs_when_the_guest_stops() -> None:
+    pair = Pair(multi_queue=True)
+    with pair.a.host:
+        second_queue = pair.a.tap.second()
+        assert netdev.queues("tap0") == 2
+        assert netdev.queues("uplink") == 1 == netdev.queues("nothing")
+    pair.attach()
+    reads, hangs = Guest(pair.a.tap), Guest(second_queue)
+    for nth in range(FLOWS * ROUNDS):
+        if nth == FLOWS * READ_FIRST:
+            until(lambda: not pair.source.unread(), 2, "both queues were read")
+            hangs.stop()
+        pair.client.write(udp(nth))
+        pair.precopy(0.001)
+    until(lambda: pair.source.recorder.total >= FLOWS * ROUNDS or pair.precopy(0.001), 2, "all came")
+    print(
+        pair.source.gate.entered(),
+        pair.source.recorder.total,
+        pair.source.unread(),
+        len(reads.got),
+        len(hangs.got),
+    )
+    time.sleep(0.15)  # what the other queue has read is older than a stopping guest's
+    stop_ns = reads.stop()
+    unread = pair.source.unread()
+    assert 0 < unread < FLOWS * (ROUNDS - READ_FIRST), "one queue alone was read"
+    with pair.a.host:
+        pair.source.hold()
+        pair.destination.expect()
+        released = pair.source.release(stop_ns)
+    there = pair.arrive()
+    pair.open()
+    time.sleep(0.05)
+    there.stop()
+    got = [*numbers(reads), *numbers(hangs), *numbers(there)]
+    assert set(got) == set(range(FLOWS * ROUNDS))
+    assert released.missing == 0
+    assert released.stranded >= unread
+    assert len(got) - len(set(got)) <= released.possible_duplicates
+    pair.close()
