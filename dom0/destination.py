@@ -14,7 +14,7 @@ from dom0.bound import agreed_binding
 from dom0.claim import Agreement, Wire
 from dom0.conntrack.receiving import ConntrackReceiver
 from dom0.context import Context
-from dom0.dataplane import names, netdev
+from dom0.dataplane import names, netdev, steering
 from dom0.dataplane.destination_port import DestinationPort, Opened
 from dom0.dataplane.kernel_limits import SPARE_PACKETS
 from dom0.flow_setup import FlowSetup
@@ -209,6 +209,7 @@ class DestinationMigration(Migration):
             Action(Kind.QUEUE, tap, room, str(netdev.get_queue_length(tap))),
             Action(Kind.GATE, tap),
             Action(Kind.WIRE, tap),
+            *([Action(Kind.STEER, tap)] if steering.has_queues(tap) else []),
         ]
 
     async def _make_room(self) -> None:
@@ -340,10 +341,19 @@ class DestinationMigration(Migration):
             self.arriving.expect()
         for port in self.ports:
             port.expect()
+        self._note_unsteered()
         self.announcements.cover(port.settings.mac for port in self.ports)
         self._want_flows()
         self._hold_own()
         self.spawn(self._keep_told())
+
+    def _note_unsteered(self) -> None:
+        taps = [port.tap for port in self.ports if port.unsteered]
+        if taps:
+            self.notes.append(
+                f"{self.context.host} could not send all by the first queue of {', '.join(taps)}: "
+                "a packet of each other queue may be lost, uncounted"
+            )
 
     async def _keep_told(self) -> None:
         """An Open vSwitch may forget. And a fabric that is told sends here before the guest has said anything here, and what it says

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from controller_bridge.rerouters.base import Rerouter
 from dom0 import bridges, fabric
 from dom0.bridge_port import BridgePort
-from dom0.dataplane import classifier, names, netdev, tunnel
+from dom0.dataplane import classifier, names, netdev, steering, tunnel
 from dom0.dataplane.classifier import Direction
 from dom0.router import names as router_names
 from vmnet.actions import Action, Kind
@@ -52,12 +52,17 @@ def _check_is_ours(kind: Kind, target: str) -> None:
     """RefusedError for a device that no migration changes: whoever writes the store would else change any device of this host."""
     if names.is_ours(target):
         return
-    at_taps = kind in (Kind.NO_GATE, Kind.NO_WIRE, Kind.QUEUE) and netdev.exists(target)
+    at_taps = kind in (Kind.NO_GATE, Kind.NO_WIRE, Kind.QUEUE, Kind.NO_STEER) and netdev.exists(target)
     foreign = at_taps and not (router_names.is_port(target) or netdev.is_tap(target))
     if foreign or kind in (Kind.NO_TUNNEL, Kind.LEAVE):
         raise RefusedError(
             f"{target!r} is neither vmnet's nor a VM's tap", "somebody else has written that into the store"
         )
+
+
+def _no_steer(tap: str) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        steering.as_usual(tap)
 
 
 async def perform(action: Action, domains: Domains | None, rerouter: Rerouter | None = None) -> None:
@@ -73,6 +78,8 @@ async def perform(action: Action, domains: Domains | None, rerouter: Rerouter | 
     elif kind is Kind.QUEUE:
         if netdev.exists(target):
             netdev.set_queue_length(target, int(action.value))
+    elif kind is Kind.NO_STEER:
+        await asyncio.to_thread(_no_steer, target)
     elif kind is Kind.LEAVE:
         await bridges.leave(target, BridgePort.parse(action.value).bridge)
     elif kind is Kind.REROUTE_BACK:

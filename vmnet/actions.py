@@ -18,6 +18,8 @@ class Kind(Enum):
     WIRE = "wire"
     NO_WIRE = "no-wire"
     QUEUE = "queue"
+    STEER = "steer"
+    NO_STEER = "no-steer"
     SUSPEND = "suspend"
     RESUME = "resume"
     JOIN = "join"
@@ -34,6 +36,8 @@ _WORDS = {
     Kind.WIRE: "wire what comes in at {target} to the tunnel",
     Kind.NO_WIRE: "unwire {target}",
     Kind.QUEUE: "let {target} queue {value} packets",
+    Kind.STEER: "send all that is for {target} by its first queue",
+    Kind.NO_STEER: "let the kernel choose a queue of {target}",
     Kind.SUSPEND: "stop VM {target}",
     Kind.RESUME: "resume VM {target}, if it is here and paused",
     Kind.JOIN: "make {target} a port of bridge {value}",
@@ -45,6 +49,7 @@ _INVERSE = {
     Kind.TUNNEL: Kind.NO_TUNNEL,
     Kind.GATE: Kind.NO_GATE,
     Kind.WIRE: Kind.NO_WIRE,
+    Kind.STEER: Kind.NO_STEER,
     Kind.SUSPEND: Kind.RESUME,
     Kind.JOIN: Kind.LEAVE,
     Kind.REROUTE: Kind.REROUTE_BACK,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from controller_bridge import setup_frame
-from dom0.dataplane import classifier, names, netdev, pump, ring, tunnel, wire
+from dom0.dataplane import classifier, names, netdev, pump, ring, steering, tunnel, wire
 from dom0.dataplane.announce import here_afresh, here_only, nobody, spare_frame
 from dom0.dataplane.classifier import Direction
 from dom0.dataplane.gate import Gate, GateCounts
@@ -23,6 +24,7 @@ from dom0.dataplane.sender import Sender
 from dom0.dataplane.setup_port import SetupPort
 from dom0.dataplane.upcall_order import Leaving, UpcallOrder
 
+_LOG = logging.getLogger(__name__)
 _USUAL_MTU = 1500
 
 
@@ -57,6 +59,10 @@ class DestinationPort:
         self._switch_ports: Collection[str] | None = None
         """Of an Open vSwitch in the kernel, if the guest's own order there is looked after."""
         self._upcalls: UpcallOrder | None = None
+        self._hypervisor: int | None = None
+        """Its process, if the tap has several queues and all goes by the first."""
+        self.unsteered = False
+        """The guest's hypervisor may lose a frame of each of its tap's further queues."""
         self._parts = Parts()
         with self._parts.closed_on_failure():
             self._make(settings)
@@ -94,6 +100,18 @@ class DestinationPort:
         netdev.set_queue_length(self.tap, 0)
         netdev.set_queue_length(self.tap, self.settings.bounds.packets + SPARE_PACKETS)
         self._gone_before = self._gone() + self._send_spare()
+        self._steer()
+
+    def _steer(self) -> None:
+        """Of several queues the first alone has frames from now on: the one that has the spare frame."""
+        if not steering.has_queues(self.tap):
+            return
+        try:
+            self._hypervisor = steering.by_first_queue(self.tap, self._hypervisor)
+            self.unsteered = False
+        except OSError as error:
+            _LOG.warning("%s: not all goes by its first queue: %s", self.tap, error)
+            self.unsteered = True
 
     def _send_spare(self) -> int:
         """How many frames of ours are in the tap, or have been read, that are not counted as the guest's."""
@@ -177,6 +195,7 @@ class DestinationPort:
             self.gate.mode = Mode.HOLD
             if self.on_ovs:
                 self.tell_switch()
+        self._steer()
 
     @property
     def bridged(self) -> bool:
@@ -278,6 +297,13 @@ class DestinationPort:
             netdev.set_queue_length(self.tap, self._queue_length)
         else:
             ring.shorten(self.gate, self._park, self._to_tap, self._queue_length, self._waiting)
+            self._steer_no_more()
+
+    def _steer_no_more(self) -> None:
+        """The hypervisor may have gone, and the tap with it."""
+        if self._hypervisor is not None and not self.unsteered:
+            with suppress(OSError), ring.emptied(self.gate, self._park, self._to_tap, self._waiting):
+                steering.as_usual(self.tap, self._hypervisor)
 
     def _gone(self) -> int:
         return self._counters.taken() + self._counters.dropped()

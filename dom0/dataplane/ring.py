@@ -17,6 +17,8 @@ from dom0.dataplane.sender import Sender
 
 _DRAIN_S = 1.0
 _LOOK_S = 0.005
+_EMPTY_S = 0.05
+"""So long the guest's frames wait at most."""
 _MOST_PACKETS = 8192
 _COPY_SPARE_BYTES = 160
 """Of a recorded frame, besides what its MTU allows."""
@@ -53,6 +55,16 @@ def shorten(gate: Gate, park: Park, to_tap: Sender, packets: int, waiting: Calla
         if fits:
             netdev.set_queue_length(gate.tap, packets)
     return fits
+
+
+@contextmanager
+def emptied(gate: Gate, park: Park, to_tap: Sender, waiting: Callable[[], int]) -> Iterator[None]:
+    """Nothing is in the ring, and nothing gets in, until the exit; not for certain: a slow guest may leave something there."""
+    with _closed(gate, park, to_tap):
+        deadline = time.monotonic() + _EMPTY_S
+        while waiting() > 0 and time.monotonic() < deadline:
+            time.sleep(_LOOK_S / 10)
+        yield
 
 
 @contextmanager

@@ -38,6 +38,41 @@ def numbers(guest: Guest) -> list[int]:
 
 
 @isolated()
+def test_until_the_guest_runs_a_new_host_gives_it_all_by_the_first_queue() -> None:
+    """QEMU attaches the guest's other queues before that, reads a frame of each, and with vhost the guest never gets it."""
+    pair = Pair(multi_queue=True)
+    pair.attach()
+    first = Guest(pair.a.tap)
+    pair.precopy(0.05)
+    with pair.b.host:
+        pair.destination.expect()
+        assert not pair.destination.unsteered
+        other_queue = pair.b.tap.second()
+        assert netdev.queues("tap0") == 2
+    stop_ns = first.stop()
+    with pair.a.host:
+        pair.source.hold()
+        pair.source.release(stop_ns)
+    for nth in range(FLOWS):
+        pair.client.write(udp(nth))
+    until(lambda: pair.destination.tunnel_received >= FLOWS, 2, "all came by the tunnel")
+    assert other_queue.drain() == [], "what a QEMU would have read"
+    there, other = pair.arrive(), Guest(other_queue)
+    pair.open()
+    for nth in range(FLOWS, 2 * FLOWS):
+        pair.client.write(udp(nth))
+    until(lambda: len(set(numbers(there))) >= 2 * FLOWS, 2, "all are there")
+    assert numbers(other) == []
+    pair.close()
+    for nth in range(2 * FLOWS, 3 * FLOWS):
+        pair.client.write(udp(nth))
+    until(lambda: len(set(numbers(there)) | set(numbers(other))) >= 3 * FLOWS, 2, "all are there")
+    assert numbers(other), "the kernel chooses again"
+    for one in (there, other):
+        one.stop()
+
+
+@isolated()
 def test_one_queue_of_two_hangs_when_the_guest_stops() -> None:
     pair = Pair(multi_queue=True)
     with pair.a.host:
