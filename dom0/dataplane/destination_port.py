@@ -99,8 +99,8 @@ class DestinationPort:
         """
         netdev.set_queue_length(self.tap, 0)
         netdev.set_queue_length(self.tap, self.settings.bounds.packets + SPARE_PACKETS)
-        self._gone_before = self._gone() + self._send_spare()
         self._steer()
+        self._gone_before = self._gone() + self._send_spare()
 
     def _steer(self) -> None:
         """Of several queues the first alone has frames from now on: the one that has the spare frame."""
