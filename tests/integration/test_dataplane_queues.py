@@ -1,14 +1,19 @@
 """A guest with several queues an interface: the kernel counts what was read from all of them together."""
 
+import asyncio
 import os
 import struct
 import time
 
 import pytest
-from dataplane_kit import CLIENT, GUEST, Guest, isolated, until
+from dataplane_kit import CLIENT, GUEST, Guest, Host, Tap, isolated, until
 from dataplane_pair import Pair
 
-from dom0.dataplane import netdev
+from dom0 import executor
+from dom0.dataplane import netdev, steering
+from dom0.dataplane.park import NO_OFFLOAD
+from dom0.dataplane.sender import Sender
+from vmnet.actions import Action, Kind
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 FLOWS = 16
@@ -70,6 +75,29 @@ def test_until_the_guest_runs_a_new_host_gives_it_all_by_the_first_queue() -> No
     assert numbers(other), "the kernel chooses again"
     for one in (there, other):
         one.stop()
+
+
+@isolated()
+def test_what_a_daemon_that_died_left_is_undone() -> None:
+    """From the journal; and a tap of the same name in another network is left alone."""
+    host, neighbour = Host(), Host()
+    for one in (neighbour, host):
+        with one:
+            tap = Tap("tap0", multi_queue=True)
+            other = tap.second()
+            sender = Sender("tap0")
+            if one is host:
+                steering.by_first_queue("tap0")
+            for nth in range(FLOWS):
+                sender.send(NO_OFFLOAD + udp(nth))
+            assert len(tap.drain()) > 0
+            assert bool(other.drain()) is (one is neighbour)
+    with host:
+        asyncio.run(executor.perform(Action(Kind.NO_STEER, "tap0"), None))
+        for nth in range(FLOWS):
+            sender.send(NO_OFFLOAD + udp(nth))
+        assert tap.drain() and other.drain()
+        asyncio.run(executor.perform(Action(Kind.NO_STEER, "tap1"), None))
 
 
 @isolated()

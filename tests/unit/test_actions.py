@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 
 from vmnet.actions import Action, Kind
 
-MADE = (Kind.TUNNEL, Kind.GATE, Kind.WIRE, Kind.SUSPEND, Kind.JOIN, Kind.REROUTE)
-UNDOING = (Kind.NO_TUNNEL, Kind.NO_GATE, Kind.NO_WIRE, Kind.RESUME, Kind.LEAVE, Kind.REROUTE_BACK)
+MADE = (Kind.TUNNEL, Kind.GATE, Kind.WIRE, Kind.STEER, Kind.SUSPEND, Kind.JOIN, Kind.REROUTE)
+UNDOING = (
+    Kind.NO_TUNNEL,
+    Kind.NO_GATE,
+    Kind.NO_WIRE,
+    Kind.NO_STEER,
+    Kind.RESUME,
+    Kind.LEAVE,
+    Kind.REROUTE_BACK,
+)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 ACTIONS = st.builds(Action, st.sampled_from(Kind), TEXT, TEXT, TEXT)
 

@@ -13,7 +13,7 @@ from vmnet.actions import Action, Kind
 from vmnet.errors import RefusedError
 from vmnet.store import JournalEntry
 
-LAST = (Kind.NO_TUNNEL, Kind.NO_GATE, Kind.NO_WIRE, Kind.QUEUE, Kind.LEAVE)
+LAST = (Kind.NO_TUNNEL, Kind.NO_GATE, Kind.NO_WIRE, Kind.QUEUE, Kind.NO_STEER, Kind.LEAVE)
 
 
 @pytest.mark.parametrize("kind", LAST)
