@@ -119,7 +119,7 @@ class Port:
     bridge_port = "no-such-port"
     routed = False
     outgoing_lost = tunnel_sent = tunnel_received = 0
-    on_ovs = False
+    on_ovs = unsteered = False
     bridged = False
     senders = SimpleNamespace(headers=[])
 
