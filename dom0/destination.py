@@ -14,7 +14,7 @@ from dom0.bound import agreed_binding
 from dom0.claim import Agreement, Wire
 from dom0.conntrack.receiving import ConntrackReceiver
 from dom0.context import Context
-from dom0.dataplane import names, netdev, steering
+from dom0.dataplane import names, netdev
 from dom0.dataplane.destination_port import DestinationPort, Opened
 from dom0.dataplane.kernel_limits import SPARE_PACKETS
 from dom0.flow_setup import FlowSetup
@@ -209,7 +209,7 @@ class DestinationMigration(Migration):
             Action(Kind.QUEUE, tap, room, str(netdev.get_queue_length(tap))),
             Action(Kind.GATE, tap),
             Action(Kind.WIRE, tap),
-            *([Action(Kind.STEER, tap)] if steering.has_queues(tap) else []),
+            *([Action(Kind.STEER, tap)] if netdev.may_have_queues(tap) else []),
         ]
 
     async def _make_room(self) -> None:

@@ -60,7 +60,7 @@ class DestinationPort:
         """Of an Open vSwitch in the kernel, if the guest's own order there is looked after."""
         self._upcalls: UpcallOrder | None = None
         self._hypervisor: int | None = None
-        """Its process, if the tap has several queues and all goes by the first."""
+        """Its process, if all goes by the first of the tap's queues, or did until the hypervisor took that away."""
         self.unsteered = False
         """The guest's hypervisor may lose a frame of each of its tap's further queues."""
         self._parts = Parts()
@@ -104,7 +104,7 @@ class DestinationPort:
 
     def _steer(self) -> None:
         """Of several queues the first alone has frames from now on: the one that has the spare frame."""
-        if not steering.has_queues(self.tap):
+        if not netdev.may_have_queues(self.tap):
             return
         try:
             self._hypervisor = steering.by_first_queue(self.tap, self._hypervisor)
@@ -301,7 +301,7 @@ class DestinationPort:
 
     def _steer_no_more(self) -> None:
         """The hypervisor may have gone, and the tap with it."""
-        if self._hypervisor is not None and not self.unsteered:
+        if self._hypervisor is not None:
             with suppress(OSError), ring.emptied(self.gate, self._park, self._to_tap, self._waiting):
                 steering.as_usual(self.tap, self._hypervisor)
 

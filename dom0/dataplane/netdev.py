@@ -14,6 +14,7 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _SIOCSIFHWADDR, _ARPHRD_ETHER = 0x8924, 1
 _SIOCGIFTXQLEN, _SIOCSIFTXQLEN = 0x8942, 0x8943
+_IFF_MULTI_QUEUE = 0x0100
 _IFF_UP, _IFF_NOARP = 0x1, 0x80
 _OVS_DATAPATH = "ovs-system"
 """The master of every port of the kernel's Open vSwitch."""
@@ -61,6 +62,15 @@ def has_only_guests(bridge: str) -> bool:
 def is_tap(name: str) -> bool:
     """A tap or tun device: something in user space, as a hypervisor, is at its other end."""
     return Path(f"/sys/class/net/{name}/tun_flags").exists()
+
+
+def may_have_queues(name: str) -> bool:
+    """A tap that may have more queues than one, however many are attached now."""
+    try:
+        flags = int(Path(f"/sys/class/net/{name}/tun_flags").read_text(), 16)
+    except OSError:
+        return False
+    return bool(flags & _IFF_MULTI_QUEUE)
 
 
 def is_switched(name: str) -> bool:

@@ -186,7 +186,8 @@ class SourcePort:
         with self._resizing:
             self.gate.mode = Mode.HOLD
         self.counters.refresh()
-        self._count_queues()
+        # a guest may use more than before; later its tap may have gone
+        self._queues = max(self._queues, netdev.queues(self.tap))
 
     def say(self, frame: bytes) -> None:
         """``frame`` (from its Ethernet header on) goes where the guest's go, behind all that it sent. OSError: the tap has gone."""
@@ -254,15 +255,10 @@ class SourcePort:
         guard_ns = self._pace.guard_ns()
         empty_ns = self._emptiness.before((stop_ns or 0) - guard_ns) if comparable else 0
         copy = self._complete_copy()
-        self._count_queues()
         if self._queues > 1 and stop_ns is not None:
             whole = not self.recorder.forgot
             return select_of_queues(copy, unread, self._queues, stop_ns, empty_ns, guard_ns, whole)
         return stranded.select(copy, unread, stop_ns, empty_ns, guard_ns)
-
-    def _count_queues(self) -> None:
-        """A guest may use more of them than before, or its tap may have gone."""
-        self._queues = max(self._queues, netdev.queues(self.tap))
 
     def _complete_copy(self) -> Iterator[RecordedFrame]:
         newest = self._until_complete()

@@ -23,19 +23,9 @@ from dom0.dataplane import bpf_asm, bpf_syscall, netdev
 _TUNSETSTEERINGEBPF = 0x800454E0
 _SIOCGIFHWADDR = 0x8927
 _PIDFD_GETFD = 438
-_IFF_MULTI_QUEUE = 0x0100
 _TUN = "/dev/net/tun"
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def has_queues(tap: str) -> bool:
-    """Whether ``tap`` may have more queues than one, however many are attached now."""
-    try:
-        flags = int(Path(f"/sys/class/net/{tap}/tun_flags").read_text(), 16)
-    except OSError:
-        return False
-    return bool(flags & _IFF_MULTI_QUEUE)
 
 
 def holder(tap: str) -> int | None:

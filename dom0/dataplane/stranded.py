@@ -41,6 +41,12 @@ class Stranded:
     missing: int = 0
 
 
+def in_doubt_since(stop_ns: int, empty_ns: int | None, guard_ns: int) -> int:
+    """What came before this was read while the guest ran (arguments of :func:`select`)."""
+    stops_ns = stop_ns - guard_ns
+    return stops_ns if empty_ns is None else min(stops_ns, empty_ns)
+
+
 def select(
     newest: Iterable[RecordedFrame],
     unread: int,
@@ -61,9 +67,8 @@ def select(
     left = list(islice(source, max(0, unread)))
     doubtful: list[RecordedFrame] = []
     if stop_ns is not None:
-        stops_ns = stop_ns - guard_ns
         stuck = bool(left) and left[-1].time_ns < stop_ns - _WAITS_NS
-        in_doubt_ns = stops_ns if empty_ns is None else min(stops_ns, empty_ns)
+        in_doubt_ns = in_doubt_since(stop_ns, empty_ns, guard_ns)
         ahead = islice(source, READ_AHEAD)
         doubtful = [one for one in ahead if stuck or one.time_ns >= in_doubt_ns]
     ordered = [one.data for one in reversed(left + doubtful) if one is not NOT_COPIED]

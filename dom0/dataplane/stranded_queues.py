@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Final
 
 from dom0.dataplane.frames import NOT_COPIED, RecordedFrame
-from dom0.dataplane.stranded import GUARD_NS, READ_AHEAD, Stranded
+from dom0.dataplane.stranded import GUARD_NS, READ_AHEAD, Stranded, in_doubt_since
 
 MOST_IN_DOUBT: Final = 16_384
 """Frames beside the unread ones: so many come twice at most."""
@@ -33,17 +33,14 @@ def select_of_queues(
     ``whole``: ``newest`` goes back to the first frame that has ever come, or to where the tap was last seen empty.
     """
     unread = max(0, unread)
-    stops_ns = stop_ns - guard_ns
-    in_doubt_ns = stops_ns if empty_ns is None else min(stops_ns, empty_ns)
     frames = list(islice(newest, unread + MOST_IN_DOUBT))
-    settled = _first_settled(frames, unread, in_doubt_ns)
+    settled = _first_settled(frames, unread, in_doubt_since(stop_ns, empty_ns, guard_ns))
     chosen = frames[:settled]
     if unread:  # what waits may have waited for one that QEMU has in its hands
         chosen += frames[settled : settled + READ_AHEAD * queues]
     copied = [one for one in chosen if one is not NOT_COPIED]
     later = sum(1 for one in copied if one.time_ns > stop_ns)
-    before = len(copied) - later
-    maybe_taken = before - min(before, max(0, unread - later))
+    maybe_taken = max(0, len(copied) - later - max(0, unread - later))
     unsure = settled == len(frames) and (not whole or len(frames) == unread + MOST_IN_DOUBT)
     uncopied = min(len(chosen) - len(copied), unread + READ_AHEAD * queues)
     missing = max(uncopied, unread if unsure else unread - len(copied), 0)
