@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dataplane_kit import GUEST, Traffic, frame, isolated, until
 from faucet_kit import BACK, CONFIG, MOVE, Ear, FaucetFabric
+from ovs_kit import lost_at_most
 from pypi_kit import FAUCET, NotThereError, venv
 
 from controller_bridge.rerouters.base import Move
@@ -26,13 +25,8 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("ovs-vswitchd") is None, reason="no Open vSwitch here"),
 ]
 RATE = 2000
-RELOADS = 3
-"""Of Faucet's in one move. A reload deletes an interface's ACL entries and adds them again: it costs a gap on a switch that a packet
-passes, of 4 to 8 ms where nothing else runs, of 160 ms on a busy machine."""
-PASSED = 2
-"""Switches on the way to the VM."""
-GAP = RATE // 2
-"""Packets: longer than that is no reload."""
+REWRITTEN = 60
+"""Packets (30 ms of them) that one reload of Faucet's may cost: it deletes an interface's ACL entries and adds them again."""
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +37,12 @@ def programs() -> Path:
         pytest.skip(f"no Faucet: {error}")
 
 
-def control_run(kit: FaucetFabric, ear: Ear, during_s: float) -> list[int]:
-    """The gaps in the same time when nothing moves: Open vSwitch in user space loses some packets by itself."""
+def control_run(kit: FaucetFabric, ear: Ear, during_s: float) -> int:
+    """How many packets are lost in the same time when nothing moves: Open vSwitch in user space loses some by itself."""
     traffic = Traffic(kit.senders["client"].send, RATE)
     time.sleep(during_s)
     sent = traffic.stop()
-    return gaps(heard(ear, sent), sent)
-
-
-def gaps(arrived: Iterable[int], sent: int) -> list[int]:
-    """How many packets in a row are missing, each time."""
-    seen = sorted({-1, *arrived, sent})
-    return [after - before - 1 for before, after in pairwise(seen) if after - before > 1]
+    return sent - len(set(heard(ear, sent)))
 
 
 def heard(ear: Ear, sent: int) -> list[int]:
@@ -63,34 +51,37 @@ def heard(ear: Ear, sent: int) -> list[int]:
     return [one for one in ear.heard() if one < sent]
 
 
-@isolated(150)
+@isolated(270)
 def test_a_move_there_and_back(programs: Path) -> None:
     kit = FaucetFabric(programs)
     ears = {name: Ear(kit.fabric.ends[f"host-{name}"]) for name in ("a", "b")}
+    lost_at_most(3 * REWRITTEN, lambda: [moved(kit, ears, move) for move in (MOVE, BACK)])
+
+
+def moved(kit: FaucetFabric, ears: dict[str, Ear], move: Move) -> int:
+    """How many packets are lost, more than in a control run. Nothing of ours is left."""
     files, tables = (kit.config.read_bytes(), kit.file.read_bytes()), kit.tables()
-    for move in (MOVE, BACK):
-        began = time.monotonic()
-        traffic = Traffic(kit.senders["client"].send, RATE)
-        kit.do("prepare", move=move)
-        assert kit.file.read_bytes() != files[1]
-        before = ears[move.source].heard()
-        assert before and not ears[move.destination].heard(), "prepared: nothing takes the new way"
-        kit.do("cut_over", move=move)
-        kit.announce(f"host-{move.destination}")
-        kit.do("finish", move=move)
-        sent = traffic.stop()
-        lasted_s = time.monotonic() - began
-        old, new = before + heard(ears[move.source], sent), heard(ears[move.destination], sent)
-        lost = gaps({*old, *new}, sent)
-        alone = control_run(kit, ears[move.destination], lasted_s)
-        print(f"{sent} packets in {lasted_s:.1f} s: lost in a row: {lost}, {alone} in a control run")
-        assert len(old) + len(new) == len({*old, *new}), "none twice"
-        assert max(old) < min(new), "one way, then the other"
-        assert len(lost) <= RELOADS * PASSED + len(alone)
-        assert max(lost, default=0) <= GAP
-        assert (kit.config.read_bytes(), kit.file.read_bytes()) == files
-        assert kit.tables() == tables
-        assert set(kit.running().cold.values()) == {0}
+    began = time.monotonic()
+    traffic = Traffic(kit.senders["client"].send, RATE)
+    kit.do("prepare", move=move)
+    assert kit.file.read_bytes() != files[1]
+    before = ears[move.source].heard()
+    assert before and not ears[move.destination].heard(), "prepared: nothing takes the new way"
+    kit.do("cut_over", move=move)
+    kit.announce(f"host-{move.destination}")
+    kit.do("finish", move=move)
+    sent = traffic.stop()
+    lasted_s = time.monotonic() - began
+    old, new = before + heard(ears[move.source], sent), heard(ears[move.destination], sent)
+    lost = sent - len({*old, *new})
+    alone = control_run(kit, ears[move.destination], lasted_s)
+    print(f"{sent} packets in {lasted_s:.1f} s: {lost} lost, {alone} in a control run")
+    assert len(old) + len(new) == len({*old, *new}), "none twice"
+    assert max(old) < min(new), "one way, then the other"
+    assert (kit.config.read_bytes(), kit.file.read_bytes()) == files
+    assert kit.tables() == tables
+    assert set(kit.running().cold.values()) == {0}
+    return lost - alone
 
 
 @isolated(60)

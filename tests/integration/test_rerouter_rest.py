@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from dataplane_kit import Traffic, frame, isolated, until
 from faucet_kit import Ear
+from ovs_kit import lost_at_most
 from pypi_kit import RYU, NotThereError, venv
 from ryu_kit import BACK, MAC, MOVE, RyuFabric
 
@@ -25,8 +26,6 @@ pytestmark = [
 RATE = 2000
 BUSY = 10
 """Packets that a busy machine may cost; the move itself costs none."""
-TRIES = 3
-"""An Open vSwitch in user space that gets no processor for 0.1 s loses hundreds, with a move or without. It does not each time."""
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +45,13 @@ def ears(kit: RyuFabric) -> dict[str, Ear]:
 def test_a_move_there_and_back(programs: Path, protocols: str) -> None:
     kit = RyuFabric(programs, protocols)
     heard, at_a = ears(kit), kit.tables()
-    lost: list[int] = []
-    for _ in range(TRIES):
-        lost += [moved(kit, heard, move) for move in (MOVE, BACK)]
+
+    def there_and_back() -> list[int]:
+        lost = [moved(kit, heard, move) for move in (MOVE, BACK)]
         assert kit.tables() == at_a, "the switches' own entries only, and as they were"
-        if max(lost[-2:]) <= BUSY:
-            return
-    raise AssertionError(f"lost there and back, {TRIES} times: {lost}")
+        return lost
+
+    lost_at_most(BUSY, there_and_back)
 
 
 def moved(kit: RyuFabric, heard: dict[str, Ear], move: Move) -> int:

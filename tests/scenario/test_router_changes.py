@@ -69,14 +69,16 @@ def wait_prefix(lab: Lab, prefix: str, there: bool, strict: bool = True) -> None
     def changes() -> Any:
         return router_kit.listed(router_kit.where(lab))["fib"]
 
-    before = None
-    while before != (before := changes()):
+    last = changes()
+    while True:
         with contextlib.suppress(LabError):
             wait_for("", lambda: has(lab, prefix) is there or (not strict and as_in_vm()), _LEARN_S, 0.2)
             return
-    raise AssertionError(
-        f"{prefix} is {'not ' * there}in the FIB, {_LEARN_S} s after its last change: {before}; the VM: {in_vm()}"
-    )
+        before, last = last, changes()
+        if before == last:
+            raise AssertionError(
+                f"{prefix} is {'not ' * there}in the FIB, {_LEARN_S} s after its last change: {last}; the VM: {in_vm()}"
+            )
 
 
 def has(lab: Lab, prefix: str) -> bool:
