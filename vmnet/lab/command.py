@@ -11,9 +11,14 @@ Completed = subprocess.CompletedProcess[str]
 
 
 def run(
-    argv: Sequence[str], *, text: str | None = None, check: bool = True, timeout: float = 30.0
+    argv: Sequence[str],
+    *,
+    text: str | None = None,
+    check: bool = True,
+    timeout: float = 30.0,
+    inherits: Sequence[int] = (),
 ) -> Completed:
-    """Run a program and collect its output.
+    """Run a program and collect its output. It gets the descriptors ``inherits`` besides the standard ones.
 
     Raises LabError when it is missing, fails (unless ``check`` is false) or takes longer than ``timeout`` seconds.
     """
@@ -27,6 +32,7 @@ def run(
             timeout=timeout,
             check=False,
             stdin=None if text is not None else subprocess.DEVNULL,
+            pass_fds=inherits,
         )
     except FileNotFoundError:
         raise LabError(f"{argv[0]} is not installed", "see docs/lab.md for the packages") from None

@@ -11,10 +11,13 @@ from vmnet.lab.paths import LabPaths
 from vmnet.lab.topology import Topology
 
 
-def make_namespaces(nodes: Iterable[Node]) -> None:
-    """Namespaces with their settings, each kept by a holder process."""
+def make_namespaces(nodes: Iterable[Node], lock: int) -> None:
+    """Namespaces with their settings, each kept by a holder process.
+
+    ``ip`` outlives us if we are killed: it holds the lab's ``lock`` as well, so that nobody takes the lab down beside it.
+    """
     nodes = list(nodes)
-    _batch([], [f"netns add {node.netns_name}" for node in nodes])
+    _batch([], [f"netns add {node.netns_name}" for node in nodes], lock)
     names = wiring.hosts_file(node.spec for node in nodes)
     for node in nodes:
         node.hold(names)
@@ -44,9 +47,9 @@ def batch(node: Node, lines: list[str], *options: str) -> None:
     _batch(["-n", node.netns_name, *options], lines)
 
 
-def _batch(options: list[str], lines: list[str]) -> None:
+def _batch(options: list[str], lines: list[str], *inherits: int) -> None:
     if lines:
-        run(["ip", *options, "-batch", "-"], text="\n".join(lines) + "\n")
+        run(["ip", *options, "-batch", "-"], text="\n".join(lines) + "\n", inherits=inherits)
 
 
 def _settings(node: Node) -> None:

@@ -55,8 +55,8 @@ def load(paths: LabPaths) -> State:
 
 
 @contextmanager
-def locked(file: Path, what: str, seconds: float = 2.0) -> Iterator[None]:
-    """Hold a lock file that its holder may delete.
+def locked(file: Path, what: str, seconds: float = 2.0) -> Iterator[int]:
+    """Hold a lock file that its holder may delete. Yields its descriptor: a child that inherits it holds the lock too.
 
     Raises LabError when somebody else holds it for longer than ``seconds`` (the child of a killed command may, for a moment).
     """
@@ -65,7 +65,7 @@ def locked(file: Path, what: str, seconds: float = 2.0) -> Iterator[None]:
     except LabError:
         raise LabError(f"{what} is busy: another command is working on it") from None
     with held:
-        yield
+        yield held.fileno()
 
 
 def _lock(file: Path) -> IO[str] | None:

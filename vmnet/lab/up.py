@@ -79,11 +79,11 @@ def up(source: str, options: Options = Options(), tell: Tell = quiet) -> tuple[L
     topology = schema.parse(document)
     controller.check(topology)
     _require()
-    with locked(lab_lock(LabPaths(name)), f"lab '{name}'"):
+    with locked(lab_lock(LabPaths(name)), f"lab '{name}'") as lock:
         existing = _existing(name, document, tell)
         if existing:
             return existing, _boot_missing(existing, options, tell)
-        return _make(State(name, source, document, boot_id(), ()), topology, options, tell), True
+        return _make(State(name, source, document, boot_id(), ()), topology, options, tell, lock), True
 
 
 def _require() -> None:
@@ -120,13 +120,13 @@ def _boot_missing(lab: Lab, options: Options, tell: Tell) -> bool:
     return bool(booted)
 
 
-def _make(state: State, topology: Topology, options: Options, tell: Tell) -> Lab:
+def _make(state: State, topology: Topology, options: Options, tell: Tell, lock: int) -> Lab:
     paths = LabPaths(state.name)
     state = replace(state, namespaces=tuple(paths.netns_name(node) for node in topology.nodes))
     save(paths, state)
     try:
         lab = Lab(state)
-        _steps(lab, options, tell)
+        _steps(lab, options, tell, lock)
     except BaseException:
         if not options.keep_failed:
             down.remove_traces(paths)
@@ -136,13 +136,13 @@ def _make(state: State, topology: Topology, options: Options, tell: Tell) -> Lab
     return lab
 
 
-def _steps(lab: Lab, options: Options, tell: Tell) -> None:
+def _steps(lab: Lab, options: Options, tell: Tell, lock: int) -> None:
     nodes = list(lab.nodes.values())
     if options.vms and lab.topology.vms:
         image.ensure("small", tell)
     mountpoints.make()
     tell(f"lab '{lab.name}': {len(nodes)} namespaces")
-    net.make_namespaces(nodes)
+    net.make_namespaces(nodes, lock)
     net.wire(lab.paths, lab.topology, nodes)
     for node in nodes:
         ovs.start(node)

@@ -102,11 +102,11 @@ def start(node: MachineNode, machine: Machine, warm: Warm, uuid: str, ports: Seq
 
 def _boot(machine: Machine, warm: Warm) -> None:
     paths = LabPaths(f"first-boot-{machine.release}")
-    with locked(lab_lock(paths), f"lab '{paths.name}'"):
+    with locked(lab_lock(paths), f"lab '{paths.name}'") as lock:
         down.remove(paths)  # of a first boot that was killed
         host = MachineNode(paths, Node("machine", "host", machine=machine))
         try:
-            net.make_namespaces([host])
+            net.make_namespaces([host], lock)
             net.batch(host, ["link set dev lo up"])
             start(host, machine, warm, _UUID, None)
             host.connect(_BOOT_S)
