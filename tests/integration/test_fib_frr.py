@@ -204,14 +204,15 @@ def test_the_session_moves_to_another_host() -> None:
         await asyncio.to_thread(frr.configure, [f"ip route 41.0.0.0/8 {VIA_A}"])
         mac = json.loads(stage.fib.ip("-j", "link", "show", "mgmt"))[0]["address"]
         stage.fib.ip("link", "set", "mgmt", "netns", other.path)
-        # as long as its VM does not run there, nothing reaches a host: here, because it is another station
-        other.ip("link", "set", "mgmt", "address", "02:00:00:00:00:99", "up")
+        # as long as its VM does not run there, nothing reaches a host: here, because it is another station that answers no ARP
+        # (a link that goes to another namespace goes down: the router asks anew, and a reset would end its sessions)
+        other.ip("link", "set", "mgmt", "address", "02:00:00:00:00:99", "arp", "off", "up")
         other.ip("addr", "add", f"{MANAGEMENT}/24", "dev", "mgmt")
         await sessions.close()
         moved = there.sessions(other_fib, other)
         await moved.start()
         await moved.thaw(states)
-        other.ip("link", "set", "mgmt", "address", mac)
+        other.ip("link", "set", "mgmt", "address", mac, "arp", "on")
         await same(frr, other)
         await asyncio.to_thread(frr.configure, [f"ip route 42.0.0.0/8 {VIA_B}"])
         stage.vm.ip("addr", "add", "10.9.0.77/24", "dev", "up0")
