@@ -24,7 +24,7 @@ demo: ## two hosts, a VM, traffic: three migrations and a table of what they los
 test: ## all tests: `check`, and those with real hosts, VMs and migrations (root)
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory static
-	@$(SUDO) env HYPOTHESIS_STORAGE_DIRECTORY=/tmp/vmnet-hypothesis scripts/isolated.sh $(PYTEST) $(ARGS)
+	@$(SUDO) env HYPOTHESIS_STORAGE_DIRECTORY=/tmp/vmnet-hypothesis scripts/isolated.sh $(PYTEST) --again 2 $(ARGS)
 
 test-machines: ## tests with full Debian machines, emulated if need be (root)
 	@scripts/setup.sh machines

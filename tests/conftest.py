@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import again
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -25,8 +26,14 @@ class _FailuresAtOnce:
             self._terminal.write_line(f"\nFAILED {report.nodeid}\n{report.longreprtext[-2000:]}")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    again.add_option(parser)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None:
         config.pluginmanager.register(_FailuresAtOnce(terminal), "failures at once")
+        if times := config.getoption("again"):
+            config.pluginmanager.register(again.Again(terminal, times), "again")
