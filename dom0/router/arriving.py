@@ -36,6 +36,8 @@ class RouterArriving:
         """The links' announcements have come round, or are not waited for any more."""
         self.carries = False
         """The source has diverted its links to us."""
+        self.returns = False
+        """The links go back: nothing is opened here any more, and nothing said in the VM's name."""
         self.given_back = asyncio.Event()
         """The source forwards again, and this data plane has nothing under way any more."""
         self.sessions: list[dict[str, Any]] = []
@@ -89,11 +91,15 @@ class RouterArriving:
 
     async def thaw(self) -> None:
         """Before the VM runs: it goes on with the sessions it had, and does not notice."""
+        if self.returns:
+            return
         await self.router.sessions.thaw(self.sessions)
         self.sessions = []
 
     def speak(self) -> None:
         """Neighbours hear the VM's keepalives from here until it speaks itself. PeerError if the source's make no sense."""
+        if self.returns:
+            return
         now = time.monotonic()
         books = {
             link.settings.mac: import_book(self.keepalives[mac], link.settings.mac, now)
@@ -107,21 +113,28 @@ class RouterArriving:
         return [link for link in self.links if not link.stretched and link.opened is None]
 
     async def open(self) -> None:
-        """Let in what arrives directly. Again: nothing."""
+        """Let in what arrives directly. Again, or when they go back: nothing."""
         async with self._opening:
-            if self.waiting():
-                self.ordered = await asyncio.to_thread(backlog.wait_until_passed, self._tunnelled)
-            await asyncio.gather(*(asyncio.to_thread(link.open) for link in self.links))
-            self.ordered = self.ordered and all(link.ordered for link in self.links)
+            if not self.returns:
+                await self._open()
         self.taken.set()
+
+    async def _open(self) -> None:
+        if self.waiting():
+            self.ordered = await asyncio.to_thread(backlog.wait_until_passed, self._tunnelled)
+        await asyncio.gather(*(asyncio.to_thread(link.open) for link in self.links))
+        self.ordered = self.ordered and all(link.ordered for link in self.links)
 
     def _tunnelled(self) -> int:
         """Frames that have come by the old path."""
         return sum(link.port.counts().tunnelled for link in self.links)
 
     async def go_back(self) -> None:
+        self.returns = True
         self.router.hush()
-        await asyncio.to_thread(self._go_back)
+        # opened afterwards, a link would let in what nothing here sends out any more
+        async with self._opening:
+            await asyncio.to_thread(self._go_back)
         self.given_back.set()
 
     def _go_back(self) -> None:

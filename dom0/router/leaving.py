@@ -128,8 +128,7 @@ class RouterLeaving:
         """The router stays: the destination sends back what reaches it, and data is forwarded here again."""
         if self._frozen is None:
             return
-        for _wire, link in self.links:
-            await asyncio.to_thread(link.take_back)
+        await asyncio.to_thread(self._take_back)
         try:
             await self._ask("links-back")
         finally:
@@ -138,6 +137,12 @@ class RouterLeaving:
             await self.router.sessions.unfreeze()
             self._frozen = None
             self.router.links_are_back()
+
+    def _take_back(self) -> None:
+        for _wire, link in self.links:
+            link.reconnect()
+        for _wire, link in self.links:
+            link.take_back()
 
     async def stop_groups(self) -> None:
         for wire, link in self.links:

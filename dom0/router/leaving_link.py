@@ -64,12 +64,15 @@ class LeavingLink:
         """Broadcast and multicast go into the tunnel another way now (the old bridge's port)."""
         self.port.set(Word.DROP_GROUP, 1)
 
-    def take_back(self) -> None:
-        """The router stays: data is forwarded here again, what the other host sends back included. Before that sends anything."""
+    def reconnect(self) -> None:
+        """The router stays: what the other host sends back comes in, and what leaves the namespace gets out."""
         wire.attach(self.tunnel, self.port.name, ingress=False)
         self.port.set(Word.DROP_GROUP, 0)
-        self.port.mode = Mode.PASS
         self.port.talk = True
+
+    def take_back(self) -> None:
+        """Data is forwarded here again: once every link that it may leave by is reconnected."""
+        self.port.mode = Mode.PASS
 
     def announce(self, addresses: list[Address]) -> None:
         """The fabric and the neighbours learn that the link is here again: once the other host is silent."""

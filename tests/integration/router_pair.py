@@ -143,10 +143,15 @@ class RouterPair:
             for link in self.arriving:
                 link.open()
 
-    def go_back(self) -> None:
+    def go_back(self, pause_s: float = 0.0) -> None:
+        """``pause_s``: after each step of each link, as on a host whose processors are busy."""
         with self.a:
             for link in self.leaving:
+                link.reconnect()
+                settle(pause_s)
+            for link in self.leaving:
                 link.take_back()
+                settle(pause_s)
         with self.b:
             for arrived in self.arriving:
                 arrived.go_back()
