@@ -55,7 +55,8 @@ def request(kind: int, flags: int, body: bytes) -> None:
 
 def ask(kind: int, body: bytes) -> bytes:
     """What the kernel says about one thing: its message's body. OSError with its reason if it does not (ENOENT: there is none)."""
-    answered, answer = _exchange(kind, _ECHO, body)
+    # acknowledged too: of a qdisc of its own (noop, after an ingress qdisc was removed) the kernel says nothing at all
+    answered, answer = _exchange(kind, _ECHO | _ACKNOWLEDGE, body)
     if answered == _ERROR:
         raise OSError(errno.ENOENT, f"rtnetlink request {kind}: {os.strerror(errno.ENOENT)}")
     return answer
