@@ -29,7 +29,7 @@ from dom0.outgoing import AWAY_S, DECIDE_S, Outgoing
 from dom0.result import source_verdict
 from dom0.router.leaving import RouterLeaving
 from dom0.router.router import Router
-from dom0.wiring import ClaimRequest, Outlet, Wiring, draw, outlets, unprotected
+from dom0.wiring import ClaimRequest, Outlet, Wiring, draw, late_qdisc, outlets, unprotected
 from vmnet.actions import Action, Kind
 from vmnet.convergence import QEMU_WAITS_MS
 from vmnet.domain_xml import DomainInfo
@@ -240,6 +240,9 @@ class SourceMigration(Migration):
             for one in self.outlets
         ]
         settled(await asyncio.gather(*making, return_exceptions=True), self.ports)
+        self.unprotected += tuple(
+            late_qdisc(port.tap, self.context.host) for port in self.ports if not port.was_ready
+        )
         self.spawn(self._sample())
         self.spawn(self._verify_gates())
         await asyncio.gather(*(asyncio.to_thread(port.make_room) for port in self.ports))

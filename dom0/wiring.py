@@ -93,6 +93,14 @@ def unprotected(info: DomainInfo) -> tuple[str, ...]:
     )
 
 
+def late_qdisc(tap: str, host: str) -> str:
+    """In words, as :func:`unprotected`: ``tap`` got its qdisc when the migration began, not when the VM was started."""
+    return (
+        f"the VM's tap {tap} on {host} as the migration began: a limit of what the VM sends had been taken away, and before "
+        "Linux 6.6 the kernel drops what comes while vmnet's qdisc is added"
+    )
+
+
 def outlets(info: DomainInfo, management: str | None) -> tuple[Outlet, ...]:
     """RefusedError if nothing can be done for them. ``management``: a router's interface to its own host, which every host has."""
     if against := problems(info):

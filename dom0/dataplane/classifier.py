@@ -58,6 +58,11 @@ def _ingress_qdisc(device: str) -> str:
     return rtnetlink.text_of(answer[_TRAFFIC_MESSAGE_BYTES:], _KIND)
 
 
+def is_ready(device: str) -> bool:
+    """Whether :func:`attach` costs no frame there."""
+    return tcx.works() or _ingress_qdisc(device) == "clsact"
+
+
 def make_ready(device: str) -> None:
     """So that :func:`attach` later costs no frame. OSError if a program cannot be attached there.
 

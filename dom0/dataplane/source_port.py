@@ -14,7 +14,7 @@ from itertools import islice
 
 from controller_bridge import fence
 from controller_bridge.local_frame import local_frame
-from dom0.dataplane import grace, names, netdev, pump, ring, stranded, tunnel, wire
+from dom0.dataplane import classifier, grace, names, netdev, pump, ring, stranded, tunnel, wire
 from dom0.dataplane.addresses import AddressWatch
 from dom0.dataplane.announce import spare_frame
 from dom0.dataplane.clock_step import ClockStep
@@ -81,6 +81,8 @@ class SourcePort:
     def __init__(self, tap: str, settings: PortSettings) -> None:
         self.tap, self.settings = tap, settings
         self.tunnel = names.tunnel_name(settings.vni)
+        self.was_ready = classifier.is_ready(tap)
+        """False: what came as its qdisc was added may have been dropped, uncounted (before Linux 6.6)."""
         self._parts = Parts()
         self._way: _Way | None = None
         with self._parts.closed_on_failure():

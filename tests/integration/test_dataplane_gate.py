@@ -289,8 +289,9 @@ def test_a_limit_of_what_the_guest_sends_and_the_gate(way: str) -> None:
         assert not any(is_attached("tap0", one) for one in Direction)
         assert tc("filter", "show", "dev", "tap0", "ingress") == ""
         tc(*UNLIMIT)  # the kernel has a qdisc of its own there now, and says nothing of it
-    assert classifier.hindrance("tap0") == ""
+    assert classifier.hindrance("tap0") == "" and classifier.is_ready("tap0") is (way != "clsact")
     gate = Gate("tap0", park.ifindex, 0, WIDE, Mode.BLOCK)
+    assert classifier.is_ready("tap0")
     assert is_attached("tap0", Direction.EGRESS) and not is_attached("tap0", Direction.INGRESS)
     wire = Packets("tap0")
     wire.send(frame(0))

@@ -45,8 +45,13 @@ def test_a_limit_and_a_migration(place: Place, release: int) -> None:
         done = source.run(["vmnet", "migrate", VM, place.other(source).name], check=False, timeout=60)
         assert done.returncode == ExitCode.REFUSED and "domiftune" in done.stderr
         assert limit(source, 0) == 0
-        clean = moved(SCHEME[release], place)
-        assert (clean.code, clean.lost) == (0, 0), clean
+        found = moved(SCHEME[release], place)
+        assert (found.code, found.lost) == (ExitCode.NOT_CLEAN, 0), (
+            found
+        )  # the tap got its qdisc under traffic
+        assert found.verdict and "a limit" in found.verdict["unprotected"][0], found
+        back = moved(SCHEME[release], place)
+        assert (back.code, back.lost) == (0, 0), back
         return
     for _ in range(2):
         found = moved(SCHEME[release], place)

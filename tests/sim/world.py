@@ -120,6 +120,7 @@ class Port:
     routed = False
     outgoing_lost = tunnel_sent = tunnel_received = 0
     on_ovs = unsteered = False
+    was_ready = True
     bridged = False
     senders = SimpleNamespace(headers=[])
 
