@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from statistics import median
+from typing import Any
 
 import campus_kit
 import campus_lies
@@ -15,7 +16,7 @@ import kit
 import pytest
 
 from vmnet.bench.child import PIPES, Child
-from vmnet.demo.players import between, playing, rtts_ms
+from vmnet.demo.players import LIMIT_S, between, playing, rtts_ms
 from vmnet.lab import Lab, lab_up
 from vmnet.lab.move import move
 
@@ -25,6 +26,8 @@ WEST, EAST = "h1", "h3"
 CLIENTS = ("c1", "c2", "c3")
 SECONDS = 10
 """Of play before the VM moves, and after."""
+STANDS_STILL_MS = 1000 * LIMIT_S / 2
+"""A VM that stands still for longer, on a machine that gives it no processor, may be missed by its players for ``LIMIT_S``."""
 WARM_SECONDS = 5
 """An emulated guest is slow at first on its new host."""
 LIMITS = ("--cpu-most", "1000", "--pause", "1")
@@ -108,6 +111,13 @@ def test_forged_arp_and_lldp_change_no_table_while_the_vm_is_bound(lab: Lab) -> 
 # -- the VM follows ------------------------------------------------------------------------------------------------------
 
 
+def connected(summaries: dict[str, dict[str, Any]], verdict: dict[str, Any]) -> None:
+    """Nobody is disconnected, or each at most once and because the VM itself stood still."""
+    found = {name: one["disconnects"] for name, one in summaries.items()}
+    most = int(verdict["compute_downtime_ms"] > STANDS_STILL_MS)
+    assert max(found.values()) <= most, (found, verdict)
+
+
 def test_the_vm_follows_its_players_to_the_other_building(lab: Lab) -> None:
     """As many hops as the tables say; the player that nobody moved sees nothing of the VM's move but its distance."""
     campus_kit.bring_to(lab, WEST)
@@ -131,7 +141,7 @@ def test_the_vm_follows_its_players_to_the_other_building(lab: Lab) -> None:
         reports, summaries = players.reports(), players.end()
     assert kit.where(lab).name == EAST
     assert campus_kit.hops(lab) == {"c1": 2, "c2": 5, "c3": 2}
-    assert {name: one["disconnects"] for name, one in summaries.items()} == dict.fromkeys(CLIENTS, 0)
+    connected(summaries, last["verdict"])
     for client in ("c1", "c3"):
         before = rtts_ms(between(reports[client], away_s - SECONDS, away_s))
         after = rtts_ms(between(reports[client], moved_s, math.inf))
@@ -160,8 +170,8 @@ def test_watched_on_both_hosts_it_follows_back(lab: Lab) -> None:
         away = watches[EAST].expect("news", lambda line: line.get("event") == "away", 60)
         assert away["host"] == WEST, away
         summaries = players.end()
-    assert {name: one["disconnects"] for name, one in summaries.items()} == dict.fromkeys(CLIENTS, 0)
     assert kit.where(lab).name == WEST
+    connected(summaries, kit.last_verdict(lab.host(EAST)))
     kit.settled(lab)
     campus_kit.led(lab)
     assert campus_kit.hops(lab) == {"c1": 2, "c2": 2, "c3": 5}
