@@ -118,11 +118,15 @@ class Controller:
         for switch in list(self.switches.values()):
             switch.close()
 
-    def end(self, revoked: frozenset[int]) -> None:
-        """Close the connections of switches whose certificates have these serial numbers."""
+    def end(self, barred: identity.Barred) -> None:
+        """Close the connections of switches whose certificates count no more."""
         for name, switch in list(self.switches.items()):
-            if identity.serial_number(switch.channel.tls) in revoked:
-                switch.channel.abort(f"the certificate of {name} was revoked")
+            if why := barred.why(switch.channel.tls):
+                switch.channel.abort(f"the certificate of {name} {why}")
+
+    def moves(self) -> bool:
+        """Whether a VM is on its way, or has just come."""
+        return bool(self.core.hosts.left)
 
     # -- switches -------------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ async def _serve(found: Settings) -> None:
     from controller_bridge.core.core import Core
     from controller_bridge.core.places import Places
     from vmnet.peer.credentials import Credentials
+    from vmnet.peer.identity import Barred
 
     core = Core(
         settings_.lldp_key(found.key),
@@ -85,11 +86,11 @@ async def _serve(found: Settings) -> None:
     service_manager.ready(listening)
     stop = asyncio.Event()
 
-    def end(revoked: frozenset[int]) -> None:
-        door.end(revoked)
-        controller.end(revoked)
+    def end(barred: Barred) -> None:
+        door.end(barred)
+        controller.end(barred)
 
-    credentials = Credentials(found.tls, [for_hosts, for_switches], end)
+    credentials = Credentials(found.tls, [for_hosts, for_switches], end, controller.moves)
     credentials.follow()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

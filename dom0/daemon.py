@@ -34,6 +34,7 @@ from vmnet.hypervisor.domains import Domains
 from vmnet.machine import State
 from vmnet.peer import PeerClient, PeerServer
 from vmnet.peer.credentials import Credentials
+from vmnet.peer.identity import Barred
 from vmnet.plan import plan_lines
 from vmnet.store import Store, StoreSettings, launch
 
@@ -126,12 +127,12 @@ class Daemon:
     def _follow_certificates(self, stack: contextlib.AsyncExitStack, server: PeerServer) -> None:
         """Once a minute, and at SIGHUP."""
 
-        def end(revoked: frozenset[int]) -> None:
-            server.end(revoked)
+        def end(barred: Barred) -> None:
+            server.end(barred)
             for one in self.context.peers.values():
-                one.end(revoked)
+                one.end(barred)
 
-        credentials = Credentials(self.config.tls, [server.tls], end)
+        credentials = Credentials(self.config.tls, [server.tls], end, lambda: bool(self.desk.migrations))
         credentials.follow()
         stack.callback(credentials.close)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, credentials.look)

@@ -54,10 +54,10 @@ class Door:
                     sock, NAME, tls, self._by_certificate if tls else self._by_word, self._desk.answer
                 )
 
-    def end(self, revoked: frozenset[int]) -> None:
-        """Close the connections of hosts whose certificates have these serial numbers."""
+    def end(self, barred: identity.Barred) -> None:
+        """Close the connections of hosts whose certificates count no more."""
         for one in self._servers:
-            one.end(revoked)
+            one.end(barred)
 
     async def close(self) -> None:
         for one in self._servers:

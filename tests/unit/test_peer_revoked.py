@@ -9,6 +9,7 @@ import random
 import shutil
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class Hosts:
 
     def __init__(self, port: int, keys: Path) -> None:
         self.keys = keys
+        self.migrates, self.now_s = False, time.time()
         self.server = PeerServer()
         self.config = config("b", port, keys)
         self.clients = {name: PeerClient(config(name, port, keys), "b") for name in "ac"}
@@ -69,7 +71,9 @@ class Hosts:
 
         await self.server.start(self.config, handler)
         assert self.server.tls is not None
-        self.credentials = Credentials(self.config.tls, [self.server.tls], self.server.end)
+        self.credentials = Credentials(
+            self.config.tls, [self.server.tls], self.server.end, lambda: self.migrates, lambda: self.now_s
+        )
         try:
             yield self
         finally:
@@ -118,10 +122,38 @@ def test_the_asking_end_looks_as_well(keys: Path, port: int) -> None:
         async with Hosts(port, keys).run() as hosts:
             await hosts.ask("a")
             hosts.revoke("b", "a")
-            hosts.clients["a"].end(pki_revoked.serials(keys / "a" / "crl.pem", keys / "ca.pem"))
+            revoked = pki_revoked.serials(keys / "a" / "crl.pem", keys / "ca.pem")
+            hosts.clients["a"].end(identity.Barred(revoked, 0.0))
             with pytest.raises(PeerError, match="revoked"):
                 await hosts.ask("a")
             await hosts.ask("c")
+
+    run(test())
+
+
+def test_a_connection_ends_with_its_certificate_but_not_in_a_migration(
+    keys: Path, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        ends = pki.load_certificate(keys / "a" / "host.pem").not_valid_after_utc.timestamp()
+        async with Hosts(port, keys).run() as hosts:
+            await hosts.ask("a")
+            hosts.now_s = ends - 1
+            hosts.credentials.end()
+            hosts.migrates, hosts.now_s = True, ends + 1
+            hosts.credentials.end()
+            await hosts.ask("a")
+            assert "closed" not in caplog.text
+            hosts.migrates = False
+            hosts.credentials.end()
+            with pytest.raises(PeerError, match="lost the connection"):
+                await hosts.ask("a")
+            assert "its certificate has expired" in caplog.text
+            await hosts.ask("c")
+            hosts.clients["c"].end(identity.Barred(frozenset(), ends + 1))
+            link = hosts.clients["c"]._link
+            assert link is not None and not link.alive
+            assert "the connection to peer b is closed: its certificate has expired" in caplog.text
 
     run(test())
 
@@ -140,7 +172,9 @@ def test_a_renewed_certificate_is_shown_without_a_restart(keys: Path, port: int)
             link = hosts.clients["a"]._link
             assert link is not None
             new = pki.load_certificate(keys / "b" / "host.pem").serial_number
-            assert link.serial_number == new != old
+            assert link.tls is not None
+            shown = (link.tls.getpeercert() or {})["serialNumber"]
+            assert int(str(shown), 16) == new != old
 
     run(test())
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from vmnet.config import Config
 from vmnet.errors import NotFoundError, PeerError, WaitTimeoutError
+from vmnet.peer import identity
 from vmnet.peer.frame import HANDSHAKE_S
 from vmnet.peer.link import Link, connect
 
+log = logging.getLogger(__name__)
 BACKOFF_S = (0.05, 1.0)  # after the first failure, and at most
 
 
@@ -61,9 +64,10 @@ class Client:
             await self._link.close()
             self._link = None
 
-    def end(self, revoked: frozenset[int]) -> None:
-        """Close the connection if the other end's certificate has one of these serial numbers."""
-        if self._link is not None and self._link.serial_number in revoked:
+    def end(self, barred: identity.Barred) -> None:
+        """Close the connection if the other end's certificate counts no more."""
+        if self._link is not None and (why := barred.why(self._link.tls)):
+            log.warning("the connection to %s is closed: its certificate %s", self._what, why)
             self._link.drop()
 
     async def _connect(self) -> Link:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import ssl
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -21,13 +22,20 @@ _Stamp = tuple[int, int, int]
 class Credentials:
     """Follows the files of ``tls``. ``contexts``: in use, of servers; without any there is nothing to follow.
 
-    ``end`` is given the serial numbers of revoked certificates, and ends the connections of those who have them.
+    ``end`` ends the connections of those whose certificates count no more. While ``busy``, as in a migration, certificates that expire
+    are left alone. ``clock``: seconds since the epoch.
     """
 
     def __init__(
-        self, tls: Tls, contexts: Iterable[ssl.SSLContext | None], end: Callable[[frozenset[int]], None]
+        self,
+        tls: Tls,
+        contexts: Iterable[ssl.SSLContext | None],
+        end: Callable[[identity.Barred], None],
+        busy: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._tls, self._end = tls, end
+        self._tls, self._end, self._busy, self._clock = tls, end, busy, clock
+        self._revoked: frozenset[int] = frozenset()
         self._contexts = [one for one in contexts if one is not None]
         self._seen = self._stamps()
         self._timer: asyncio.TimerHandle | None = None
@@ -53,11 +61,15 @@ class Credentials:
 
     async def read(self) -> None:
         """Use the files as they are now. ConfigError if they do not fit together; nothing has changed then."""
-        revoked = await asyncio.to_thread(_revoked, self._tls)
+        self._revoked = await asyncio.to_thread(_revoked, self._tls)
         identity.server_context(self._tls)
         for one in self._contexts:
             identity.load(one, self._tls)
-        self._end(revoked)
+        self.end()
+
+    def end(self) -> None:
+        """Close the connections of those whose certificates count no more."""
+        self._end(identity.Barred(self._revoked, 0.0 if self._busy() else self._clock()))
 
     async def _read(self) -> None:
         try:
@@ -69,6 +81,7 @@ class Credentials:
 
     def _look_again(self) -> None:
         self.look()
+        self.end()
         self.follow()
 
     def _stamps(self) -> dict[Path, _Stamp | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
+from dataclasses import dataclass
 
 from vmnet.certificate_names import SWITCH_URI_PREFIX, URI_PREFIX
 from vmnet.config import Config, Tls
@@ -66,10 +67,25 @@ def verify(config: Config, writer: asyncio.StreamWriter, claimed: str) -> None:
         _verify_address(config, writer, claimed)
 
 
-def serial_number(tls: ssl.SSLObject | None) -> int | None:
-    """Of the other end's certificate; None without one."""
-    text = (tls.getpeercert() or {}).get("serialNumber") if tls is not None else None
-    return int(text, 16) if isinstance(text, str) else None
+@dataclass(frozen=True)
+class Barred:
+    """Which certificates count no more on connections that are there: ``revoked`` serial numbers, and what ends before ``now_s``.
+
+    ``now_s``: seconds since the epoch. OpenSSL looks at both as a connection is made, and never again.
+    """
+
+    revoked: frozenset[int]
+    now_s: float
+
+    def why(self, tls: ssl.SSLObject | None) -> str:
+        """What is wrong with the other end's certificate; "" if nothing is, or there is none."""
+        found = (tls.getpeercert() if tls is not None else None) or {}
+        number, ends = found.get("serialNumber"), found.get("notAfter")
+        if isinstance(number, str) and int(number, 16) in self.revoked:
+            return "was revoked"
+        if isinstance(ends, str) and ssl.cert_time_to_seconds(ends) < self.now_s:
+            return f"has expired ({ends})"
+        return ""
 
 
 def host_names(tls: ssl.SSLObject) -> list[str]:

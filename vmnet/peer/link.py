@@ -71,9 +71,9 @@ class Link:
         self._end(PeerError(f"the connection to {self._what} was closed by us"))
 
     @property
-    def serial_number(self) -> int | None:
-        """Of the other end's certificate; None without TLS."""
-        return identity.serial_number(self._writer.get_extra_info("ssl_object"))
+    def tls(self) -> ssl.SSLObject | None:
+        found: ssl.SSLObject | None = self._writer.get_extra_info("ssl_object")
+        return found
 
     def drop(self) -> None:
         """As :meth:`close`, at once."""

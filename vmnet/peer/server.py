@@ -86,11 +86,11 @@ class PeerServer:
         await asyncio.gather(*late, return_exceptions=True)
         self._listener = None
 
-    def end(self, revoked: frozenset[int]) -> None:
-        """Close the connections of those whose certificates have these serial numbers."""
+    def end(self, barred: identity.Barred) -> None:
+        """Close the connections of those whose certificates count no more."""
         for writer in self._writers:
-            if identity.serial_number(writer.get_extra_info("ssl_object")) in revoked:
-                log.warning("a connection is closed: its certificate was revoked")
+            if why := barred.why(writer.get_extra_info("ssl_object")):
+                log.warning("a connection is closed: its certificate %s", why)
                 writer.transport.abort()
 
     async def _accept(self, sock: socket.socket) -> None:
