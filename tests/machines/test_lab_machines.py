@@ -108,7 +108,7 @@ def test_the_controller_is_a_service_without_capabilities(lab):
     b.run(["systemctl", "daemon-reload"], timeout=90)
     b.run(["systemctl", "start", "vmnet-controllerd"], timeout=120)
     said = json.loads(b.run(["vmnet", "controller", "status", "--json"], timeout=60).stdout)
-    assert said["switches"] == []
+    assert said["switches"] == {}
     status = b.run(["sh", "-c", "cat /proc/$(systemctl show -P MainPID vmnet-controllerd)/status"]).stdout
     assert "CapEff:\t0000000000000000" in status and "NoNewPrivs:\t1" in status
     b.run(["systemctl", "reload", "vmnet-controllerd"], timeout=60)
