@@ -31,6 +31,8 @@ TABLE = "vmnet_tunnel"
 _PEERS = "peers"
 _DEVICES = Path("/sys/class/net")
 Address = IPv4Address | IPv6Address
+Ends = tuple[Address, Address]
+"""Of a tunnel: the other host's, and this one's."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class TunnelFilter:
         if not self._wanted:
             return False
         async with self._changing:
-            remotes = await asyncio.to_thread(_remotes)
-            said = await nft.run("-f", "-", text=ruleset([*self._peers, *remotes], self._local))
+            standing = await asyncio.to_thread(_standing)
+            said = await nft.run("-f", "-", text=ruleset(self._peers, self._local, standing))
         if said.error:
             log.warning(
                 "UDP %d takes frames from any address, not from peers alone: %s", tunnel.UDP_PORT, said.error
@@ -88,11 +90,16 @@ class TunnelFilter:
             return Found(reason="nft gave no JSON")
 
 
-def ruleset(peers: Iterable[Address], local: str | None) -> str:
-    """For `nft -f`. ``local``: the only address of this host where tunnels of its family end; None: they may end at any. Pure."""
+def ruleset(peers: Iterable[Address], local: str | None, standing: Iterable[Ends] = ()) -> str:
+    """For `nft -f`. ``local``: the only address of this host where tunnels of its family end; None: they may end at any. Pure.
+
+    ``standing``: remote and local ends of tunnels that are there; they keep both, whatever the configuration says since.
+    """
     here = ip_address(local) if local is not None else None
     accepted = sorted({_plain(one) for one in peers}, key=lambda one: (one.version, one))
-    rules = [f"{_match(one, here)} return" for one in accepted]
+    matches = [_match(one, here) for one in accepted]
+    kept = sorted({_match(_plain(remote), own) for remote, own in standing} - set(matches))
+    rules = [f"{one} return" for one in (*matches, *kept)]
     return "\n".join(
         [
             f"table inet {TABLE}",  # a table that is not there cannot be deleted
@@ -139,11 +146,12 @@ def found(listed: Mapping[str, Any]) -> Found:
     return Found(int(counted[0]))
 
 
-def _remotes() -> list[Address]:
-    """Where tunnels that are there end: one of a stretched VM may lead to a host that is in the configuration no more."""
-    remotes = []
+def _standing() -> list[Ends]:
+    """Of tunnels that are there: a stretched VM's may lead to a host that is in the configuration no more, or from an old address."""
+    standing = []
     for device in _DEVICES.iterdir():
         if names.is_ours(device.name):
             with suppress(OSError, ValueError, NetlinkError):  # no tunnel, or gone meanwhile
-                remotes.append(ip_address(tunnel.ends_of(device.name).remote))
-    return remotes
+                ends = tunnel.ends_of(device.name)
+                standing.append((ip_address(ends.remote), ip_address(ends.local)))
+    return standing

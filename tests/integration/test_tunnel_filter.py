@@ -118,7 +118,19 @@ def test_a_tunnel_that_is_there_keeps_its_host() -> None:
         ip("addr", "add", "192.0.2.9/24", "dev", "under")
     stage.at_b(TunnelFilter.install)
     rules = nft(stage.b, "list", "table", "inet", TABLE)
-    assert "saddr 192.0.2.9 return" in rules and f"saddr {A} return" in rules
+    assert f"saddr 192.0.2.9 ip daddr {B} return" in rules and f"saddr {A} return" in rules
+
+
+@isolated()
+def test_a_tunnel_that_is_there_keeps_its_end_here() -> None:
+    """A stretched VM's tunnel, after `listen.tunnel_address` was changed."""
+    stage = Stage()
+    stage.at_b(TunnelFilter.install, "[listen]\ntunnel_address = '192.0.2.7'\n")
+    with stage.a:
+        ip("route", "add", f"{GUEST_NET}.0/24", "via", B)
+    stage.send(stage.a, f"{GUEST_NET}.1", b"other")
+    stage.send(stage.a, B, b"right")
+    assert stage.came_out(b"right") == [b"right"]
 
 
 @isolated()
