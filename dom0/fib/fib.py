@@ -135,8 +135,9 @@ class Fib:
         self._waiting.clear()
         self._templates = Templates(lambda data: _patched(data, generation))
 
-    def feed(self, messages: Sequence[bytes]) -> None:
-        """Routes and next hops from the router, in order. Raises MalformedError (what was good before it is in), TooManyError."""
+    def feed(self, messages: Sequence[bytes]) -> list[bytes]:
+        """Routes and next hops from the router, in order; what they are about. Raises MalformedError (what was good before it is in),
+        TooManyError."""
         if self._templates is None:
             self.begin()
         assert self._templates is not None
@@ -152,6 +153,7 @@ class Fib:
             self._hold_last_deletion(batch)
             self._apply(batch.messages, batch.keys)
         self._check_number()
+        return batch.keys
 
     def _check_number(self) -> None:
         """Each costs the host a kibibyte of kernel memory. TooManyError if there are too many without earlier generations' too.

@@ -11,6 +11,7 @@ from dom0.claim import field
 from dom0.fib import settle, tcp_repair
 from dom0.fib.agent_state import LISTS, MOST_FILTERS, AgentState
 from dom0.fib.fib import Fib
+from dom0.fib.first_told import FirstTold
 from dom0.fib.framing import MOST_BYTES, Deframer
 from dom0.fib.message import MalformedError, RefusedMessageError
 from dom0.fib.settings import FibSettings
@@ -28,6 +29,8 @@ class FpmSession:
         self.begun = False
         self._fib = fib
         self._deframer = Deframer()
+        self._first_told: FirstTold | None = FirstTold()
+        """None when the table is whole."""
         self._quiet = settle.connected(now, fib.replaces or fib.generation is not None)
 
     def feed(self, data: bytes, now: float) -> None:
@@ -38,8 +41,12 @@ class FpmSession:
         if not self.begun:
             self._fib.begin()
             self.begun = True
-        self._quiet = settle.heard(self._quiet, now)
-        self._fib.feed(messages)
+        about = self._fib.feed(messages)
+        if self._first_told is None:
+            return
+        nothing_copied = not about and not self._fib.holds  # of a bulk of these, good ones may come behind it
+        if nothing_copied or self._first_told.add(about):
+            self._quiet = settle.heard(self._quiet, now)
 
     def whole(self, now: float, settings: FibSettings) -> bool:
         """True once: when all that the router has is in."""
@@ -47,6 +54,8 @@ class FpmSession:
             return False
         self._quiet = settle.looked(self._quiet, now, tcp_repair.ack_age_s(self.connection), settings)
         self.complete = self.begun and settle.whole(self._quiet, now, settings)
+        if self.complete:
+            self._first_told = None
         return self.complete
 
     def to_json(self) -> dict[str, Any]:
@@ -61,6 +70,8 @@ class FpmSession:
         """PeerError."""
         self._deframer = Deframer(tcp_repair.data_field(state, "rest", MOST_BYTES + 4))
         self.begun, self.complete = _flag(state, "begun"), _flag(state, "complete")
+        if self.complete:
+            self._first_told = None
 
 
 class AgentSession:

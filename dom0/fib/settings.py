@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FibSettings:
-    """``settle_s``: how long a session without an end mark is quiet before its table counts as whole. ``restart_s``: at least so long
-    after a reconnection. ``alive_s``: an acknowledgement older than this is no sign of life. ``addresses_s``: how long routes wait for
-    the addresses of an agent. ``hold_s``: how long a deletion waits for the route that may follow it.
+    """``settle_s``: how long a session without an end mark tells nothing for the first time before its table counts as whole.
+    ``restart_s``: at least so long after a reconnection. ``alive_s``: an acknowledgement older than this is no sign of life.
+    ``addresses_s``: how long routes wait for the addresses of an agent. ``hold_s``: how long a deletion waits for the route that may
+    follow it.
     """
 
     settle_s: float = 3.0

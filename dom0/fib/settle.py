@@ -29,7 +29,7 @@ def connected(now: float, replaces: bool) -> Quiet:
 
 
 def heard(quiet: Quiet, now: float) -> Quiet:
-    """Messages came in."""
+    """Something was told for the first time in this session."""
     return replace(quiet, last_message_at=now)
 
 
@@ -45,7 +45,7 @@ def looked(quiet: Quiet, now: float, ack_age_s: float, settings: FibSettings) ->
 
 
 def due_at(quiet: Quiet, settings: FibSettings) -> float | None:
-    """From when on the table counts as whole if nothing more is heard; None while the link is dead."""
+    """From when on the table counts as whole if nothing new is heard; None while the link is dead."""
     if quiet.alive_since is None:
         return None
     calm = max(quiet.last_message_at, quiet.alive_since + quiet.dead_s) + settings.settle_s
@@ -53,6 +53,6 @@ def due_at(quiet: Quiet, settings: FibSettings) -> float | None:
 
 
 def whole(quiet: Quiet, now: float, settings: FibSettings) -> bool:
-    """Nothing came for so long, from a sender that was there all the time, that nothing more is to come."""
+    """Nothing new came for so long, from a sender that was there all the time, that nothing more is to come."""
     due = due_at(quiet, settings)
     return due is not None and now >= due and now - quiet.last_alive_at <= settings.alive_s

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import random
 import select
@@ -91,6 +93,52 @@ def test_flaps_end_in_the_same_table(groups: bool) -> None:
     with staged() as stage:
         stage.address_fib()
         frr = stage.frr(groups)
+        frr.configure(STATIC)
+        asyncio.run(body(stage, frr))
+        frr.kill()
+
+
+@isolated(60)
+def test_a_table_that_always_changes_is_whole_when_nothing_new_comes() -> None:
+    """As with the Internet's table: some routes change every second, for ever."""
+
+    async def body(stage: Stage, frr: Frr) -> None:
+        heard = Heard()
+        fib = Fib(stage.fib.path, "router")
+        sessions = heard.sessions(fib, stage.fib)
+        steps = itertools.cycle(
+            (
+                [f"ip route 8.0.0.0/8 {VIA_B}"],
+                [f"no ip route 8.0.0.0/8 {VIA_B}"],
+                [f"no ip route 8.0.0.0/8 {VIA_A}"],
+            )
+        )
+        changes = 0
+
+        async def change() -> None:
+            nonlocal changes
+            while True:
+                await asyncio.to_thread(frr.configure, next(steps))
+                changes += 1
+                if changes % 3 == 0:
+                    await asyncio.to_thread(frr.configure, [f"ip route 8.0.0.0/8 {VIA_A}"])
+                await asyncio.sleep(0.3)
+
+        changing = asyncio.create_task(change())
+        await until(lambda: changes > 3, 15, "changes")
+        await sessions.start()
+        await until(lambda: heard.synced, 20, "synchronisation")
+        before = changes
+        await until(lambda: changes > before, 10, "another change")
+        changing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await changing
+        await same(frr, stage.fib)
+        await sessions.close()
+
+    with staged() as stage:
+        stage.address_fib()
+        frr = stage.frr()
         frr.configure(STATIC)
         asyncio.run(body(stage, frr))
         frr.kill()
